@@ -1,0 +1,85 @@
+# Needs bash, and Python 3.11 or newer with its venv module; everything else goes into $(VENV).
+#
+# All targets may be repeated and do only what is needed. What may be set on the command line:
+#   make test PYTHON=python3.13 VENV=.venv-3.13     another interpreter, beside the usual one
+#   make test PYTEST="-k limits -x"                 other options for pytest
+#   make demo DEMO="apixo plan examples/prompts.jsonl"
+
+SHELL = /bin/bash
+PYTHON = python3
+VENV = .venv
+
+# What `make demo` runs; {} stands for a directory that does not exist yet.
+DEMO = apixo batch examples/prompts.jsonl --emulator --save-to {}
+# What `make bench` runs, one after the other.
+BENCHMARKS = benchmarks/[!_]*.py
+# Options for pytest; two workers suit two cores.
+PYTEST = -q -n 2
+# Where Python code is; those that exist are checked.
+CODE = apixo_async tests benchmarks examples tools
+
+BIN = $(VENV)/bin
+IN_VENV = @PYTHON="$(PYTHON)" tools/venv.sh "$(VENV)"
+EXISTING_CODE = $$(ls -d $(CODE) 2>/dev/null)
+
+help: ## list the targets (what a bare `make` does)
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name what; do \
+	    printf '%-12s %s\n' "$$name" "$$what"; done
+
+demo: ## generate a few videos without a key or cost, on an emulated APIXO
+	$(IN_VENV) cli
+	@directory=demo/$$(date +%Y-%m-%dT%H-%M-%S); mkdir -p demo; \
+	    command="$(DEMO)"; command=$${command//"{}"/$$directory}; \
+	    echo "$$ $$command"; PATH="$$PWD/$(BIN):$$PATH" bash -c "$$command"
+
+test: ## run the tests against the built and installed wheel
+	$(IN_VENV) cli,speed build test
+	@$(BIN)/python -Im pytest $(PYTEST)
+
+test-oldest: ## the same with the oldest dependencies that pyproject.toml allows
+	@OLDEST=1 PYTHON="$(PYTHON)" tools/venv.sh "$(VENV)-oldest" cli,speed build test
+	@$(VENV)-oldest/bin/python -Im pytest $(PYTEST)
+
+coverage: ## run the tests and say which lines and branches they leave out
+	$(IN_VENV) cli,speed build test
+	@rm -f .coverage .coverage.*
+	@$(BIN)/python -Im coverage run -m pytest -q
+	@$(BIN)/python -Im coverage combine -q
+	@$(BIN)/python -Im coverage report
+
+check: lint types floors wheel ## all checks that are not tests: the next four
+
+lint: ## ruff: rules and formatting
+	$(IN_VENV) cli,speed build test check bench
+	@$(BIN)/ruff check --quiet $(EXISTING_CODE)
+	@$(BIN)/ruff format --quiet --check $(EXISTING_CODE) || { echo "run: make format"; exit 1; }
+
+types: ## mypy and pyright, both strict
+	$(IN_VENV) cli,speed build test check bench
+	@$(BIN)/mypy $(EXISTING_CODE)
+	@$(BIN)/pyright --pythonpath $(BIN)/python $(EXISTING_CODE)
+
+floors: ## which module may import which (import-linter)
+	$(IN_VENV) cli,speed build test check bench
+	@$(BIN)/lint-imports
+
+wheel: ## what is in the wheel, and does it work when it is all there is?
+	$(IN_VENV) cli,speed build test check bench
+	@$(BIN)/python tools/check_wheel.py $(VENV)
+
+bench: ## run the benchmarks
+	$(IN_VENV) cli,speed build bench
+	@set -e; for script in $(BENCHMARKS); do \
+	    echo "== $$script"; $(BIN)/python "$$script"; done
+
+format: ## let ruff format the code and mend what it can
+	$(IN_VENV) cli,speed build test check bench
+	@$(BIN)/ruff format $(EXISTING_CODE)
+	@$(BIN)/ruff check --fix --show-fixes $(EXISTING_CODE)
+
+clean: ## remove all that was made here, demo videos included
+	@rm -rf $(VENV) $(VENV)-oldest demo dist build htmlcov .coverage .coverage.* .hypothesis \
+	    .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@find . -name __pycache__ -prune -exec rm -rf {} +
+
+.PHONY: help demo test test-oldest coverage check lint types floors wheel bench format clean
