@@ -20,7 +20,7 @@ CODE = apixo_async tests benchmarks examples tools
 
 BIN = $(VENV)/bin
 IN_VENV = @PYTHON="$(PYTHON)" tools/venv.sh "$(VENV)"
-EXISTING_CODE = $$(ls -d $(CODE) 2>/dev/null)
+EXISTING_CODE = $$(find $(CODE) -name '*.py' 2>/dev/null | cut -d/ -f1 | sort -u)
 
 help: ## list the targets (what a bare `make` does)
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name what; do \
@@ -30,7 +30,7 @@ demo: ## generate a few videos without a key or cost, on an emulated APIXO
 	$(IN_VENV) cli
 	@directory=demo/$$(date +%Y-%m-%dT%H-%M-%S); mkdir -p demo; \
 	    command="$(DEMO)"; command=$${command//"{}"/$$directory}; \
-	    echo "$$ $$command"; PATH="$$PWD/$(BIN):$$PATH" bash -c "$$command"
+	    echo "$$ $$command"; PATH="$$(cd $(BIN) && pwd):$$PATH" bash -c "$$command"
 
 test: ## run the tests against the built and installed wheel
 	$(IN_VENV) cli,speed build test
@@ -47,7 +47,7 @@ coverage: ## run the tests and say which lines and branches they leave out
 	@$(BIN)/python -Im coverage combine -q
 	@$(BIN)/python -Im coverage report
 
-check: lint types floors wheel ## all checks that are not tests: the next four
+check: lint types floors wheel links ## all checks that are not tests: the next five
 
 lint: ## ruff: rules and formatting
 	$(IN_VENV) cli,speed build test check bench
@@ -61,11 +61,15 @@ types: ## mypy and pyright, both strict
 
 floors: ## which module may import which (import-linter)
 	$(IN_VENV) cli,speed build test check bench
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
 
 wheel: ## what is in the wheel, and does it work when it is all there is?
 	$(IN_VENV) cli,speed build test check bench
 	@$(BIN)/python tools/check_wheel.py $(VENV)
+
+links: ## do the links between our Markdown files lead somewhere?
+	$(IN_VENV) cli,speed build test check bench
+	@$(BIN)/python tools/check_links.py
 
 bench: ## run the benchmarks
 	$(IN_VENV) cli,speed build bench
@@ -82,4 +86,4 @@ clean: ## remove all that was made here, demo videos included
 	    .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -prune -exec rm -rf {} +
 
-.PHONY: help demo test test-oldest coverage check lint types floors wheel bench format clean
+.PHONY: help demo test test-oldest coverage check lint types floors wheel links bench format clean
