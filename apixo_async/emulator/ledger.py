@@ -1,0 +1,122 @@
+"""What the server saw and did, kept for whoever wants to check a client against it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+
+
+def _counter() -> Any:
+    return attrs.field(factory=Counter[str])
+
+
+def _nothing() -> None:
+    """Stand in for `refresh` in a copy, which no longer changes."""
+
+
+@attrs.define(eq=False)
+class Ledger:
+    """Counts since the start or the last reset; reading it costs nobody a request.
+
+    A live object: its numbers move while the emulator runs. `snapshot` returns one that stays.
+    """
+
+    refresh: Callable[[], None] = attrs.field(default=_nothing, repr=False)
+    """Brings the numbers that depend on the clock up to date."""
+
+    billed: Counter[str] = _counter()
+    """Accepted, and therefore billed, tasks by prompt."""
+    submits_seen: Counter[str] = _counter()
+    """POSTs whose body arrived by prompt, accepted or not."""
+    cost_usd: float = 0.0
+    rejected: Counter[str] = _counter()
+    """Refused submits by the envelope's code, as text."""
+    requests: Counter[str] = _counter()
+    """API requests by kind: submit, status, balance, other."""
+    throttled: Counter[str] = _counter()
+    """429 answers by cause: rate, concurrency, injected."""
+    unauthorized: int = 0
+    peak_requests_per_window: int = 0
+    peak_unfinished: int = 0
+    unfinished: int = 0
+    finished: Counter[str] = _counter()
+    """Ended tasks by outcome."""
+    files_served: int = 0
+    files_asked_with_key: int = 0
+    """File requests that came with an Authorization header; there must be none."""
+    redirects_followed: int = 0
+    redirects_followed_with_key: int = 0
+    callbacks: Counter[str] = _counter()
+    """Callbacks: delivered, failed, retried, lost, doubled, early, forged, reordered."""
+    faults: Counter[str] = _counter()
+    """Faults injected by name; one that stays with a task counts once."""
+    makespan_s: float = 0.0
+    """Real seconds from the first acceptance to the last end of a task."""
+    bound_s: float = 0.0
+    """Real seconds the same tasks would have taken on the same slots without any delay."""
+
+    @property
+    def billed_total(self) -> int:
+        """How many tasks were billed."""
+        return self.billed.total()
+
+    @property
+    def accepted(self) -> int:
+        """How many submits were accepted; each was billed."""
+        return self.billed.total()
+
+    @property
+    def billed_twice(self) -> list[str]:
+        """Prompts that were billed more than once."""
+        return sorted(prompt for prompt, count in self.billed.items() if count > 1)
+
+    @property
+    def requests_total(self) -> int:
+        """How many API requests came in, refused ones included."""
+        return self.requests.total()
+
+    def snapshot(self) -> Ledger:
+        """Return a copy that no longer changes, brought up to date."""
+        self.refresh()
+        copies = {
+            field.name: Counter(value) if isinstance(value, Counter) else value
+            for field in attrs.fields(Ledger)
+            for value in [getattr(self, field.name)]
+        }
+        return Ledger(**{**copies, "refresh": _nothing})
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything as JSON-ready values."""
+        self.refresh()
+        return {
+            "billed": dict(self.billed),
+            "billed_total": self.billed_total,
+            "billed_twice": self.billed_twice,
+            "cost_usd": self.cost_usd,
+            "accepted": self.accepted,
+            "rejected": dict(self.rejected),
+            "submits_seen": dict(self.submits_seen),
+            "requests_total": self.requests_total,
+            "requests": _with_zeros(self.requests, "submit", "status", "balance"),
+            "peak_requests_per_window": self.peak_requests_per_window,
+            "peak_unfinished": self.peak_unfinished,
+            "unfinished": self.unfinished,
+            "throttled": _with_zeros(self.throttled, "rate", "concurrency", "injected"),
+            "unauthorized": self.unauthorized,
+            "finished": _with_zeros(self.finished, "success", "failed"),
+            "files_served": self.files_served,
+            "files_asked_with_key": self.files_asked_with_key,
+            "redirects_followed": self.redirects_followed,
+            "redirects_followed_with_key": self.redirects_followed_with_key,
+            "callbacks": _with_zeros(self.callbacks, "delivered", "failed", "retried"),
+            "faults": dict(self.faults),
+            "makespan_s": self.makespan_s,
+            "bound_s": self.bound_s,
+        }
+
+
+def _with_zeros(counts: Counter[str], *always: str) -> dict[str, int]:
+    return {**dict.fromkeys(always, 0), **counts}
