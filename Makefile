@@ -56,8 +56,10 @@ lint: ## ruff: rules and formatting
 
 types: ## mypy and pyright, both strict
 	$(IN_VENV) cli,speed build test check bench
-	@$(BIN)/mypy $(EXISTING_CODE)
-	@$(BIN)/pyright --pythonpath $(BIN)/python $(EXISTING_CODE)
+	@code="$(EXISTING_CODE)"; failed=0; \
+	    $(BIN)/mypy $$code || failed=1; \
+	    $(BIN)/pyright --pythonpath $(BIN)/python $$code || failed=1; \
+	    exit $$failed
 
 floors: ## which module may import which (import-linter)
 	$(IN_VENV) cli,speed build test check bench
