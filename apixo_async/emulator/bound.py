@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 def list_schedule(durations: Iterable[float], slots: int) -> float:

@@ -10,14 +10,16 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import attrs
 
 from apixo_async.emulator.clock import Clock
 from apixo_async.emulator.replies import callback_data
-from apixo_async.emulator.tasks import Task
+
+if TYPE_CHECKING:
+    from apixo_async.emulator.tasks import Task
 
 RETRY_DELAYS = (30.0, 60.0, 120.0)
 """API seconds before each repetition. The documents promise up to 3 with growing delays, of which

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import attrs
 
 from apixo_async.emulator.replies import (
+    TEXT,
     Manner,
     Reply,
     as_http_200,
@@ -48,42 +51,46 @@ class Circumstances:
     """In [0, 1); chooses among several codes."""
 
 
+def _one_of(codes: tuple[int, ...], around: Circumstances) -> Reply:
+    return as_http_200(error(codes[int(around.choice * len(codes))]))
+
+
+def _redirect(around: Circumstances) -> Reply:
+    headers = {"Location": f"/redirected{around.path}"}
+    return Reply(status=307, content_type=TEXT, headers=headers, code=307)
+
+
+_REPLACEMENTS: Mapping[str, Callable[[Circumstances], Reply]] = {
+    "submit_429": lambda _: error(429),
+    "status_429": lambda _: error(429),
+    "submit_429_retry_after": lambda it: error(429, headers={"Retry-After": it.retry_after}),
+    "status_429_retry_after": lambda it: error(429, headers={"Retry-After": it.retry_after}),
+    "submit_503_before": lambda _: error(503),
+    "status_503": lambda _: error(503),
+    "download_503": lambda _: error(503),
+    "submit_500_after": lambda _: error(500),
+    "submit_502_html_before": lambda _: bad_gateway(),
+    "submit_502_html_after": lambda _: bad_gateway(),
+    "status_502_html": lambda _: bad_gateway(),
+    "download_html": lambda _: as_http_200(bad_gateway()),
+    "error_in_200": lambda it: _one_of(SUBMIT_CODES, it),
+    "status_error_in_200": lambda it: _one_of(STATUS_CODES, it),
+    "redirect_307": _redirect,
+    "no_task_id": lambda _: success({}),
+}
+
+
 def disturb(fault: str, reply: Reply, around: Circumstances) -> Reply:
     """Return what goes out instead of *reply* when *fault* hits."""
+    if fault == "duplicate_task_id":
+        # The first task of all has none before it: its answer stays true.
+        return success({"taskId": around.previous_task}) if around.previous_task else reply
     if fault in _MANNERS:
         return attrs.evolve(reply, manner=_MANNERS[fault])
-    match fault:
-        case "submit_429" | "status_429":
-            return error(429)
-        case "submit_429_retry_after" | "status_429_retry_after":
-            return error(429, headers={"Retry-After": around.retry_after})
-        case "submit_503_before" | "status_503" | "download_503":
-            return error(503)
-        case "submit_500_after":
-            return error(500)
-        case "submit_502_html_before" | "submit_502_html_after" | "status_502_html":
-            return bad_gateway()
-        case "download_html":
-            return attrs.evolve(bad_gateway(), status=200)
-        case "error_in_200":
-            return as_http_200(error(_one_of(SUBMIT_CODES, around.choice)))
-        case "status_error_in_200":
-            return as_http_200(error(_one_of(STATUS_CODES, around.choice)))
-        case "redirect_307":
-            return Reply(status=307, headers={"Location": f"/redirected{around.path}"}, code=307)
-        case "no_task_id":
-            return success({})
-        case "duplicate_task_id":
-            return success({"taskId": around.previous_task}) if around.previous_task else reply
-        case _:
-            raise ValueError(f"{fault} is not a fault of an answer")
+    return _REPLACEMENTS[fault](around)
 
 
 def seconds_text(seconds: float) -> str:
     """Return *seconds* for a Retry-After header: whole where possible, never negative."""
     seconds = max(0.0, seconds)
     return str(int(seconds)) if seconds == int(seconds) else f"{seconds:.3f}"
-
-
-def _one_of(codes: tuple[int, ...], choice: float) -> int:
-    return codes[int(choice * len(codes))]

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import attrs
 
 from apixo_async.emulator.replies import Reply, error
-from apixo_async.emulator.videos import Video
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from apixo_async.emulator.videos import Video
 
 MP4 = "video/mp4"
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
+from typing import cast
 
 import attrs
 
@@ -36,11 +37,11 @@ _TABLE: Mapping[str, tuple[tuple[Stage, ...], str]] = {
     "submit_429": ((_B,), "a submit is refused with 429"),
     "submit_429_retry_after": ((_B,), "a submit is refused with 429 and Retry-After"),
     "submit_503_before": ((_B,), "a submit is refused with 503"),
-    "submit_502_html_before": ((_B,), "a proxy answers a submit with a 502 HTML page, not passing it on"),
+    "submit_502_html_before": ((_B,), "a submit gets a 502 HTML page and is not taken"),
     "submit_cut_before": ((_B,), "the connection ends before a submit is taken"),
     "error_in_200": ((_B,), "a submit is refused with code 400, 402, 429 or 500 inside HTTP 200"),
     "redirect_307": ((_B, _S), "an API call is redirected to another path of this host"),
-    "submit_502_html_after": ((_A,), "a submit is taken, then a proxy answers with a 502 HTML page"),
+    "submit_502_html_after": ((_A,), "a submit is taken, then gets a 502 HTML page"),
     "submit_cut_after": ((_A,), "a submit is taken, then the connection ends without an answer"),
     "submit_500_after": ((_A,), "a submit is taken, then answered with 500"),
     "submit_drip_after": ((_A,), "a submit is taken, the answer trickles in over drip_seconds"),
@@ -53,7 +54,7 @@ _TABLE: Mapping[str, tuple[tuple[Stage, ...], str]] = {
     "status_429": ((_S,), "a status request is refused with 429"),
     "status_429_retry_after": ((_S,), "a status request is refused with 429 and Retry-After"),
     "status_503": ((_S,), "a status request is answered with 503"),
-    "status_502_html": ((_S,), "a proxy answers a status request with a 502 HTML page"),
+    "status_502_html": ((_S,), "a status request gets a 502 HTML page"),
     "status_cut": ((_S,), "the connection ends without an answer to a status request"),
     "status_drip": ((_S,), "the answer to a status request trickles in over drip_seconds"),
     "status_truncated_json": ((_S,), "the answer to a status request is half of its JSON"),
@@ -71,7 +72,7 @@ _TABLE: Mapping[str, tuple[tuple[Stage, ...], str]] = {
     "invalid_image_url": ((_T,), "a task fails with INVALID_IMAGE_URL"),
     "callback_lost": ((_T,), "the callback is never sent"),
     "callback_doubled": ((_T,), "the callback is sent twice"),
-    "callback_early": ((_T,), "the task ends at once, its callback comes before the submit's answer"),
+    "callback_early": ((_T,), "the task ends at once, the callback precedes the submit's answer"),
     "callback_forged": ((_T,), "two made-up callbacks come first: a foreign result, a damaged URL"),
     "callback_reordered": ((_T,), "a callback with state processing follows the final one"),
     "short_download": ((_F,), "a file ends before its Content-Length is reached"),
@@ -83,13 +84,18 @@ FAULTS: Mapping[str, str] = MappingProxyType({name: text for name, (_, text) in 
 """Every fault's name and what it does, in one line."""
 
 
-def check_rates(rates: Mapping[str, float]) -> None:
-    """Raise ValueError for a fault that does not exist or a rate outside 0 to 1."""
-    for name, rate in rates.items():
-        if name not in FAULTS:
+def read_rates(given: object) -> dict[str, float]:
+    """Return rates by name; ValueError for anything but known names with rates from 0 to 1."""
+    if not isinstance(given, Mapping):
+        raise ValueError(f"faults must be rates by name, not {given!r}")  # noqa: TRY004 - from JSON
+    rates: dict[str, float] = {}
+    for name, rate in cast("Mapping[object, object]", given).items():
+        if not isinstance(name, str) or name not in FAULTS:
             raise ValueError(f"faults must be names from FAULTS, not {name!r}")
         if not isinstance(rate, (int, float)) or isinstance(rate, bool) or not 0 <= rate <= 1:
             raise ValueError(f"faults must have rates from 0 to 1: {name} has {rate!r}")
+        rates[name] = rate
+    return rates
 
 
 @attrs.frozen
@@ -97,16 +103,20 @@ class FaultPlan:
     """Which faults are on, how often, and the seed that decides whom they hit."""
 
     seed: int
-    rates: Mapping[str, float]
-    _by_stage: Mapping[Stage, tuple[tuple[str, float], ...]] = attrs.field(init=False, repr=False)
+    by_stage: Mapping[Stage, tuple[tuple[str, float], ...]]
+    """Only what is on: most runs have none, and a status request must not pay for them."""
 
-    @_by_stage.default
-    def _sort_by_stage(self) -> dict[Stage, tuple[tuple[str, float], ...]]:
-        on = [name for name in _TABLE if self.rates.get(name, 0) > 0]
-        return {
-            stage: tuple((name, self.rates[name]) for name in on if stage in _TABLE[name][0])
-            for stage in Stage
-        }
+    @classmethod
+    def from_rates(cls, seed: int, rates: Mapping[str, float]) -> FaultPlan:
+        """Sort *rates* by stage, within a stage in the table's order."""
+        on = [name for name in _TABLE if rates.get(name, 0) > 0]
+        return cls(
+            seed,
+            {
+                stage: tuple((name, rates[name]) for name in on if stage in _TABLE[name][0])
+                for stage in Stage
+            },
+        )
 
     def first(self, stage: Stage, subject: str, attempt: int) -> str | None:
         """Return the one fault that hits this *attempt*, the first in the table's order."""
@@ -117,6 +127,6 @@ class FaultPlan:
         return frozenset(self._hits(stage, subject, attempt))
 
     def _hits(self, stage: Stage, subject: str, attempt: int) -> Iterator[str]:
-        for name, rate in self._by_stage[stage]:
+        for name, rate in self.by_stage[stage]:
             if unit(self.seed, name, subject, attempt) < rate:
                 yield name

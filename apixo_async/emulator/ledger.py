@@ -9,10 +9,6 @@ from typing import Any
 import attrs
 
 
-def _counter() -> Any:
-    return attrs.field(factory=Counter[str])
-
-
 def _nothing() -> None:
     """Stand in for `refresh` in a copy, which no longer changes."""
 
@@ -27,31 +23,31 @@ class Ledger:
     refresh: Callable[[], None] = attrs.field(default=_nothing, repr=False)
     """Brings the numbers that depend on the clock up to date."""
 
-    billed: Counter[str] = _counter()
+    billed: Counter[str] = attrs.field(factory=Counter[str])
     """Accepted, and therefore billed, tasks by prompt."""
-    submits_seen: Counter[str] = _counter()
+    submits_seen: Counter[str] = attrs.field(factory=Counter[str])
     """POSTs whose body arrived by prompt, accepted or not."""
     cost_usd: float = 0.0
-    rejected: Counter[str] = _counter()
+    rejected: Counter[str] = attrs.field(factory=Counter[str])
     """Refused submits by the envelope's code, as text."""
-    requests: Counter[str] = _counter()
+    requests: Counter[str] = attrs.field(factory=Counter[str])
     """API requests by kind: submit, status, balance, other."""
-    throttled: Counter[str] = _counter()
+    throttled: Counter[str] = attrs.field(factory=Counter[str])
     """429 answers by cause: rate, concurrency, injected."""
     unauthorized: int = 0
     peak_requests_per_window: int = 0
     peak_unfinished: int = 0
     unfinished: int = 0
-    finished: Counter[str] = _counter()
+    finished: Counter[str] = attrs.field(factory=Counter[str])
     """Ended tasks by outcome."""
     files_served: int = 0
     files_asked_with_key: int = 0
     """File requests that came with an Authorization header; there must be none."""
     redirects_followed: int = 0
     redirects_followed_with_key: int = 0
-    callbacks: Counter[str] = _counter()
+    callbacks: Counter[str] = attrs.field(factory=Counter[str])
     """Callbacks: delivered, failed, retried, lost, doubled, early, forged, reordered."""
-    faults: Counter[str] = _counter()
+    faults: Counter[str] = attrs.field(factory=Counter[str])
     """Faults injected by name; one that stays with a task counts once."""
     makespan_s: float = 0.0
     """Real seconds from the first acceptance to the last end of a task."""
@@ -81,12 +77,12 @@ class Ledger:
     def snapshot(self) -> Ledger:
         """Return a copy that no longer changes, brought up to date."""
         self.refresh()
-        copies = {
-            field.name: Counter(value) if isinstance(value, Counter) else value
-            for field in attrs.fields(Ledger)
-            for value in [getattr(self, field.name)]
-        }
-        return Ledger(**{**copies, "refresh": _nothing})
+        copy = attrs.evolve(self, refresh=_nothing)
+        for field in attrs.fields(Ledger):
+            value = getattr(copy, field.name)
+            if isinstance(value, Counter):
+                setattr(copy, field.name, value.copy())
+        return copy
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as JSON-ready values."""

@@ -6,15 +6,17 @@ import enum
 import json
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from apixo_async.emulator.clock import Clock
-from apixo_async.emulator.tasks import Task
+if TYPE_CHECKING:
+    from apixo_async.emulator.clock import Clock
+    from apixo_async.emulator.tasks import Task
 
 JSON = "application/json"
 HTML = "text/html"
+TEXT = "text/plain"
 
 BAD_GATEWAY_PAGE = (
     b"<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n"

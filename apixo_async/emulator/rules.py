@@ -7,11 +7,13 @@ let through, as a real server does with most of them.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 import attrs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 VEO = "veo-3-1"
 EXTEND = "veo-3-1-extend"

@@ -6,9 +6,8 @@ import asyncio
 import contextlib
 import hmac
 import json
-from collections.abc import Callable, Mapping
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 from aiohttp import web
@@ -19,14 +18,19 @@ from apixo_async.emulator.disturbances import Circumstances, disturb
 from apixo_async.emulator.downloads import FileName, serve_video
 from apixo_async.emulator.draws import unit
 from apixo_async.emulator.durations import Quantile, parse_distribution
-from apixo_async.emulator.faults import FaultPlan, Stage, check_rates
-from apixo_async.emulator.ledger import Ledger
+from apixo_async.emulator.faults import FaultPlan, Stage, read_rates
 from apixo_async.emulator.replies import Reply, as_json, error
 from apixo_async.emulator.service import Service
 from apixo_async.emulator.settings import EmulatorSettings
 from apixo_async.emulator.tasks import Task, describe
 from apixo_async.emulator.videos import choose
 from apixo_async.emulator.wire import send
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from apixo_async.emulator.ledger import Ledger
 
 _API = "/api/v1/"
 _CLOSING = 0.1
@@ -35,29 +39,31 @@ _CLOSING = 0.1
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}  # noqa: S104 - compared only
 
 
+def _show(service: Service | None) -> str:
+    return service.base_url if service else "not open"
+
+
+@attrs.define(eq=False)
 class Emulator:
     """An APIXO of one's own; open from ``async with`` to its end.
 
-    Not opened, it has neither an address nor tasks, and asking for them raises RuntimeError.
+    Before it is opened it has neither an address nor tasks, and asking for them raises
+    RuntimeError. It is opened once.
     """
 
-    def __init__(self, settings: EmulatorSettings | None = None) -> None:
-        """Take the settings; nothing is opened yet."""
-        self.settings = settings or EmulatorSettings()
-        self._rates: Mapping[str, float] = self.settings.faults
-        self._latency: Quantile = parse_distribution(self.settings.latency)
-        self._answers = 0
-        self._service: Service | None = None
-        self._sender: CallbackSender | None = None
-        self._worker: asyncio.Task[None] | None = None
-        self._runner: web.ServerRunner | None = None
+    settings: EmulatorSettings = attrs.field(factory=EmulatorSettings)
+    _service: Service | None = attrs.field(default=None, init=False, repr=_show)
+    _rates: Mapping[str, float] = attrs.field(init=False, repr=False)
+    _latency: Quantile = attrs.field(init=False, repr=False)
+    _answers: int = attrs.field(default=0, init=False, repr=False)
+    _sender: CallbackSender | None = attrs.field(default=None, init=False, repr=False)
+    _worker: asyncio.Task[None] | None = attrs.field(default=None, init=False, repr=False)
+    _runner: web.ServerRunner | None = attrs.field(default=None, init=False, repr=False)
 
-    def __repr__(self) -> str:
-        """Show the address and how much is going on."""
-        if self._service is None:
-            return "<Emulator not open>"
-        unfinished = self.ledger.unfinished
-        return f"<Emulator {self.base_url} speed={self.settings.speed:g} unfinished={unfinished}>"
+    def __attrs_post_init__(self) -> None:
+        """Read what the settings hold as text."""
+        self._rates = self.settings.faults
+        self._latency = parse_distribution(self.settings.latency)
 
     async def __aenter__(self) -> Self:
         """Open the port and start answering."""
@@ -120,13 +126,12 @@ class Emulator:
         """Return every task in order of acceptance, as ``/emulator/tasks`` shows them."""
         service = self._open_service
         now, table = service.clock.now(), service.tasks.by_id
-        return [describe(task, now, service.clock.unix_ms) for task in table.values()]
+        return [describe(task, now, service.clock) for task in table.values()]
 
     def set_faults(self, faults: Mapping[str, float]) -> None:
         """Replace all rates; ValueError for a wrong name or rate. Tasks keep what they have."""
-        check_rates(faults)
-        self._rates = dict(faults)
-        self._open_service.plan = FaultPlan(self.settings.seed, self._rates)
+        self._rates = read_rates(faults)
+        self._open_service.plan = FaultPlan.from_rates(self.settings.seed, self._rates)
 
     def reset(self) -> None:
         """Forget all tasks, counts and pending callbacks; faults are as the settings say again."""
@@ -143,7 +148,7 @@ class Emulator:
         return self._service
 
     def _new_service(self, clock: Clock, base_url: str) -> Service:
-        plan = FaultPlan(self.settings.seed, self._rates)
+        plan = FaultPlan.from_rates(self.settings.seed, self._rates)
         return Service(settings=self.settings, clock=clock, base_url=base_url, plan=plan)
 
     # Paths to decisions.
@@ -262,10 +267,7 @@ class Emulator:
 
     def _control_faults(self, body: bytes) -> Reply:
         try:
-            rates: Any = json.loads(body)
-            if not isinstance(rates, dict):
-                raise ValueError("faults must be an object of names and rates")
-            self.set_faults(rates)
+            self.set_faults(json.loads(body))
         except ValueError as problem:
             return as_json({"error": str(problem)}, 400)
         return as_json({"faults": dict(self._rates)})

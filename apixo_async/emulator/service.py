@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from http import HTTPStatus
 from typing import Any
 
 import attrs
@@ -42,8 +43,6 @@ from apixo_async.emulator.tasks import Task, TaskTable
 
 _MICRO = 1_000_000
 """Money is added up in millionths of a dollar: sums of floats drift."""
-
-_FIRST_ERROR_STATUS = 400
 
 
 @attrs.define(eq=False)
@@ -90,7 +89,9 @@ class Service:
         if refusal := self._enter("submit", authorized=authorized):
             return self._refuse(refusal), None
         if fault := self.plan.first(Stage.BEFORE, subject, attempt):
-            return self._refuse(self._disturb(fault, Reply(), subject, attempt, path)), None
+            return self._refuse(
+                self._disturb(fault, Reply(), subject, attempt=attempt, path=path)
+            ), None
         try:
             submission = read_submission(model, given)
         except WrongRequestError as problem:
@@ -101,7 +102,9 @@ class Service:
         task = self._accept(submission, subject)
         reply = success({"taskId": task.id})
         if fault := self.plan.first(Stage.AFTER, subject, attempt):
-            reply = self._disturb(fault, reply, subject, attempt, path, previous)
+            reply = self._disturb(
+                fault, reply, subject, attempt=attempt, path=path, previous=previous
+            )
         return self._finish(reply), task
 
     def status(self, model: str, task_id: str, *, authorized: bool, path: str = "/") -> Reply:
@@ -115,7 +118,7 @@ class Service:
             task.polls += 1
         reply = self._status(model, task_id, task)
         if fault := self.plan.first(Stage.STATUS, task_id, attempt):
-            reply = self._disturb(fault, reply, task_id, attempt, path)
+            reply = self._disturb(fault, reply, task_id, attempt=attempt, path=path)
         return self._finish(reply)
 
     def balance(self, *, authorized: bool) -> Reply:
@@ -246,6 +249,7 @@ class Service:
         fault: str,
         reply: Reply,
         subject: str,
+        *,
         attempt: int,
         path: str,
         previous: Task | None = None,
@@ -258,17 +262,17 @@ class Service:
             choice=unit(self.settings.seed, "code", subject, attempt),
         )
         disturbed = disturb(fault, reply, around)
-        if disturbed.code == 429:
+        if disturbed.code == HTTPStatus.TOO_MANY_REQUESTS:
             self.ledger.throttled["injected"] += 1
         return disturbed
 
     def _refuse(self, reply: Reply) -> Reply:
         """Note a submit that was not accepted; a cut one has no code and is not noted."""
-        if reply.code >= _FIRST_ERROR_STATUS:
+        if reply.code >= HTTPStatus.BAD_REQUEST:
             self.ledger.rejected[str(reply.code)] += 1
         return self._finish(reply)
 
     def _finish(self, reply: Reply) -> Reply:
-        if self.settings.errors_as_http_200 and reply.content_type == JSON and reply.code != 307:
+        if self.settings.errors_as_http_200 and reply.content_type == JSON:
             return as_http_200(reply)
         return reply

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import attrs
 
 from apixo_async.emulator.durations import OTHER, Durations, parse_distribution
-from apixo_async.emulator.faults import check_rates
+from apixo_async.emulator.faults import read_rates
 
 DAY = 86_400.0
 
@@ -26,10 +26,12 @@ def _frozen(value: Mapping[str, float]) -> Mapping[str, float]:
     return MappingProxyType(dict(value))
 
 
-def _is_number(value: object) -> bool:
-    return (
-        isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    )
+def _rates(value: Mapping[str, float]) -> Mapping[str, float]:
+    return MappingProxyType(read_rates(value))
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _require(field: attrs.Attribute[Any], value: object, rule: str, *, holds: bool) -> None:
@@ -37,63 +39,59 @@ def _require(field: attrs.Attribute[Any], value: object, rule: str, *, holds: bo
         raise ValueError(f"{field.name} must be {rule}, not {value!r}")
 
 
-def _positive(_: object, field: attrs.Attribute[Any], value: Any) -> None:
+def _positive(_: object, field: attrs.Attribute[Any], value: object) -> None:
     _require(field, value, "a number above 0", holds=_is_number(value) and value > 0)
 
 
-def _not_negative(_: object, field: attrs.Attribute[Any], value: Any) -> None:
+def _not_negative(_: object, field: attrs.Attribute[Any], value: object) -> None:
     _require(field, value, "a number of 0 or more", holds=_is_number(value) and value >= 0)
 
 
-def _count(_: object, field: attrs.Attribute[Any], value: Any) -> None:
+def _count(_: object, field: attrs.Attribute[Any], value: object) -> None:
     is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 1
     _require(field, value, "a whole number of 1 or more", holds=is_count)
 
 
-def _integer(_: object, field: attrs.Attribute[Any], value: Any) -> None:
+def _integer(_: object, field: attrs.Attribute[Any], value: object) -> None:
     is_integer = isinstance(value, int) and not isinstance(value, bool)
     _require(field, value, "a whole number", holds=is_integer)
 
 
-def _port(_: object, field: attrs.Attribute[Any], value: Any) -> None:
+def _port(_: object, field: attrs.Attribute[Any], value: object) -> None:
     is_port = isinstance(value, int) and 0 <= value <= _HIGHEST_PORT
     _require(field, value, "a port, or 0 for any free one", holds=is_port)
 
 
-def _text(_: object, field: attrs.Attribute[Any], value: Any) -> None:
+def _text(_: object, field: attrs.Attribute[Any], value: object) -> None:
     holds = isinstance(value, str) and value.isascii() and value.isprintable() and value.strip()
     _require(field, value, "printable ASCII, not empty", holds=bool(holds))
 
 
-def _choice_of_insufficient(_: object, field: attrs.Attribute[Any], value: Any) -> None:
+def _choice_of_insufficient(_: object, field: attrs.Attribute[Any], value: object) -> None:
     _require(field, value, "one of '400', '200', '402'", holds=value in {"400", "200", "402"})
 
 
-def _durations(_: object, field: attrs.Attribute[Any], value: Any) -> None:
+def _durations(_: object, field: attrs.Attribute[Any], value: object) -> None:
     try:
-        Durations.parse(value)
+        Durations.parse(str(value))
     except ValueError as error:
         raise ValueError(f"{field.name}: {error}") from None
 
 
-def _latency(_: object, field: attrs.Attribute[Any], value: Any) -> None:
+def _latency(_: object, field: attrs.Attribute[Any], value: object) -> None:
     try:
-        parse_distribution(value)
+        parse_distribution(str(value))
     except ValueError as error:
         raise ValueError(f"{field.name}: {error}") from None
     # The bell curves are cut off at seconds that suit a task, not an answer.
-    _require(field, value, "SECONDS or uniform:LOW:HIGH", holds="normal" not in value)
+    _require(field, value, "SECONDS or uniform:LOW:HIGH", holds="normal" not in str(value))
 
 
-def _prices(_: object, field: attrs.Attribute[Any], value: Mapping[str, Any]) -> None:
+def _prices(_: object, field: attrs.Attribute[Any], value: Mapping[str, object]) -> None:
     holds = OTHER in value and all(_is_number(price) and price >= 0 for price in value.values())
     _require(
         field, dict(value), f"amounts of 0 or more by mode, with a {OTHER!r} entry", holds=holds
     )
-
-
-def _faults(_: object, __: object, value: Mapping[str, Any]) -> None:
-    check_rates(value)
 
 
 @attrs.frozen(kw_only=True)
@@ -120,23 +118,17 @@ class EmulatorSettings:
     """The page: "Concurrent tasks 1000"."""
     balance: float = attrs.field(default=1_000_000.0, validator=_not_negative)
     """US dollars on the key."""
-    prices: Mapping[str, float] = attrs.field(
-        default=PRICES, converter=_frozen, validator=_prices
-    )
+    prices: Mapping[str, float] = attrs.field(default=PRICES, converter=_frozen, validator=_prices)
     """US dollars for one accepted task, by mode."""
     latency: str = attrs.field(default="0", validator=_latency)
     """Real seconds added to each answer of the API, ``0.05`` or ``uniform:0.01:0.2``."""
-    faults: Mapping[str, float] = attrs.field(
-        factory=dict[str, float], converter=_frozen, validator=_faults
-    )
+    faults: Mapping[str, float] = attrs.field(factory=dict[str, float], converter=_rates)
     """Rates from 0 to 1 by the names in `FAULTS`."""
     result_lifetime: float = attrs.field(default=15 * DAY, validator=_positive)
     """The page: "Result URLs are valid for 15 days"."""
     errors_as_http_200: bool = False
     """Whether every error comes with HTTP status 200 and its code in the body only."""
-    insufficient_as: InsufficientAs = attrs.field(
-        default="400", validator=_choice_of_insufficient
-    )
+    insufficient_as: InsufficientAs = attrs.field(default="400", validator=_choice_of_insufficient)
     """HTTP status when the balance does not suffice; 200 keeps code 400 in the body."""
     drip_seconds: float = attrs.field(default=90.0, validator=_positive)
     """Real seconds a trickling answer takes; longer than a client should wait."""

@@ -9,11 +9,14 @@ from __future__ import annotations
 import heapq
 import math
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING
 
 import attrs
 
 from apixo_async.emulator.rules import EXTEND, VEO, Submission
+
+if TYPE_CHECKING:
+    from apixo_async.emulator.clock import Clock
 
 PENDING_SHARE = 0.1
 """Of its life a task spends this share in ``pending``; the rest it is ``processing``."""
@@ -133,8 +136,8 @@ class TaskTable:
         return self.last_end - next(iter(self.by_id.values())).accepted_at
 
 
-def describe(task: Task, now: float, unix_ms: Any) -> dict[str, object]:
-    """Return one row of ``/emulator/tasks``; *unix_ms* turns API seconds into the calendar."""
+def describe(task: Task, now: float, clock: Clock) -> dict[str, object]:
+    """Return one row of ``/emulator/tasks``: the task as it is at *now*."""
     ends = not math.isinf(task.duration)
     return {
         "id": task.id,
@@ -143,8 +146,8 @@ def describe(task: Task, now: float, unix_ms: Any) -> dict[str, object]:
         "mode": task.submission.mode,
         "state": task.state(now),
         "duration": task.duration if ends else None,
-        "accepted_at": unix_ms(task.accepted_at),
-        "ends_at": unix_ms(task.ends_at) if ends else None,
+        "accepted_at": clock.unix_ms(task.accepted_at),
+        "ends_at": clock.unix_ms(task.ends_at) if ends else None,
         "fail_code": task.failure[0] if task.failure else None,
         "faults": sorted(task.faults),
         "polls": task.polls,

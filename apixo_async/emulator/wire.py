@@ -19,24 +19,24 @@ async def send(
     request: web.BaseRequest, reply: Reply, *, drip_seconds: float
 ) -> web.StreamResponse:
     """Send *reply* in its manner; the server itself completes what is left open here."""
+    response: web.StreamResponse
     match reply.manner:
         case Manner.PLAIN:
-            return _response(reply, reply.body)
+            response = _response(reply, reply.body)
         case Manner.CUT:
-            return _cut(request)
+            response = _cut(request)
         case Manner.DRIP:
-            return await _drip(request, reply, drip_seconds)
+            response = await _drip(request, reply, drip_seconds)
         case Manner.TRUNCATED:
-            return _response(reply, reply.body[: len(reply.body) // 2])
+            response = _response(reply, reply.body[: len(reply.body) // 2])
         case Manner.PARTIAL:
-            return await _partial(request, reply)
+            response = await _partial(request, reply)
         case Manner.HUGE:
-            return _response(reply, reply.body.rjust(HUGE_SIZE))
+            response = _response(reply, reply.body.rjust(HUGE_SIZE))
         case Manner.GZIP_BOMB:
-            body = await asyncio.to_thread(_bomb, reply.body)
-            response = _response(reply, body)
+            response = _response(reply, await asyncio.to_thread(_bomb, reply.body))
             response.headers["Content-Encoding"] = "gzip"
-            return response
+    return response
 
 
 def _response(reply: Reply, body: bytes) -> web.Response:
