@@ -1,0 +1,42 @@
+"""Values to requests; answers to values or errors. The only place that knows the API's JSON."""
+
+from apixo_async._wire.answers import (
+    means_no_credits,
+    read_balance,
+    read_task,
+    read_task_id,
+    task_failure,
+)
+from apixo_async._wire.envelope import Reply, unwrap
+from apixo_async._wire.requests import (
+    BALANCE_PATH,
+    encode,
+    fingerprint,
+    request_input,
+    status_path,
+    submit_body,
+    submit_path,
+)
+from apixo_async._wire.rows import request_from_row
+from apixo_async._wire.text import EXCERPT_CHARACTERS, candidate_task_id, excerpt
+
+__all__ = [
+    "BALANCE_PATH",
+    "EXCERPT_CHARACTERS",
+    "Reply",
+    "candidate_task_id",
+    "encode",
+    "excerpt",
+    "fingerprint",
+    "means_no_credits",
+    "read_balance",
+    "read_task",
+    "read_task_id",
+    "request_from_row",
+    "request_input",
+    "status_path",
+    "submit_body",
+    "submit_path",
+    "task_failure",
+    "unwrap",
+]

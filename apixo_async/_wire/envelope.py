@@ -1,0 +1,183 @@
+"""Answers of the API to plain data or one typed error.
+
+The API wraps everything in `{"code", "message", "data"}`. Its pages do not say whether an error
+comes with HTTP 4xx or inside HTTP 200 (both are seen), so status and code are both judged.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any, Final
+
+import attrs
+
+from apixo_async._wire.text import excerpt, retry_after_seconds
+from apixo_async.errors import (
+    APIError,
+    AuthenticationError,
+    BadRequestError,
+    InsufficientCreditsError,
+    NotFoundError,
+    RateLimitedError,
+    ServerError,
+    UnexpectedAnswerError,
+)
+
+OK: Final = 200
+
+
+@attrs.frozen
+class Reply:
+    """One HTTP answer, read to its end. Header names are lower case."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str] = attrs.field(factory=dict)
+    received_at: datetime = attrs.field(factory=lambda: datetime.now(UTC))
+
+
+@attrs.frozen
+class Envelope:
+    """The API's wrapper; `code` is `None` where it is missing or no number."""
+
+    code: int | None
+    message: str
+    data: object
+
+
+def parse_json(text: str | bytes) -> Any:
+    """JSON to plain data; `ValueError` for everything that is not JSON, however hostile."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        msg = "nested too deeply"
+    raise ValueError(msg)
+
+
+def parse_envelope(body: bytes) -> Envelope | None:
+    """The envelope in a body, or `None` when the body is no JSON object."""
+    try:
+        value = parse_json(body)
+    except ValueError:
+        return None
+    if not isinstance(value, dict):
+        return None
+    data = value.get("data")
+    return Envelope(code=_code(value.get("code")), message=_message(value), data=data)
+
+
+def _code(value: object) -> int | None:
+    """The envelope's code; a number in a string is accepted, because nothing else can be meant."""
+    if isinstance(value, str) and re.fullmatch(r"\d{1,6}", value, re.ASCII):
+        return int(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _message(value: Mapping[str, Any]) -> str:
+    """What went wrong, wherever the API put it: beside the code or in `data.error`."""
+    data = value.get("data")
+    inner = data.get("error") if isinstance(data, dict) else None
+    parts = [part for part in (value.get("message"), inner or value.get("error")) if part]
+    texts = [part if isinstance(part, str) else json.dumps(part) for part in parts]
+    return excerpt(": ".join(dict.fromkeys(texts)).encode("utf-8", "replace"))
+
+
+def unwrap(reply: Reply) -> object:
+    """The `data` of a successful answer.
+
+    Raises an `APIError` for every answer that says so by status or code, `UnexpectedAnswerError`
+    for one that is neither an error nor an envelope.
+    """
+    envelope = parse_envelope(reply.body)
+    code = _effective_code(reply.status, None if envelope is None else envelope.code)
+    if code == OK and envelope is not None:
+        return envelope.data
+    if code is None or _is_redirect(reply.status):
+        raise _unexpected(reply)
+    raise _error(reply, envelope, code)
+
+
+def _effective_code(status: int, code: int | None) -> int | None:
+    """The one number to judge by; `None` when a good status comes without any code.
+
+    A 5xx status outweighs the envelope: what stands behind a failing gateway is not known. A 4xx
+    status is refined by a 4xx or 5xx code. A 2xx status leaves the word to the envelope.
+    """
+    if status < HTTPStatus.MULTIPLE_CHOICES:
+        return code
+    refinable = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
+    return code if refinable and code is not None and code >= HTTPStatus.BAD_REQUEST else status
+
+
+def _is_redirect(status: int) -> bool:
+    return HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST
+
+
+def _unexpected(reply: Reply) -> UnexpectedAnswerError:
+    what = "redirects are not followed" if _is_redirect(reply.status) else "no answer of this API"
+    return UnexpectedAnswerError(
+        f"HTTP {reply.status}: {what}", http_status=reply.status, excerpt=excerpt(reply.body)
+    )
+
+
+_NO_CREDITS: Final = re.compile(
+    r"(insufficient|not enough|no)\b.{0,20}\b(credit|balance|fund)|top[ -]?up|out of credit",
+    re.IGNORECASE,
+)
+_KEY_TROUBLE: Final = re.compile(
+    r"\b(api[ _-]?key|permission|token|unauthori[sz]ed)\b", re.IGNORECASE
+)
+
+_BY_CODE: Final[Mapping[int, type[APIError]]] = {
+    400: BadRequestError,
+    401: AuthenticationError,
+    402: InsufficientCreditsError,
+    403: BadRequestError,
+    404: NotFoundError,
+    405: BadRequestError,
+    413: BadRequestError,
+    414: BadRequestError,
+    415: BadRequestError,
+    422: BadRequestError,
+}
+
+
+def _error(reply: Reply, envelope: Envelope | None, code: int) -> APIError:
+    message = (envelope.message if envelope else "") or excerpt(reply.body) or _phrase(code)
+    facts: dict[str, Any] = {
+        "http_status": reply.status,
+        "code": None if envelope is None else envelope.code,
+        "data": None if envelope is None else envelope.data,
+    }
+    if code == HTTPStatus.TOO_MANY_REQUESTS:
+        wait = retry_after_seconds(reply.headers.get("retry-after"), now=reply.received_at)
+        return RateLimitedError(message, retry_after=wait, **facts)
+    return _class_of(code, message)(message, **facts)
+
+
+def _class_of(code: int, message: str) -> type[APIError]:
+    """The error class of a code.
+
+    An empty balance is documented as 402 and as 400 "Insufficient credits"; 403 as "key lacks
+    permission" on one page and "content violates policy" on another: the text decides.
+    """
+    if code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return ServerError
+    if code == HTTPStatus.BAD_REQUEST and _NO_CREDITS.search(message):
+        return InsufficientCreditsError
+    if code == HTTPStatus.FORBIDDEN and _KEY_TROUBLE.search(message):
+        return AuthenticationError
+    return _BY_CODE.get(code, APIError)
+
+
+def _phrase(code: int) -> str:
+    try:
+        return HTTPStatus(code).phrase
+    except ValueError:
+        return "unknown error"

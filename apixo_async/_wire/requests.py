@@ -1,0 +1,107 @@
+"""Requests to the JSON the API takes, and its field names back to requests."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+from urllib.parse import quote
+
+from cattrs import Converter
+from cattrs.gen import make_dict_unstructure_fn, override
+
+from apixo_async.veo import (
+    ExtendVideo,
+    FramesToVideo,
+    ModelRequest,
+    ReferenceToVideo,
+    Request,
+    TextToVideo,
+)
+
+TEXT: Final = "TEXT_2_VIDEO"
+FRAMES: Final = "FIRST_AND_LAST_FRAMES_2_VIDEO"
+REFERENCE: Final = "REFERENCE_2_VIDEO"
+
+MAX_FRAMES: Final = 2
+""" "FIRST_AND_LAST_FRAMES_2_VIDEO ... image_urls (max 2)" (Veo 3.1 page, generation types)."""
+
+
+def _converter() -> Converter:
+    converter = Converter()
+    outside = {"provider": override(omit=True), "extra_input": override(omit=True)}
+
+    def plain(cls: type[Any], **overrides: Any) -> Callable[[Any], dict[str, Any]]:
+        return make_dict_unstructure_fn(cls, converter, **outside, **overrides)
+
+    text = plain(TextToVideo)
+    frames = plain(FramesToVideo, first_frame=override(omit=True), last_frame=override(omit=True))
+    reference = plain(ReferenceToVideo)
+    extend = plain(ExtendVideo, task_id=override(rename="taskId"))
+
+    # The documents disagree on what has a default, so `mode`, `generationType` and `aspect_ratio`
+    # are always sent.
+    def frames_input(request: FramesToVideo) -> dict[str, Any]:
+        urls = [url for url in (request.first_frame, request.last_frame) if url is not None]
+        return {**frames(request), "generationType": FRAMES, "image_urls": urls}
+
+    def reference_input(request: ReferenceToVideo) -> dict[str, Any]:
+        fixed = {"mode": request.mode, "generationType": REFERENCE, "aspect_ratio": "16:9"}
+        return {**reference(request), **fixed, "image_urls": list(request.image_urls)}
+
+    converter.register_unstructure_hook(
+        TextToVideo, lambda request: {**text(request), "generationType": TEXT}
+    )
+    converter.register_unstructure_hook(FramesToVideo, frames_input)
+    converter.register_unstructure_hook(ReferenceToVideo, reference_input)
+    converter.register_unstructure_hook(ExtendVideo, extend)
+    return converter
+
+
+_CONVERTER: Final = _converter()
+
+
+def request_input(request: Request) -> dict[str, Any]:
+    """The `input` object of a submit; fields that are `None` are left out."""
+    if isinstance(request, ModelRequest):
+        return dict(request.input)
+    fields = _CONVERTER.unstructure(request)
+    kept = {name: value for name, value in fields.items() if value is not None}
+    return {**kept, **request.extra_input}
+
+
+def submit_body(request: Request, *, callback_url: str | None = None) -> dict[str, Any]:
+    """The body of `POST /generateTask/{model}` (Veo 3.1 page, request body)."""
+    body: dict[str, Any] = {"request_type": "async" if callback_url is None else "callback"}
+    if callback_url is not None:
+        body["callback_url"] = callback_url
+    if request.provider is not None:
+        body["provider"] = request.provider
+    body["input"] = request_input(request)
+    return body
+
+
+def encode(body: Mapping[str, Any]) -> bytes:
+    """JSON bytes; the same value gives the same bytes."""
+    return json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def fingerprint(request: Request) -> str:
+    """A hash that two requests share exactly when they ask for the same thing."""
+    asked = {"model": request.model, "provider": request.provider, "input": request_input(request)}
+    return hashlib.sha256(encode(asked)).hexdigest()
+
+
+def submit_path(model: str) -> str:
+    """Where a task of this model is created, below the base URL."""
+    return f"/generateTask/{quote(model, safe='')}"
+
+
+def status_path(model: str, task_id: str) -> str:
+    """Where a task is looked up; the model must be the one it was submitted with."""
+    return f"/statusTask/{quote(model, safe='')}?taskId={quote(task_id, safe='')}"
+
+
+BALANCE_PATH: Final = "/apikeys/current-balance"
+""" `data` of the answer is a bare number, the USD left on this key (system page)."""

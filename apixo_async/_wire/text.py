@@ -1,0 +1,52 @@
+"""Header values and foreign text, read without trusting them."""
+
+from __future__ import annotations
+
+import html
+import math
+import re
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+EXCERPT_CHARACTERS: Final = 2_000
+
+_TAGS: Final = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^>]*>", re.IGNORECASE | re.DOTALL)
+_SECONDS: Final = re.compile(r"\d{1,12}(\.\d{1,9})?", re.ASCII)
+_TASK_ID_IN_JSON: Final = re.compile(r'"taskId"\s*:\s*"([^"\\\s]{1,256})"')
+
+
+def excerpt(body: bytes) -> str:
+    """The beginning of a body as one line of printable text, without markup."""
+    text = body[: 4 * EXCERPT_CHARACTERS].decode("utf-8", "replace")
+    if text.lstrip()[:1] == "<":
+        text = html.unescape(_TAGS.sub(" ", text))
+    printable = "".join(mark if mark.isprintable() else " " for mark in text)
+    return " ".join(printable.split())[:EXCERPT_CHARACTERS]
+
+
+def retry_after_seconds(value: str | None, *, now: datetime) -> float | None:
+    """Seconds from a `Retry-After` header: a number or an HTTP date; `None` for anything else.
+
+    Negative, infinite and malformed values and dates in the past count as absent. Limits on how
+    long to really wait are the gate's business.
+    """
+    if value is None:
+        return None
+    text = value.strip()
+    if _SECONDS.fullmatch(text):
+        return float(text)
+    try:
+        moment = parsedate_to_datetime(text)
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        seconds = (moment - now).total_seconds()
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None
+    return seconds if math.isfinite(seconds) and seconds > 0 else None
+
+
+def candidate_task_id(received: str) -> str | None:
+    """A complete task id inside a broken answer: a hint to be confirmed by a status call."""
+    found = set(_TASK_ID_IN_JSON.findall(received))
+    return found.pop() if len(found) == 1 else None

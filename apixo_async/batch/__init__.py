@@ -1,0 +1,14 @@
+"""Thousands of generations: the runner, its events, its outcomes."""
+
+from apixo_async.batch.outcomes import BatchReport, Job, Outcome, OutcomeStatus, StopReason
+from apixo_async.batch.runner import BatchRunner, OutcomeStream
+
+__all__ = [
+    "BatchReport",
+    "BatchRunner",
+    "Job",
+    "Outcome",
+    "OutcomeStatus",
+    "OutcomeStream",
+    "StopReason",
+]

@@ -1,0 +1,146 @@
+"""What happens to a job, as facts: one vocabulary that everything else reads.
+
+Progress shows these events, a record stores them, the report reads them. They are frozen values of
+plain fields; `at` is UTC and set when the event is made.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TypeAlias
+
+import attrs
+
+from apixo_async.tasks import Task
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@attrs.frozen(kw_only=True)
+class _JobEvent:
+    key: str
+    at: datetime = attrs.field(factory=_now)
+
+
+@attrs.frozen(kw_only=True)
+class Queued(_JobEvent):
+    """The job was taken from the input and has a slot."""
+
+    index: int
+    model: str
+    mode: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Sending(_JobEvent):
+    """The POST is about to leave: from here on a task may exist."""
+
+    attempt: int
+
+
+@attrs.frozen(kw_only=True)
+class NotSent(_JobEvent):
+    """The POST did not leave, or was answered 429: the job is queued again."""
+
+    attempt: int
+    reason: str
+
+
+@attrs.frozen(kw_only=True)
+class Accepted(_JobEvent):
+    """The task exists and is billed."""
+
+    task_id: str
+    model: str
+
+
+@attrs.frozen(kw_only=True)
+class Rejected(_JobEvent):
+    """The API refused; there is no task."""
+
+    reason: str
+    code: int | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Uncertain(_JobEvent):
+    """Nobody can say whether a task exists. `received` is what arrived of the answer."""
+
+    reason: str
+    phase: str
+    received: str = ""
+    candidate_task_id: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Succeeded(_JobEvent):
+    """The task ended with a result."""
+
+    task: Task
+
+
+@attrs.frozen(kw_only=True)
+class Failed(_JobEvent):
+    """The task ended without a usable result."""
+
+    task: Task
+    reason: str
+
+
+@attrs.frozen(kw_only=True)
+class TimedOut(_JobEvent):
+    """We stopped waiting; the task goes on."""
+
+    task: Task
+    reason: str
+
+
+@attrs.frozen(kw_only=True)
+class Saved(_JobEvent):
+    """One result is on disk under its final name."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+@attrs.frozen(kw_only=True)
+class SaveFailed(_JobEvent):
+    """A result could not be saved; the task is done and its URLs still work."""
+
+    reason: str
+
+
+@attrs.frozen(kw_only=True)
+class NotStarted(_JobEvent):
+    """The batch stopped before this job was sent."""
+
+    reason: str
+
+
+@attrs.frozen(kw_only=True)
+class Stopped:
+    """The batch takes no more jobs; what is running is still awaited."""
+
+    reason: str
+    message: str = ""
+    at: datetime = attrs.field(factory=_now)
+
+
+JobEvent: TypeAlias = (
+    Queued
+    | Sending
+    | NotSent
+    | Accepted
+    | Rejected
+    | Uncertain
+    | Succeeded
+    | Failed
+    | TimedOut
+    | Saved
+    | SaveFailed
+    | NotStarted
+)
+Event: TypeAlias = JobEvent | Stopped

@@ -1,0 +1,113 @@
+"""What goes into a batch and what comes out: jobs, outcomes, the report."""
+
+from __future__ import annotations
+
+import enum
+from collections import Counter
+from collections.abc import Mapping
+from typing import Final
+
+import attrs
+
+from apixo_async.downloads import SavedFile
+from apixo_async.errors import ApixoError, InvalidRequestError
+from apixo_async.tasks import Task
+from apixo_async.veo import Request
+
+KEY_MAX: Final = 200
+
+
+def _check_key(_: object, __: object, key: object) -> None:
+    if key is None:
+        return
+    if not isinstance(key, str) or not 1 <= len(key) <= KEY_MAX or not key.isprintable():
+        rule = f"must be printable text of 1 to {KEY_MAX} characters, got {key!r}"
+        raise InvalidRequestError("Job", [("key", rule)])
+
+
+@attrs.frozen
+class Job:
+    """A request with a name. The key makes the job: its files and records are named by it.
+
+    Without a `key` it is a hash of the request and the number of its occurrence in the input, so
+    that the same input always gives the same keys. `metadata` is carried along untouched.
+    """
+
+    request: Request
+    key: str | None = attrs.field(default=None, kw_only=True, validator=_check_key)
+    metadata: Mapping[str, object] = attrs.field(factory=dict, kw_only=True, hash=False)
+
+
+class OutcomeStatus(enum.StrEnum):
+    """How a job ended, as far as anyone can say."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    """The task failed, or the API refused the request; `error` says which."""
+    UNCERTAIN = "uncertain"
+    """A task may exist and be billed; nobody can say. Never submitted again by itself."""
+    TIMED_OUT = "timed_out"
+    """The task was still running when we stopped waiting; it can be waited for again by its id."""
+    NOT_STARTED = "not_started"
+    """Surely no task exists: the batch stopped before this job was sent."""
+
+
+@attrs.frozen(kw_only=True)
+class Outcome:
+    """How one job ended. `index` is its place in the input, from 0.
+
+    `error` is set unless the status is `succeeded`; a success whose files could not be saved has
+    the `DownloadError` there, because the video itself is done and its URLs work for 15 days.
+    """
+
+    job: Job
+    index: int
+    status: OutcomeStatus
+    task: Task | None = None
+    error: ApixoError | None = None
+    files: tuple[SavedFile, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """The job's key; in outcomes it is always set."""
+        return self.job.key or ""
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The result URLs, empty unless the job succeeded."""
+        return () if self.task is None else self.task.urls
+
+
+class StopReason(enum.StrEnum):
+    """Why a batch stopped before the end of its input."""
+
+    KEY = "key"
+    """The key was refused."""
+    BALANCE = "balance"
+    """The balance is empty."""
+    UNREACHABLE = "unreachable"
+    """The host could not be reached."""
+    REQUESTED = "requested"
+    """Somebody called `stop()`."""
+    INPUT = "input"
+    """The input raised an error or held something that is no request."""
+
+
+@attrs.frozen
+class BatchReport:
+    """All outcomes of a run in input order. `stopped` says why a batch ended early, if it did."""
+
+    outcomes: tuple[Outcome, ...]
+    stopped: StopReason | None = None
+    stop_error: BaseException | None = None
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The URLs of all finished videos, in input order."""
+        return tuple(url for outcome in self.outcomes for url in outcome.urls)
+
+    @property
+    def counts(self) -> Mapping[OutcomeStatus, int]:
+        """How many jobs ended in each status."""
+        counted = Counter(outcome.status for outcome in self.outcomes)
+        return {status: counted[status] for status in OutcomeStatus}

@@ -1,0 +1,7 @@
+"""The client: what an application awaits."""
+
+from apixo_async.client.engine import Engine
+from apixo_async.client.submitting import SubmitObserver
+from apixo_async.client.verbs import ApixoClient, ClientStatistics
+
+__all__ = ["ApixoClient", "ClientStatistics", "Engine", "SubmitObserver"]

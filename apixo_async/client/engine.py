@@ -1,0 +1,261 @@
+"""The engine room behind the verbs: gate, transport, submits, looks and slots of one client."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from apixo_async._transport import Transport
+from apixo_async._wire import BALANCE_PATH, read_balance, read_task, status_path, unwrap
+from apixo_async.client.submitting import Submission, SubmitObserver, Submitter
+from apixo_async.client.tracking import Tracked, Tracker
+from apixo_async.client.watching import Watch, Watcher
+from apixo_async.errors import (
+    ApixoError,
+    APIError,
+    AuthenticationError,
+    ClientUsageError,
+    NotFoundError,
+    RateLimitedError,
+)
+from apixo_async.limits import Gate, Lease, Limits
+from apixo_async.polling import PollSchedule, next_look
+from apixo_async.tasks import Task
+from apixo_async.veo import Request
+
+_LOGGER = logging.getLogger("apixo_async")
+
+SUBMIT_PATIENCE: Final = 15.0
+"""Seconds for which a single call goes on trying to reach a host before it says so."""
+CONFIRM_LOOKS: Final = 3
+RECLAIM_AT_ONCE: Final = 32
+
+
+class Engine:
+    """Everything one client does. Bound to the event loop that first uses it."""
+
+    def __init__(
+        self,
+        open_transport: Callable[[], Transport],
+        *,
+        limits: Limits,
+        schedule: PollSchedule,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._open_transport = open_transport
+        self._rng = rng or random.Random()  # noqa: S311  # jitter, not secrets
+        self.schedule = schedule
+        self.gate = Gate(limits, rng=self._rng)
+        self.tracker = Tracker()
+        self.key_worked = False
+        self._watcher = Watcher(
+            self.look,
+            polls_per_second=self.gate.rate.poll_size.per_second,
+            key_worked=lambda: self.key_worked,
+            rng=self._rng,
+        )
+        self._transport: Transport | None = None
+        self._submitter: Submitter | None = None
+        self._reclaimer: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
+
+    # Opening and closing
+
+    def open(self) -> Transport:
+        """The transport, opened at first use; says so when the client is closed or elsewhere."""
+        if self._closed:
+            msg = "this client is closed; open a new one"
+            raise ClientUsageError(msg)
+        loop = asyncio.get_running_loop()
+        if self._transport is None:
+            self._loop = loop
+            self._transport = self._open_transport()
+        elif self._loop is not loop:
+            msg = "this client belongs to another event loop; open one client per loop"
+            raise ClientUsageError(msg)
+        return self._transport
+
+    @property
+    def is_open(self) -> bool:
+        """Whether something was opened that has to be closed."""
+        return self._transport is not None and not self._closed
+
+    @property
+    def submitter(self) -> Submitter:
+        """What sends submits; made with the transport."""
+        transport = self.open()
+        if self._submitter is None:
+            self._submitter = Submitter(
+                transport, self.gate, self, confirm=self._confirm, rng=self._rng
+            )
+        return self._submitter
+
+    @property
+    def submits_in_flight(self) -> int:
+        """POSTs that are not yet answered and recorded."""
+        return 0 if self._submitter is None else self._submitter.in_flight
+
+    async def aclose(self) -> None:
+        """Lets POSTs in flight be answered, then closes; cancelled, it cuts them. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            if self._submitter is not None:
+                await self._submitter.drain()
+        finally:
+            if self._reclaimer is not None:
+                self._reclaimer.cancel()
+            self.tracker.close()
+            self.gate.close()
+            if self._transport is not None:
+                await self._transport.aclose()
+
+    # Slots
+
+    async def lease(self) -> Lease:
+        """Waits for a slot; while it waits, tasks that nobody watches are looked at."""
+        self.open()
+        if self.gate.slots.held >= self.gate.slots.cap:
+            self._start_reclaiming()
+        return await self.gate.lease()
+
+    def task_started(self, task: Task, lease: Lease) -> None:
+        """The slot belongs to the task until it is seen to end."""
+        self.key_worked = True
+        self.tracker.start(task.id, task.model, lease, lifetime=self.schedule.slot_lifetime)
+
+    def task_may_run(self, lease: Lease) -> None:
+        """The slot is kept for the time a task would take, because one may be running."""
+        lease.mark_running()
+        asyncio.get_running_loop().call_later(self.schedule.uncertain_hold, lease.release)
+
+    def _start_reclaiming(self) -> None:
+        if self._reclaimer is None or self._reclaimer.done():
+            self._reclaimer = asyncio.create_task(self._reclaim())
+
+    async def _reclaim(self) -> None:
+        """Looks at tasks whose waiters have left, as long as somebody waits for their slots."""
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(0)
+        while self.gate.slots.waiting:
+            due = [t for t in self.tracker.unwatched() if t.next_look <= loop.time()]
+            await asyncio.gather(*map(self._look_quietly, due[:RECLAIM_AT_ONCE]))
+            if len(due) <= RECLAIM_AT_ONCE:
+                await asyncio.sleep(self.schedule.interval)
+
+    async def _look_quietly(self, tracked: Tracked) -> None:
+        try:
+            await self.look(tracked.task_id, tracked.model)
+        except ApixoError as error:
+            _LOGGER.debug("look at unwatched task %s failed: %s", tracked.task_id, error)
+        tracked.looks += 1
+        loop = asyncio.get_running_loop()
+        tracked.next_look = loop.time() + next_look(
+            self.schedule,
+            looks=tracked.looks,
+            failures=0,
+            age=loop.time() - tracked.accepted_at,
+            interval=2 * self.schedule.interval,
+            unit=self._rng.random(),
+        )
+
+    # Calls
+
+    async def submit(
+        self,
+        request: Request,
+        *,
+        lease: Lease,
+        observer: SubmitObserver | None = None,
+        callback_url: str | None = None,
+        patience: float = SUBMIT_PATIENCE,
+    ) -> Task:
+        """Submits once; the lease is settled whatever happens (see `Submitter.submit`)."""
+        try:
+            submitter = self.submitter
+        except BaseException:
+            lease.release()
+            raise
+        return await submitter.submit(
+            Submission(request, lease, patience, observer=observer, callback_url=callback_url)
+        )
+
+    async def look(self, task_id: str, model: str) -> Task:
+        """One status call. A task seen to end gives its slot back."""
+        data = await self._read(status_path(model, task_id), poll=True)
+        task = read_task(data, model=model, task_id=task_id)
+        if task.is_terminal:
+            self.tracker.end(task_id)
+        return task
+
+    async def balance(self) -> float:
+        """The USD left on this key."""
+        return read_balance(await self._read(BALANCE_PATH, poll=False))
+
+    async def _read(self, path: str, *, poll: bool) -> object:
+        """The data of one GET through the gate."""
+        transport = self.open()
+        permit = await self.gate.permit(poll=poll)
+        reply = await transport.send("GET", path)
+        try:
+            data = unwrap(reply)
+        except RateLimitedError as error:
+            self.gate.throttled(permit, retry_after=error.retry_after, submit=False)
+            raise
+        except APIError as error:
+            self.key_worked |= not isinstance(error, AuthenticationError)
+            raise
+        self.key_worked = True
+        self.gate.answered()
+        return data
+
+    async def _confirm(self, task_id: str, model: str) -> bool:
+        """Whether the API knows this task id, seen in a broken answer."""
+        for looks in range(CONFIRM_LOOKS):
+            try:
+                await self.look(task_id, model)
+            except NotFoundError:
+                pass
+            except ApixoError as error:
+                _LOGGER.debug("candidate %s not confirmed: %s", task_id, error)
+            else:
+                return True
+            if looks + 1 < CONFIRM_LOOKS:
+                await asyncio.sleep(self.schedule.interval)
+        return False
+
+    # Waiting
+
+    async def wait(self, task: Task, *, schedule: PollSchedule, timeout: float) -> Task:
+        """The terminal snapshot, success or failure."""
+        with self._watch(task, schedule, timeout) as watch:
+            return await self._watcher.end(watch)
+
+    async def changes(
+        self, task: Task, *, schedule: PollSchedule, timeout: float
+    ) -> AsyncIterator[Task]:
+        """One snapshot per change of state, the terminal one last."""
+        with self._watch(task, schedule, timeout) as watch:
+            async for snapshot in self._watcher.changes(watch):
+                yield snapshot
+
+    @contextmanager
+    def _watch(self, task: Task, schedule: PollSchedule, timeout: float) -> Iterator[Watch]:
+        self.open()
+        now = asyncio.get_running_loop().time()
+        tracked = self.tracker.get(task.id)
+        born = None if tracked is None else tracked.accepted_at
+        if tracked is not None:
+            tracked.watchers += 1
+        try:
+            yield Watch(task, schedule, started=now, deadline=now + timeout, born=born)
+        finally:
+            if tracked is not None:
+                tracked.watchers -= 1
+                tracked.next_look = asyncio.get_running_loop().time() + schedule.interval

@@ -1,0 +1,262 @@
+"""One submit, at most once: what is sent again, what never is, and what survives a cancellation."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import attrs
+
+from apixo_async._transport import Transport
+from apixo_async._wire import (
+    Reply,
+    candidate_task_id,
+    encode,
+    excerpt,
+    read_task_id,
+    submit_body,
+    submit_path,
+    unwrap,
+)
+from apixo_async.errors import (
+    ApixoError,
+    APIError,
+    NotSentError,
+    RateLimitedError,
+    SubmitUncertainError,
+    UnansweredError,
+)
+from apixo_async.limits import Gate, Lease, Permit
+from apixo_async.retries import SubmitVerdict, resubmit_delay, submit_verdict
+from apixo_async.tasks import Task
+from apixo_async.veo import Request
+
+_LOGGER = logging.getLogger("apixo_async")
+
+
+class SubmitObserver(Protocol):
+    """Told of every step of a submit; what keeps a record of it waits here for its disk.
+
+    Each method is awaited before the submit goes on: `sending` before the first byte leaves (an
+    error raised there stops the submit, nothing is sent), `accepted` before anyone sees the task.
+    Once `sending` was called, the rest is called even if the caller is cancelled meanwhile.
+    """
+
+    async def sending(self, attempt: int) -> None:
+        """The POST is about to leave."""
+
+    async def not_sent(self, attempt: int, error: ApixoError) -> None:
+        """It did not leave, or was answered 429: the job is queued again."""
+
+    async def accepted(self, task: Task) -> None:
+        """The task exists."""
+
+    async def rejected(self, error: ApixoError) -> None:
+        """The API refused; there is no task."""
+
+    async def uncertain(self, error: SubmitUncertainError) -> None:
+        """Nobody can say whether there is a task."""
+
+
+@attrs.define(eq=False)
+class Submission:
+    """One request on its way. `patience` is how long an unreachable host is put up with, in s."""
+
+    request: Request
+    lease: Lease
+    patience: float
+    observer: SubmitObserver | None = None
+    callback_url: str | None = None
+    post: asyncio.Task[Task] | None = attrs.field(default=None, init=False)
+
+
+class Bookkeeper(Protocol):
+    """What the submitter reports to, so that the slot follows the task and not the caller."""
+
+    def task_started(self, task: Task, lease: Lease) -> None:
+        """The lease belongs to this task from now on."""
+
+    def task_may_run(self, lease: Lease) -> None:
+        """The lease is held for a stated time, because a task may be running."""
+
+
+Confirm = Callable[[str, str], Awaitable[bool]]
+"""Whether the API knows this task id (first argument) of this model (second)."""
+
+
+class Submitter:
+    """Sends submits. Owns the POSTs in flight, so that no answer is lost with its caller."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        gate: Gate,
+        books: Bookkeeper,
+        *,
+        confirm: Confirm,
+        rng: random.Random,
+    ) -> None:
+        self._transport = transport
+        self._gate = gate
+        self._books = books
+        self._confirm = confirm
+        self._rng = rng
+        self._posts: set[asyncio.Task[Task]] = set()
+
+    @property
+    def in_flight(self) -> int:
+        """POSTs that were started and are not yet answered and recorded."""
+        return len(self._posts)
+
+    async def submit(self, submission: Submission) -> Task:
+        """The accepted task; repeated only after `NotSentError` (within `patience`) and 429.
+
+        On an error the lease is released, except when a task is or may be running behind it. A
+        cancelled caller leaves at once; a POST in flight is still answered and recorded.
+        """
+        body = encode(submit_body(submission.request, callback_url=submission.callback_url))
+        try:
+            return await self._attempts(submission, body)
+        except BaseException:
+            if submission.post is None or submission.post.done():
+                _release_unless_running(submission.lease)
+            else:
+                submission.post.add_done_callback(lambda post: _settle_orphan(submission, post))
+            raise
+
+    async def _attempts(self, submission: Submission, body: bytes) -> Task:
+        loop = asyncio.get_running_loop()
+        attempt, failures, failing_since = 0, 0, 0.0
+        while True:
+            attempt += 1
+            try:
+                return await self._attempt(submission, body, attempt)
+            except RateLimitedError:
+                failures = 0
+            except NotSentError as error:
+                failing_since = failing_since if failures else loop.time()
+                failures += 1
+                patience_left = submission.patience - (loop.time() - failing_since)
+                if not error.is_retryable or patience_left <= 0:
+                    raise
+                delay = resubmit_delay(failures, unit=self._rng.random())
+                await asyncio.sleep(min(delay, patience_left))
+
+    async def _attempt(self, submission: Submission, body: bytes, attempt: int) -> Task:
+        async with self._gate.submitting(submission.lease) as permit:
+            post = asyncio.create_task(self._post(submission, body, attempt, permit))
+            submission.post = post
+            self._posts.add(post)
+            post.add_done_callback(self._posts.discard)
+            return await asyncio.shield(post)
+
+    async def _post(
+        self, submission: Submission, body: bytes, attempt: int, permit: Permit
+    ) -> Task:
+        if submission.observer is not None:
+            await submission.observer.sending(attempt)
+        reply: Reply | None = None
+        try:
+            path = submit_path(submission.request.model)
+            reply = await self._transport.send("POST", path, body=body)
+            task_id = read_task_id(unwrap(reply))
+        except ApixoError as error:
+            failure = error
+        except asyncio.CancelledError:
+            # The client is torn down with the POST on its way.
+            self._books.task_may_run(submission.lease)
+            raise
+        else:
+            return await self._accepted(submission, task_id)
+        received = excerpt(reply.body) if reply is not None else _received(failure)
+        return await self._failed(submission, failure, received, attempt, permit)
+
+    async def _accepted(self, submission: Submission, task_id: str) -> Task:
+        task = Task(id=task_id, model=submission.request.model)
+        self._gate.accepted(submission.lease)
+        self._books.task_started(task, submission.lease)
+        if submission.observer is not None:
+            await submission.observer.accepted(task)
+        return task
+
+    async def _failed(
+        self,
+        submission: Submission,
+        failure: ApixoError,
+        received: str,
+        attempt: int,
+        permit: Permit,
+    ) -> Task:
+        """Tells the observer what the failure means and raises it, unless a task id can be saved."""
+        verdict = submit_verdict(failure)
+        observer = submission.observer
+        if verdict is SubmitVerdict.UNCERTAIN:
+            return await self._uncertain(submission, failure, received)
+        if isinstance(failure, RateLimitedError):
+            self._gate.throttled(permit, retry_after=failure.retry_after, submit=True)
+        if observer is not None and verdict is SubmitVerdict.REJECTED:
+            await observer.rejected(failure)
+        elif observer is not None:
+            await observer.not_sent(attempt, failure)
+        raise failure
+
+    async def _uncertain(
+        self, submission: Submission, failure: ApixoError, received: str
+    ) -> Task:
+        model = submission.request.model
+        self._books.task_may_run(submission.lease)
+        candidate = candidate_task_id(received)
+        if candidate is not None and await self._confirm(candidate, model):
+            return await self._accepted(submission, candidate)
+        error = SubmitUncertainError(
+            model=model,
+            reason=str(failure),
+            received=received,
+            candidate_task_id=candidate,
+            http_status=failure.http_status if isinstance(failure, APIError) else None,
+        )
+        if submission.observer is not None:
+            await submission.observer.uncertain(error)
+        raise error
+
+    async def drain(self) -> None:
+        """Waits until every POST in flight is answered and recorded; a cancelled drain cuts them."""
+        try:
+            while self._posts:
+                await asyncio.wait(self._posts)
+        except asyncio.CancelledError:
+            posts = list(self._posts)
+            for post in posts:
+                post.cancel()
+            await asyncio.gather(*posts, return_exceptions=True)
+            raise
+
+
+def _received(failure: ApixoError) -> str:
+    return failure.received if isinstance(failure, UnansweredError) else ""
+
+
+def _release_unless_running(lease: Lease) -> None:
+    if not lease.is_running:
+        lease.release()
+
+
+def _settle_orphan(submission: Submission, post: asyncio.Task[Task]) -> None:
+    """The POST of a cancelled caller has ended: its slot and its task id are looked after."""
+    _release_unless_running(submission.lease)
+    model = submission.request.model
+    if post.cancelled():
+        _LOGGER.warning("a %s submit was cut; a task may be running", model)
+    elif (error := post.exception()) is None:
+        task_id = post.result().id
+        _LOGGER.warning(
+            "task %s (%s) was accepted after its caller was cancelled; it is running and billed",
+            task_id,
+            model,
+            extra={"task_id": task_id, "model": model},
+        )
+    else:
+        _LOGGER.warning("a submit whose caller was cancelled ended: %s", error)

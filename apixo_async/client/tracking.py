@@ -1,0 +1,67 @@
+"""Which tasks this client started and which slot each of them holds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import attrs
+
+from apixo_async.limits import Lease
+
+
+@attrs.define(eq=False)
+class Tracked:
+    """A task that holds a slot until it is seen to end or its slot's lifetime is over."""
+
+    task_id: str
+    model: str
+    lease: Lease
+    accepted_at: float
+    watchers: int = 0
+    looks: int = 0
+    next_look: float = 0.0
+    expiry: asyncio.TimerHandle | None = None
+
+
+class Tracker:
+    """The unfinished tasks of one client by id; ending one frees its slot."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[str, Tracked] = {}
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def start(self, task_id: str, model: str, lease: Lease, *, lifetime: float) -> Tracked:
+        """Notes an accepted task. Its slot is given up after `lifetime` seconds at the latest."""
+        loop = asyncio.get_running_loop()
+        tracked = Tracked(task_id, model, lease, loop.time())
+        if (known := self._tasks.get(task_id)) is not None:
+            # Two submits answered with one id: one task, one slot.
+            lease.release()
+            return known
+        self._tasks[task_id] = tracked
+        tracked.expiry = loop.call_later(lifetime, self.end, task_id)
+        return tracked
+
+    def get(self, task_id: str) -> Tracked | None:
+        """The task, if this client started it and has not seen it end."""
+        return self._tasks.get(task_id)
+
+    def end(self, task_id: str) -> None:
+        """The task has ended on the server, or its slot's lifetime has: the slot is free."""
+        tracked = self._tasks.pop(task_id, None)
+        if tracked is not None:
+            if tracked.expiry is not None:
+                tracked.expiry.cancel()
+            tracked.lease.release()
+
+    def unwatched(self) -> Iterator[Tracked]:
+        """Tasks whose end nobody is waiting for any more."""
+        return (tracked for tracked in list(self._tasks.values()) if tracked.watchers == 0)
+
+    def close(self) -> None:
+        """Frees everything; for the end of the client."""
+        for task_id in list(self._tasks):
+            self.end(task_id)

@@ -1,0 +1,288 @@
+"""The verbs: submit, status, wait, watch, generate, download, balance."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import AsyncIterator
+from importlib.metadata import PackageNotFoundError, version
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import attrs
+
+from apixo_async._transport import HttpTransport, Session, Timeouts, Transport
+from apixo_async._wire import task_failure
+from apixo_async.client.engine import Engine
+from apixo_async.client.settings import resolve_base_url, resolve_key
+from apixo_async.downloads import Downloader, SavedFile, file_names
+from apixo_async.errors import DownloadError, InvalidRequestError, InvalidSettingError
+from apixo_async.limits import GateStatistics, Limits
+from apixo_async.polling import PollSchedule
+from apixo_async.tasks import Task
+from apixo_async.veo import REQUEST_TYPES, Request, TextToVideo
+
+DEFAULT_MODEL = TextToVideo.model
+
+
+@attrs.frozen(kw_only=True)
+class ClientStatistics:
+    """A snapshot of a client: its gate, its unfinished tasks, its POSTs in flight."""
+
+    gate: GateStatistics
+    unfinished_tasks: int
+    submits_in_flight: int
+
+
+class ApixoClient:
+    """An asynchronous client for APIXO that holds the account's limits over everything it does.
+
+    `api_key` defaults to the environment's `APIXO_API_KEY`, `base_url` to `APIXO_BASE_URL` or the
+    public API; it is accepted with and without `/api/v1`. `timeouts` are seconds for whole HTTP
+    calls. A `session` passed in is used for its connector and is never closed here. `transport`
+    replaces HTTP altogether, for tests.
+
+    No I/O happens and nothing is opened before the first call. A client belongs to the event loop
+    that first uses it. Use it as `async with`, or call `aclose()`.
+
+    Raises `AuthenticationError` if no key is found and `InvalidSettingError` for a bad base URL.
+    """
+
+    def __init__(
+        self,
+        api_key: str | None = None,
+        *,
+        base_url: str | None = None,
+        limits: Limits | None = None,
+        schedule: PollSchedule | None = None,
+        timeouts: Timeouts | None = None,
+        session: Session | None = None,
+        transport: Transport | None = None,
+    ) -> None:
+        self.base_url = resolve_base_url(base_url)
+        self._key = resolve_key(api_key)
+        self._timeouts = timeouts or Timeouts()
+        self._session = session
+        self._transport = transport
+        self._downloader: Downloader | None = None
+        self.engine = Engine(
+            self._open_transport, limits=limits or Limits(), schedule=schedule or PollSchedule()
+        )
+
+    def _open_transport(self) -> Transport:
+        if self._transport is not None:
+            return self._transport
+        return HttpTransport(
+            self.base_url,
+            self._key,
+            timeouts=self._timeouts,
+            session=self._session,
+            user_agent=f"apixo-async/{_version()}",
+        )
+
+    async def submit(self, request: Request, *, callback_url: str | None = None) -> Task:
+        """Starts a task and returns its first snapshot; this is what costs money.
+
+        Waits for a slot among the unfinished tasks and for the request rate. The POST is repeated
+        only after an error that shows it was not sent, and after 429. The slot stays taken until
+        the task is seen to end by any call of this client, twice the schedule's deadline at most.
+
+        If the caller is cancelled with the POST on its way, the answer is still awaited and the
+        task id logged. `callback_url` asks the API to POST the result there.
+
+        Raises `SubmitUncertainError` when nobody can say whether a task was created,
+        `NotSentError` when the host cannot be reached, an `APIError` when the API refused.
+        """
+        _check_request(request)
+        _check_callback_url(callback_url)
+        lease = await self.engine.lease()
+        return await self.engine.submit(request, lease=lease, callback_url=callback_url)
+
+    async def status(self, task: Task | str, *, model: str = DEFAULT_MODEL) -> Task:
+        """One status call now. `model` counts only beside a bare id; it must be the one submitted.
+
+        Raises `NotFoundError` for an unknown task, other `APIError`s, `TransportError` or
+        `UnexpectedAnswerError`; none of them says anything about the task itself.
+        """
+        known = _as_task(task, model)
+        return await self.engine.look(known.id, known.model)
+
+    async def wait(
+        self,
+        task: Task | str,
+        *,
+        model: str = DEFAULT_MODEL,
+        timeout: float | None = None,
+        schedule: PollSchedule | None = None,
+    ) -> Task:
+        """Looks at a task on schedule until it ends; returns the successful snapshot.
+
+        `timeout` is the total wall time in seconds of this call, by default the schedule's
+        deadline (1,800 s). Failed looks are not fatal: they wait for the next one.
+
+        Raises `TaskFailedError` when the task failed, `TaskTimeoutError` with the task when time
+        is up (it goes on and can be waited for again), `UnexpectedAnswerError` for a success
+        without a URL, `NotFoundError` when the API goes on denying the id.
+        """
+        plan = schedule or self.engine.schedule
+        ended = await self.engine.wait(
+            _as_task(task, model), schedule=plan, timeout=_timeout(timeout, plan)
+        )
+        if not ended.has_succeeded:
+            raise task_failure(ended)
+        return ended
+
+    async def watch(
+        self,
+        task: Task | str,
+        *,
+        model: str = DEFAULT_MODEL,
+        timeout: float | None = None,
+        schedule: PollSchedule | None = None,
+    ) -> AsyncIterator[Task]:
+        """Yields one snapshot per change of state, the terminal one last, failed or not.
+
+        Times out and raises as `wait` does, but a failed task is a snapshot here.
+        """
+        plan = schedule or self.engine.schedule
+        seconds = _timeout(timeout, plan)
+        async for snapshot in self.engine.changes(
+            _as_task(task, model), schedule=plan, timeout=seconds
+        ):
+            yield snapshot
+
+    async def generate(
+        self,
+        request: Request,
+        *,
+        timeout: float | None = None,
+        schedule: PollSchedule | None = None,
+    ) -> Task:
+        """`submit`, then `wait`: returns the successful snapshot with its `urls`.
+
+        `timeout` counts from the moment the task is accepted, so that standing in line for a slot
+        does not use it up. Raises what `submit` and `wait` raise.
+        """
+        _timeout(timeout, schedule or self.engine.schedule)
+        task = await self.submit(request)
+        return await self.wait(task, timeout=timeout, schedule=schedule)
+
+    async def download(
+        self,
+        task: Task,
+        directory: str | PathLike[str],
+        *,
+        name: str | None = None,
+        overwrite: bool = False,
+    ) -> list[Path]:
+        """Saves all results of a task; returns their paths.
+
+        Files are named by `name` (default: the task id), never by URL, with a suffix that follows
+        the content. Existing files are kept unless `overwrite`: the new one gets the next free
+        name. The API key is not sent. Raises `DownloadError`; then the task is still done and
+        paid, and downloading again is enough.
+        """
+        return [file.path for file in await self.save(task, directory, name=name, overwrite=overwrite)]
+
+    async def save(
+        self,
+        task: Task,
+        directory: str | PathLike[str],
+        *,
+        name: str | None = None,
+        overwrite: bool = False,
+    ) -> list[SavedFile]:
+        """As `download`, with size and SHA-256 of each file."""
+        self.engine.open()
+        if not task.urls:
+            msg = f"task {task.id} ({task.state}) has no result to download"
+            raise DownloadError(msg, url="", reason="no_urls")
+        if self._downloader is None:
+            self._downloader = Downloader()
+        stems = file_names(name if name is not None else task.id, len(task.urls))
+        return [
+            await self._downloader.save(url, Path(directory), stems[index], overwrite=overwrite)
+            for index, url in enumerate(task.urls)
+        ]
+
+    async def balance(self) -> float:
+        """The USD left on this key."""
+        return await self.engine.balance()
+
+    def statistics(self) -> ClientStatistics:
+        """What this client is doing at this moment; call it from the client's event loop."""
+        return ClientStatistics(
+            gate=self.engine.gate.statistics(),
+            unfinished_tasks=len(self.engine.tracker),
+            submits_in_flight=self.engine.submits_in_flight,
+        )
+
+    async def aclose(self) -> None:
+        """Lets POSTs in flight be answered (60 s at most), then closes what was opened.
+
+        May be called twice. Tasks go on at the server.
+        """
+        try:
+            await self.engine.aclose()
+        finally:
+            if self._downloader is not None:
+                await self._downloader.aclose()
+
+    async def __aenter__(self) -> Self:
+        self.engine.open()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def __del__(self) -> None:
+        engine = getattr(self, "engine", None)
+        if engine is not None and engine.is_open:
+            warnings.warn(f"{self!r} was not closed", ResourceWarning, source=self, stacklevel=2)
+
+    def __repr__(self) -> str:
+        return f"<ApixoClient {self.base_url} {self.engine.gate.slots!r}>"
+
+
+def _version() -> str:
+    try:
+        return version("apixo-async")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _as_task(task: Task | str, model: str) -> Task:
+    if isinstance(task, Task):
+        return task
+    if not isinstance(task, str) or not task.strip():
+        raise InvalidRequestError("task", [("id", f"must be a Task or its id, got {task!r}")])
+    return Task(id=task.strip(), model=model)
+
+
+def _timeout(timeout: float | None, schedule: PollSchedule) -> float:
+    if timeout is None:
+        return schedule.deadline
+    if not timeout > 0:
+        msg = f"timeout must be above 0 seconds, got {timeout!r}; None means the schedule's"
+        raise InvalidSettingError(msg)
+    return timeout
+
+
+def _check_request(request: object) -> None:
+    if not isinstance(request, REQUEST_TYPES):
+        names = ", ".join(cls.__name__ for cls in REQUEST_TYPES)
+        msg = f"expected one of {names}, got {type(request).__name__}"
+        raise TypeError(msg)
+
+
+def _check_callback_url(url: str | None) -> None:
+    if url is not None and not url.lower().startswith(("https://", "http://")):
+        rule = f"must be a public HTTPS URL, got {url!r}"
+        raise InvalidRequestError("submit", [("callback_url", rule)])
+

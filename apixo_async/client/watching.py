@@ -1,0 +1,178 @@
+"""Looking at tasks until they end: one schedule, one deadline, and nearly nothing is fatal."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final
+
+import attrs
+
+from apixo_async.errors import (
+    ApixoError,
+    RateLimitedError,
+    TaskTimeoutError,
+    UnexpectedAnswerError,
+)
+from apixo_async.polling import PollSchedule, next_look, stretched_interval
+from apixo_async.retries import is_look_fatal
+from apixo_async.tasks import TaskState, Task
+
+_LOGGER = logging.getLogger("apixo_async")
+
+UNUSABLE_LOOKS: Final = 3
+"""Answers "success" without a URL before that is believed: the copy may still be under way."""
+
+Look = Callable[[str, str], Awaitable[Task]]
+"""One status call through the gate: task id and model to a snapshot, or an error."""
+
+
+@attrs.define(eq=False)
+class Watch:
+    """One wait for one task. Times are loop times; `born` is when the task was accepted, if known."""
+
+    task: Task
+    schedule: PollSchedule
+    started: float
+    deadline: float
+    born: float | None = None
+    looks: int = 0
+    failures: int = 0
+    unusable: int = 0
+    trouble: type[ApixoError] | None = None
+    trouble_since: float = 0.0
+    trouble_in_a_row: int = 0
+
+    def note_success(self, task: Task) -> None:
+        """An answer came."""
+        self.task = task
+        self.looks += 1
+        self.failures = 0
+        self.trouble, self.trouble_in_a_row = None, 0
+
+    def note_failure(self, error: ApixoError, *, now: float) -> float:
+        """A look failed; returns for how long this kind of error has been going on."""
+        self.looks += 1
+        self.failures += not isinstance(error, RateLimitedError)  # the gate paces those
+        if type(error) is not self.trouble:
+            self.trouble, self.trouble_since, self.trouble_in_a_row = type(error), now, 0
+        self.trouble_in_a_row += 1
+        return now - self.trouble_since
+
+
+class Watcher:
+    """Runs watches. `look` makes one status call; `key_worked` tells whether the key ever did."""
+
+    def __init__(
+        self,
+        look: Look,
+        *,
+        polls_per_second: float,
+        key_worked: Callable[[], bool],
+        rng: random.Random,
+    ) -> None:
+        self._look = look
+        self._polls_per_second = polls_per_second
+        self._key_worked = key_worked
+        self._rng = rng
+        self.active = 0
+        self._seen_states: set[str] = set()
+
+    async def changes(self, watch: Watch) -> AsyncIterator[Task]:
+        """One snapshot per change of state, the terminal one last.
+
+        Raises `TaskTimeoutError` at the deadline, `UnexpectedAnswerError` for a success that never
+        shows a URL, and the few errors of status calls that waiting cannot mend.
+        """
+        self.active += 1
+        try:
+            shown: str | None = None
+            while True:
+                task = await self._next_answer(watch)
+                if task is None or self._is_unusable(watch, task):
+                    continue
+                if task.state != shown:
+                    shown = task.state
+                    self._note_state(task)
+                    yield task
+                if task.is_terminal:
+                    return
+        finally:
+            self.active -= 1
+
+    async def end(self, watch: Watch) -> Task:
+        """The terminal snapshot."""
+        self.active += 1
+        try:
+            while True:
+                task = await self._next_answer(watch)
+                if task is not None and task.is_terminal and not self._is_unusable(watch, task):
+                    return task
+                if task is not None:
+                    self._note_state(task)
+        finally:
+            self.active -= 1
+
+    async def _next_answer(self, watch: Watch) -> Task | None:
+        """Sleeps until the next look is due and looks; `None` when the look failed."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout_at(watch.deadline):
+                await asyncio.sleep(self._pause(watch, loop.time()))
+                task = await self._look(watch.task.id, watch.task.model)
+        except TimeoutError:
+            is_ours = loop.time() >= watch.deadline
+            if not is_ours:
+                raise
+        except ApixoError as error:
+            self._judge(watch, error, loop.time())
+            return None
+        else:
+            watch.note_success(task)
+            return task
+        raise TaskTimeoutError(watch.task, waited=loop.time() - watch.started)
+
+    def _pause(self, watch: Watch, now: float) -> float:
+        interval = stretched_interval(
+            watch.schedule.interval, tasks=self.active, polls_per_second=self._polls_per_second
+        )
+        return next_look(
+            watch.schedule,
+            looks=watch.looks,
+            failures=watch.failures,
+            age=None if watch.born is None else now - watch.born,
+            interval=interval,
+            unit=self._rng.random(),
+        )
+
+    def _judge(self, watch: Watch, error: ApixoError, now: float) -> None:
+        span = watch.note_failure(error, now=now)
+        fatal = is_look_fatal(
+            error,
+            key_worked=self._key_worked(),
+            in_a_row=watch.trouble_in_a_row,
+            span=span,
+            age=None if watch.born is None else now - watch.born,
+        )
+        if fatal:
+            raise error
+        _LOGGER.debug(
+            "look at task %s failed: %s", watch.task.id, error, extra={"task_id": watch.task.id}
+        )
+
+    def _is_unusable(self, watch: Watch, task: Task) -> bool:
+        """Whether this is a success without a URL; raises when that has been seen often enough."""
+        if task.state != TaskState.SUCCESS or task.urls:
+            return False
+        watch.unusable += 1
+        if watch.unusable >= UNUSABLE_LOOKS:
+            msg = f"task {task.id} succeeded without a usable result URL"
+            raise UnexpectedAnswerError(msg, excerpt=str(task.raw.get("resultJson")), task=task)
+        return True
+
+    def _note_state(self, task: Task) -> None:
+        if not isinstance(task.state, TaskState) and task.state not in self._seen_states:
+            self._seen_states.add(task.state)
+            _LOGGER.info("unknown task state %r counts as running", task.state)

@@ -1,0 +1,284 @@
+"""Results to files: streamed beside their name, checked, then renamed. The API key never goes there.
+
+A download that fails is only a download that failed: the task is done and paid, its URLs live for
+15 days, and nothing here ever leads to a second generation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import random
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Final, Self
+from urllib.parse import urlsplit
+
+import aiohttp
+import attrs
+
+from apixo_async._timing import full_jitter
+from apixo_async.errors import DownloadError
+
+CONCURRENT_DOWNLOADS: Final = 16
+ATTEMPTS: Final = 5
+RETRY_BASE: Final = 0.5
+RETRY_CAP: Final = 15.0
+MAX_BYTES: Final = 2 * 1024**3
+MAX_REDIRECTS: Final = 3
+CHUNK: Final = 1024 * 1024
+STEM_MAX: Final = 100
+_TIMEOUT: Final = aiohttp.ClientTimeout(total=900, sock_connect=10, sock_read=60)
+
+
+@attrs.frozen
+class SavedFile:
+    """A result on disk; usable wherever a path is. `size` is in bytes, `sha256` in hex."""
+
+    path: Path
+    size: int
+    sha256: str
+
+    def __fspath__(self) -> str:
+        return os.fspath(self.path)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+_UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]+", re.ASCII)
+_RESERVED: Final = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE | re.ASCII)
+
+
+def file_stem(key: str) -> str:
+    """A file name without suffix for a job key, safe on every file system.
+
+    Letters, digits, dot, dash and underscore stay. When anything had to change, part of a hash of
+    the key is appended. It never comes from a URL or a header.
+    """
+    stem = _UNSAFE.sub("_", key).strip("._")[:STEM_MAX]
+    if stem == key and not _RESERVED.fullmatch(stem):
+        return stem
+    digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{stem}-{digest}" if stem and not _RESERVED.fullmatch(stem) else f"video-{digest}"
+
+
+_SIGNATURES: Final[tuple[tuple[int, bytes, str], ...]] = (
+    (4, b"ftyp", ".mp4"),
+    (0, b"\x1aE\xdf\xa3", ".webm"),
+    (0, b"\x89PNG", ".png"),
+    (0, b"\xff\xd8\xff", ".jpg"),
+    (8, b"WEBP", ".webp"),
+    (0, b"GIF8", ".gif"),
+    (8, b"WAVE", ".wav"),
+    (0, b"ID3", ".mp3"),
+    (0, b"\xff\xfb", ".mp3"),
+)
+
+
+def suffix_of(head: bytes, content_type: str) -> str | None:
+    """The file suffix by the first bytes; `None` for a page or message that is no media at all."""
+    for offset, signature, suffix in _SIGNATURES:
+        if head[offset : offset + len(signature)] == signature:
+            return suffix
+    text = head.lstrip()[:1]
+    if content_type.startswith(("text/", "application/json")) or text in {b"<", b"{"}:
+        return None
+    return ".bin"
+
+
+def shown_url(url: str) -> str:
+    """A URL for messages: without its query, which may be a signature."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+class Downloader:
+    """Saves results, `concurrent` at a time, over a session of its own that knows no key."""
+
+    def __init__(
+        self,
+        *,
+        concurrent: int = CONCURRENT_DOWNLOADS,
+        max_bytes: int = MAX_BYTES,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._places = asyncio.Semaphore(concurrent)
+        self._max_bytes = max_bytes
+        self._rng = rng or random.Random()  # noqa: S311  # jitter, not secrets
+        self._session: aiohttp.ClientSession | None = None
+
+    async def save(self, url: str, directory: Path, stem: str, *, overwrite: bool) -> SavedFile:
+        """Saves one URL as `<stem>.<suffix>` in `directory`, which is made if missing.
+
+        The suffix follows the content. A file that is there is never replaced without `overwrite`;
+        then the new one gets the next free name (`stem~2.mp4`). Raises `DownloadError`.
+        """
+        async with self._places:
+            attempt = 0
+            while True:
+                attempt += 1
+                try:
+                    return await self._attempt(url, directory, stem, overwrite=overwrite)
+                except DownloadError as error:
+                    if error.reason not in _RETRIED or attempt == ATTEMPTS:
+                        raise
+                pause = full_jitter(
+                    self._rng.random(), base=RETRY_BASE, cap=RETRY_CAP, attempt=attempt
+                )
+                await asyncio.sleep(pause)
+
+    async def _attempt(
+        self, url: str, directory: Path, stem: str, *, overwrite: bool
+    ) -> SavedFile:
+        shown = shown_url(url)
+        try:
+            async with _PartFile(directory, stem) as part:
+                head, content_type = await self._receive(url, part)
+                suffix = suffix_of(head, content_type)
+                if suffix is None:
+                    reason = "not_media"
+                    message = f"{shown} answered with {content_type or 'text'}, not with a video"
+                else:
+                    return await part.keep(suffix, overwrite=overwrite)
+        except DownloadError:
+            raise
+        except (aiohttp.ClientError, TimeoutError) as error:
+            reason, message = "network", f"{shown}: {type(error).__name__} while downloading"
+        except OSError as error:
+            reason, message = "disk", f"cannot write to {directory}: {error.strerror or error}"
+        except ValueError:
+            reason, message = "bad_url", f"not a URL that can be downloaded: {shown!r}"
+        raise DownloadError(message, url=shown, reason=reason)
+
+    async def _receive(self, url: str, part: _PartFile) -> tuple[bytes, str]:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                cookie_jar=aiohttp.DummyCookieJar(),
+                connector=aiohttp.TCPConnector(limit=0),
+                headers={"Accept-Encoding": "identity"},
+                timeout=_TIMEOUT,
+            )
+        async with self._session.get(url, max_redirects=MAX_REDIRECTS) as response:
+            if response.status != 200:  # noqa: PLR2004  # the one status that carries a whole file
+                raise _bad_status(response.status, url)
+            expected = response.content_length
+            while chunk := await response.content.read(CHUNK):
+                await part.write(chunk)
+                if part.size > self._max_bytes:
+                    message = f"{shown_url(url)} is larger than {self._max_bytes} bytes"
+                    raise DownloadError(message, url=shown_url(url), reason="too_large")
+            if part.size == 0 or (expected is not None and part.size != expected):
+                message = f"{shown_url(url)}: got {part.size} of {expected} bytes"
+                raise DownloadError(message, url=shown_url(url), reason="short")
+            return part.head, response.content_type
+
+    async def aclose(self) -> None:
+        """Closes the session."""
+        if self._session is not None:
+            await self._session.close()
+
+
+_RETRIED: Final = frozenset({"network", "short", "server", "not_media"})
+_GONE: Final = frozenset({403, 404, 410})
+
+
+def _bad_status(status: int, url: str) -> DownloadError:
+    shown = shown_url(url)
+    if status in _GONE:
+        message = f"{shown} is gone (HTTP {status}): results expire, ask for its status again"
+        return DownloadError(message, url=shown, reason="gone", http_status=status)
+    server_side = status in {408, 425, 429} or status >= 500  # noqa: PLR2004  # by HTTP
+    message = f"{shown} answered HTTP {status}"
+    reason = "server" if server_side else "refused"
+    return DownloadError(message, url=shown, reason=reason, http_status=status)
+
+
+class _PartFile:
+    """`<stem>.part` in a directory; gone afterwards unless it was kept under its final name."""
+
+    def __init__(self, directory: Path, stem: str) -> None:
+        self._directory = directory
+        self._stem = stem
+        # Two downloads of one stem must not share a file; the name of a part has no meaning.
+        self._path = directory / f"{stem}.{os.urandom(4).hex()}.part"
+        self._file: BinaryIO | None = None
+        self._hash = hashlib.sha256()
+        self.size = 0
+        self.head = b""
+
+    async def __aenter__(self) -> Self:
+        self._file = await asyncio.to_thread(self._open)
+        return self
+
+    def _open(self) -> BinaryIO:
+        self._directory.mkdir(parents=True, exist_ok=True)
+        return self._path.open("xb")
+
+    async def write(self, chunk: bytes) -> None:
+        if not self.head:
+            self.head = chunk[:64]
+        self.size += len(chunk)
+        await asyncio.to_thread(self._write, chunk)
+
+    def _write(self, chunk: bytes) -> None:
+        if self._file is not None:
+            self._file.write(chunk)
+            self._hash.update(chunk)
+
+    async def keep(self, suffix: str, *, overwrite: bool) -> SavedFile:
+        """Makes the content durable and gives it its name."""
+        return await asyncio.to_thread(self._keep, suffix, overwrite=overwrite)
+
+    def _keep(self, suffix: str, *, overwrite: bool) -> SavedFile:
+        if self._file is not None:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            self._file = None
+        path = self._directory / f"{self._stem}{suffix}"
+        if overwrite:
+            self._path.replace(path)
+        else:
+            path = self._link_to_free_name(suffix)
+        return SavedFile(path, self.size, self._hash.hexdigest())
+
+    def _link_to_free_name(self, suffix: str) -> Path:
+        number = 1
+        while True:
+            name = self._stem if number == 1 else f"{self._stem}~{number}"
+            path = self._directory / f"{name}{suffix}"
+            try:
+                # Unlike a rename, a link fails if the name is taken, also by a faster neighbour.
+                path.hardlink_to(self._path)
+            except FileExistsError:
+                number += 1
+                continue
+            except OSError:
+                if path.exists():
+                    number += 1
+                    continue
+                self._path.replace(path)  # a file system without hard links
+                return path
+            self._path.unlink()
+            return path
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        # Not in a thread: it must also happen while being cancelled, and takes microseconds.
+        if self._file is not None:
+            self._file.close()
+        self._path.unlink(missing_ok=True)
+
+
+def file_names(key: str, count: int) -> Mapping[int, str]:
+    """The stems of a job's results by index: `key`, `key-2`, `key-3`."""
+    stem = file_stem(key)
+    return {index: stem if index == 0 else f"{stem}-{index + 1}" for index in range(count)}

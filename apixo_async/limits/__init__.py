@@ -1,0 +1,17 @@
+"""The gate that holds both limits of the account: requests a minute and unfinished tasks."""
+
+from apixo_async.limits.gate import Gate, GateStatistics, Permit
+from apixo_async.limits.rate import BucketSize, bucket_size
+from apixo_async.limits.settings import Limits
+from apixo_async.limits.slots import Lease, Slots
+
+__all__ = [
+    "BucketSize",
+    "Gate",
+    "GateStatistics",
+    "Lease",
+    "Limits",
+    "Permit",
+    "Slots",
+    "bucket_size",
+]

@@ -1,0 +1,46 @@
+"""The two limits of an account, as numbers the user may change."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import attrs
+
+from apixo_async.errors import InvalidSettingError
+
+REQUESTS_PER_MINUTE: Final = 10_000
+""" "Requests 10000 / minute" (Veo 3.1 page, rate limits); other plans have 10 or 60."""
+CONCURRENT_TASKS: Final = 1_000
+""" "Concurrent tasks 1000" (Veo 3.1 page, rate limits); other plans have 3 or 10."""
+CONCURRENT_SUBMITS: Final = 32
+"""POSTs in flight at once: a crash leaves at most this many submits whose outcome is unknown."""
+POLL_SHARE: Final = 0.6
+"""The part of the request rate that status calls may use, so that they never starve submits."""
+
+
+def _at_least_one(_: object, attribute: attrs.Attribute[int], value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        msg = f"{attribute.name} must be a whole number of at least 1, got {value!r}"
+        raise InvalidSettingError(msg)
+
+
+def _share(_: object, attribute: attrs.Attribute[float], value: object) -> None:
+    if not isinstance(value, (int, float)) or not 0 < value <= 1:
+        msg = f"{attribute.name} must be above 0 and at most 1, got {value!r}"
+        raise InvalidSettingError(msg)
+
+
+@attrs.frozen(kw_only=True)
+class Limits:
+    """What the account allows. The client never exceeds either limit.
+
+    `requests_per_minute` counts every call in any 60 seconds; `concurrent_tasks` counts tasks that
+    this client started and has not seen end. `concurrent_submits` bounds the POSTs in flight.
+    `poll_share` is the part of the request rate open to status calls. An account with several
+    processes needs each to have its part of both limits. Raises `InvalidSettingError`.
+    """
+
+    requests_per_minute: int = attrs.field(default=REQUESTS_PER_MINUTE, validator=_at_least_one)
+    concurrent_tasks: int = attrs.field(default=CONCURRENT_TASKS, validator=_at_least_one)
+    concurrent_submits: int = attrs.field(default=CONCURRENT_SUBMITS, validator=_at_least_one)
+    poll_share: float = attrs.field(default=POLL_SHARE, validator=_share)
