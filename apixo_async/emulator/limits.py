@@ -32,10 +32,3 @@ class RequestWindow:
         count = len(times)
         self.peak = max(self.peak, count)
         return count <= self.limit
-
-    def next_free(self, now: float) -> float:
-        """Return the API seconds until one more request would be within the limit."""
-        surplus = len(self._times) - self.limit
-        if surplus < 0:
-            return 0.0
-        return max(0.0, self._times[surplus] + WINDOW - now)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hmac
 import json
 from collections.abc import Mapping
@@ -23,7 +22,7 @@ from apixo_async.emulator.replies import Reply, as_json, error
 from apixo_async.emulator.service import Service
 from apixo_async.emulator.settings import EmulatorSettings
 from apixo_async.emulator.tasks import Task, describe
-from apixo_async.emulator.videos import choose
+from apixo_async.emulator.videos import choose, load
 from apixo_async.emulator.wire import send
 
 if TYPE_CHECKING:
@@ -92,12 +91,12 @@ class Emulator:
         traceback: TracebackType | None,
     ) -> None:
         """Close the port and drop callbacks that were not due yet."""
-        if self._worker is not None:
-            self._worker.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._worker
-        if self._runner is not None:
-            await self._runner.cleanup()
+        try:
+            if self._runner is not None:
+                await self._runner.cleanup()
+        finally:
+            if self._worker is not None:
+                await _end(self._worker)
 
     # For whoever started it.
 
@@ -158,6 +157,7 @@ class Emulator:
         if path.startswith("/api/"):
             reply = await self._answer_api(request, path)
         elif path.startswith("/files/"):
+            await load()
             reply = self._answer_file(request, path)
         elif path.startswith("/emulator/"):
             reply = await self._answer_control(request, path)
@@ -225,6 +225,8 @@ class Emulator:
         service = self._open_service
         if "Authorization" in request.headers:
             service.ledger.files_asked_with_key += 1
+        if request.method not in {"GET", "HEAD"}:
+            return error(405)
         name = FileName.parse(path)
         task = service.tasks.by_id.get(name.task_id) if name else None
         now, lifetime = service.clock.now(), self.settings.result_lifetime
@@ -271,6 +273,14 @@ class Emulator:
         except ValueError as problem:
             return as_json({"error": str(problem)}, 400)
         return as_json({"faults": dict(self._rates)})
+
+
+async def _end(worker: asyncio.Task[None]) -> None:
+    """Stop *worker*, and let be heard what had stopped it before."""
+    worker.cancel()
+    await asyncio.wait({worker})
+    if not worker.cancelled() and (problem := worker.exception()):
+        raise problem
 
 
 async def serve(

@@ -59,7 +59,7 @@ class Service:
     _durations: Durations = attrs.field(init=False)
     _funds: int = attrs.field(init=False)
     _attempts: Counter[str] = attrs.field(factory=Counter[str])
-    """Submits that arrived, by fingerprint: a repeated one may meet another fate."""
+    """Submits that were let in, by fingerprint: a repeated one may meet another fate."""
     _occurrences: Counter[str] = attrs.field(factory=Counter[str])
     """Submits that were accepted, by fingerprint."""
     _last_task: Task | None = None
@@ -84,10 +84,10 @@ class Service:
             return self._refuse(refusal or error(400, str(problem))), None
         self.ledger.submits_seen[prompt_of(given.get("input"))] += 1
         subject = fingerprint(model, given.get("input"))
-        attempt = self._attempts[subject]
-        self._attempts[subject] += 1
         if refusal := self._enter("submit", authorized=authorized):
             return self._refuse(refusal), None
+        attempt = self._attempts[subject]
+        self._attempts[subject] += 1
         if fault := self.plan.first(Stage.BEFORE, subject, attempt):
             return self._refuse(
                 self._disturb(fault, Reply(), subject, attempt=attempt, path=path)
@@ -206,7 +206,6 @@ class Service:
         task = Task(
             id=identifier(seed, subject, occurrence),
             submission=submission,
-            fingerprint=subject,
             accepted_at=now,
             duration=self._duration(submission.mode, faults, subject, occurrence),
             price=price / _MICRO,

@@ -43,7 +43,6 @@ class Task:
 
     id: str
     submission: Submission
-    fingerprint: str
     accepted_at: float
     duration: float
     """Infinite for a task that never ends."""

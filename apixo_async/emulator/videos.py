@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import hashlib
 from importlib.resources import files
@@ -30,6 +31,12 @@ def library() -> tuple[tuple[Video, ...], tuple[Video, ...]]:
     wide = tuple(video for video in videos if video.name.startswith("wide-"))
     tall = tuple(video for video in videos if video.name.startswith("tall-"))
     return wide, tall
+
+
+async def load() -> None:
+    """Read the clips without holding up the event loop; only the first call has anything to do."""
+    if not library.cache_info().currsize:
+        await asyncio.to_thread(library)
 
 
 def _video(name: str, content: bytes) -> Video:

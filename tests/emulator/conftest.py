@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import aiohttp.web
+import attrs
+import pytest
+
+from apixo_async.emulator import Emulator, EmulatorSettings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+VEO = "veo-3-1"
+
+
+@attrs.frozen
+class Answer:
+    """An answer of the API: HTTP status, headers and envelope."""
+
+    http_status: int
+    headers: dict[str, str]
+    envelope: Any
+
+    @property
+    def code(self) -> int:
+        code: int = self.envelope["code"]
+        return code
+
+    @property
+    def data(self) -> Any:
+        return self.envelope["data"]
+
+
+@attrs.frozen
+class Caller:
+    """A client without opinions: one request for one call, the answer as it came."""
+
+    emulator: Emulator
+    session: aiohttp.ClientSession
+
+    async def request(self, method: str, path: str, **options: Any) -> Answer:
+        async with self.session.request(method, path, allow_redirects=False, **options) as response:
+            return Answer(
+                response.status, dict(response.headers), json.loads(await response.read())
+            )
+
+    async def submit(
+        self, prompt: str = "a calm ocean", *, model: str = VEO, top: Any = None, **changes: Any
+    ) -> Answer:
+        given = {"mode": "fast", "prompt": prompt, "generationType": "TEXT_2_VIDEO", **changes}
+        body = {"input": given, **(top or {})}
+        return await self.request("POST", f"/api/v1/generateTask/{model}", json=body)
+
+    async def accepted(self, prompt: str = "a calm ocean", **changes: Any) -> str:
+        """Submit, and return the id of the task."""
+        task_id: str = (await self.submit(prompt, **changes)).data["taskId"]
+        return task_id
+
+    async def status(self, task_id: str, *, model: str = VEO) -> Answer:
+        path = f"/api/v1/statusTask/{model}"
+        return await self.request("GET", path, params={"taskId": task_id})
+
+    async def finished(self, task_id: str) -> dict[str, Any]:
+        """Poll until the task has ended; return the last answer's data."""
+        async with asyncio.timeout(10):
+            while True:
+                data: dict[str, Any] = (await self.status(task_id)).data
+                if data["state"] in {"success", "failed"}:
+                    return data
+                await asyncio.sleep(0.005)
+
+    async def url(self, prompt: str = "a calm ocean", **changes: Any) -> str:
+        """Generate, and return the URL of the first result."""
+        data = await self.finished(await self.accepted(prompt, **changes))
+        url: str = json.loads(data["resultJson"])["resultUrls"][0]
+        return url
+
+
+@pytest.fixture
+async def start() -> AsyncIterator[Callable[..., Awaitable[Caller]]]:
+    """Start emulators with settings; all are closed when the test ends.
+
+    Unless the test says otherwise a minute passes in 10 ms and a task takes 5 ms.
+    """
+    async with AsyncExitStack() as stack:
+
+        async def starter(**settings: Any) -> Caller:
+            chosen = {"speed": 6_000, "durations": "30", **settings}
+            emulator = await stack.enter_async_context(Emulator(EmulatorSettings(**chosen)))
+            session = aiohttp.ClientSession(
+                emulator.base_url, headers={"Authorization": f"Bearer {emulator.api_key}"}
+            )
+            return Caller(emulator, await stack.enter_async_context(session))
+
+        yield starter
+
+
+@attrs.define
+class Receiver:
+    """A receiver of callbacks that notes what it got."""
+
+    url: str
+    got: list[tuple[str, Any]] = attrs.field(factory=list)
+    """Path and body, in order of arrival."""
+    statuses: list[int] = attrs.field(factory=list)
+    """What to answer, one after another; then 200."""
+    delay: float = 0.0
+
+    async def handle(self, request: aiohttp.web.BaseRequest) -> aiohttp.web.Response:
+        self.got.append((request.path, await request.json()))
+        await asyncio.sleep(self.delay)
+        return aiohttp.web.Response(status=self.statuses.pop(0) if self.statuses else 200)
+
+    @property
+    def top(self) -> dict[str, str]:
+        """What a submit must hold beside its input."""
+        return {"request_type": "callback", "callback_url": self.url}
+
+    async def wait_for(self, count: int) -> list[Any]:
+        """Wait until so many callbacks are here; return their bodies."""
+        async with asyncio.timeout(10):
+            while len(self.got) < count:
+                await asyncio.sleep(0.005)
+        return [body for _, body in self.got]
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    """A receiver on this machine."""
+    receiver = Receiver("")
+    runner = aiohttp.web.ServerRunner(
+        aiohttp.web.Server(receiver.handle, access_log=None), shutdown_timeout=0.1
+    )
+    await runner.setup()
+    site = aiohttp.web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    receiver.url = f"http://127.0.0.1:{runner.addresses[0][1]}/hook/secret"
+    yield receiver
+    await runner.cleanup()
