@@ -4,7 +4,7 @@ Names are loaded when they are first used, so that `apixo --help` does not impor
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from apixo_async._transport import Timeouts
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from apixo_async.client import ApixoClient, ClientStatistics
     from apixo_async.downloads import SavedFile
     from apixo_async.errors import (
-        ApixoError,
         APIError,
+        ApixoError,
         AuthenticationError,
         BadRequestError,
         ClientUsageError,
@@ -101,10 +101,20 @@ __all__ = [
     "UnexpectedAnswerError",
 ]
 
-_HOMES = ("errors", "veo", "tasks", "polling", "limits", "_transport", "downloads", "client", "batch")
+_HOMES = (
+    "errors",
+    "veo",
+    "tasks",
+    "polling",
+    "limits",
+    "_transport",
+    "downloads",
+    "client",
+    "batch",
+)
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name in __all__:
         for home in _HOMES:
             module = import_module(f"{__name__}.{home}")

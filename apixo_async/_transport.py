@@ -228,39 +228,38 @@ _DESCRIPTIONS: Final[Mapping[str, str]] = {
     "too_large": f"the answer exceeds {REPLY_CAP} bytes",
     "other": "the connection failed",
 }
-_CONNECTING: Final = frozenset({
-    "dns",
-    "refused",
-    "unreachable",
-    "tls",
-    "connect_timeout",
-    "resources",
-})
+_CONNECTING: Final = frozenset(
+    {
+        "dns",
+        "refused",
+        "unreachable",
+        "tls",
+        "connect_timeout",
+        "resources",
+    }
+)
 _OUT_OF_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS})
+
+
+# In this order: the first class that fits names the reason, so the narrower ones come first.
+_REASONS: Final[tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...]] = (
+    (aiohttp.ClientConnectorDNSError, "dns"),
+    ((aiohttp.ClientSSLError, ssl.SSLError), "tls"),
+    (aiohttp.ConnectionTimeoutError, "connect_timeout"),
+    (TimeoutError, "timeout"),
+    (ConnectionRefusedError, "refused"),
+    (aiohttp.ClientConnectorError, "unreachable"),
+    ((aiohttp.ServerDisconnectedError, OSError), "reset"),
+    (_TooLargeError, "too_large"),
+    ((aiohttp.ClientError, ValueError), "broken"),
+)
 
 
 def _reason(error: Exception) -> str:
     """One stable word for what went wrong."""
-    match error:
-        case aiohttp.ClientConnectorDNSError():
-            return "dns"
-        case aiohttp.ClientSSLError() | ssl.SSLError():
-            return "tls"
-        case aiohttp.ConnectionTimeoutError():
-            return "connect_timeout"
-        case TimeoutError():
-            return "timeout"
-        case OSError(errno=number) if number in _OUT_OF_RESOURCES:
-            return "resources"
-        case aiohttp.ClientConnectorError(errno=errno.ECONNREFUSED) | ConnectionRefusedError():
-            return "refused"
-        case aiohttp.ClientConnectorError():
-            return "unreachable"
-        case aiohttp.ServerDisconnectedError() | OSError():
-            return "reset"
-        case _TooLargeError():
-            return "too_large"
-        case aiohttp.ClientError() | ValueError():
-            return "broken"
-        case _:
-            return "other"
+    number = error.errno if isinstance(error, OSError) else None
+    if number in _OUT_OF_RESOURCES:
+        return "resources"
+    if number == errno.ECONNREFUSED:
+        return "refused"
+    return next((reason for kinds, reason in _REASONS if isinstance(error, kinds)), "other")

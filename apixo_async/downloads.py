@@ -1,4 +1,4 @@
-"""Results to files: streamed beside their name, checked, then renamed. The API key never goes there.
+"""Results to files: streamed beside their name, checked, then renamed. The key never goes there.
 
 A download that fails is only a download that failed: the task is done and paid, its URLs live for
 15 days, and nothing here ever leads to a second generation.
@@ -131,9 +131,7 @@ class Downloader:
                 )
                 await asyncio.sleep(pause)
 
-    async def _attempt(
-        self, url: str, directory: Path, stem: str, *, overwrite: bool
-    ) -> SavedFile:
+    async def _attempt(self, url: str, directory: Path, stem: str, *, overwrite: bool) -> SavedFile:
         shown = shown_url(url)
         try:
             async with _PartFile(directory, stem) as part:

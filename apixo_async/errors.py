@@ -1,8 +1,8 @@
 """Every error this library raises on purpose, in one tree.
 
     ApixoError
-    ├── InvalidRequestError      (also ValueError)    the request breaks documented rules; nothing was sent
-    ├── InvalidSettingError      (also ValueError)    a setting is out of its range; nothing was sent
+    ├── InvalidRequestError      (also ValueError)    the request breaks rules; nothing was sent
+    ├── InvalidSettingError      (also ValueError)    a setting is out of its range
     ├── ClientUsageError         (also RuntimeError)  closed client, other event loop
     ├── TransportError
     │   ├── NotSentError                              surely never reached the API: safe to repeat
@@ -75,7 +75,7 @@ class ClientUsageError(ApixoError, RuntimeError):
 
 
 class TransportError(ApixoError):
-    """A call failed below HTTP. `reason` is a short stable word, `host` the host that was called."""
+    """A call failed below HTTP. `reason` is a short stable word, `host` what was called."""
 
     def __init__(self, message: str, *, host: str, reason: str) -> None:
         self.host = host
@@ -223,7 +223,7 @@ class SubmitUncertainError(ApixoError):
 
 
 class TaskFailedError(ApixoError):
-    """The task ended as `failed`; `fail_code` and `fail_message` say why, `task` is its snapshot."""
+    """The task ended as `failed`; `fail_code` and `fail_message` say why."""
 
     def __init__(self, task: Task) -> None:
         self.task = task
@@ -256,7 +256,7 @@ class TaskTimeoutError(ApixoError, TimeoutError):
 
 
 class DownloadError(ApixoError):
-    """A result could not be saved. The task is done and paid; only the download has to be repeated.
+    """A result could not be saved. The task is done and paid; only repeat the download.
 
     `reason` is a short stable word, `url` has its query string removed.
     """

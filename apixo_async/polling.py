@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Final
 
 import attrs
@@ -19,10 +20,13 @@ BACKOFF_LIMIT: Final = 12
 """Failed polls are spaced out up to this many intervals: one minute at the default."""
 
 
-def _seconds(minimum: float, *, above: bool = False) -> attrs._ValidatorType[float]:
+def _seconds(
+    minimum: float, *, above: bool = False
+) -> Callable[[object, attrs.Attribute[float], float], None]:
     def check(_: object, attribute: attrs.Attribute[float], value: object) -> None:
-        good = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not good or not math.isfinite(value) or value < minimum or (above and value <= minimum):  # type: ignore[arg-type]
+        number = value if isinstance(value, (int, float)) else math.nan
+        good = math.isfinite(number) and (number > minimum if above else number >= minimum)
+        if not good or isinstance(value, bool):
             rule = "above" if above else "at least"
             msg = f"{attribute.name} must be {rule} {minimum:g} seconds, got {value!r}"
             raise InvalidSettingError(msg)

@@ -90,6 +90,6 @@ def is_look_fatal(
 
 
 def stops_batch(error: ApixoError) -> bool:
-    """Whether every further submit would fail alike: wrong key, empty balance, host out of reach."""
+    """Whether every further submit would fail alike: wrong key, no money, no host."""
     fatal = (AuthenticationError, InsufficientCreditsError, NotSentError, ClientUsageError)
     return isinstance(error, fatal)

@@ -44,7 +44,7 @@ class Task:
     completed_at: datetime | None = None
     duration: float | None = None
     """Seconds of processing as the server counts them."""
-    raw: Mapping[str, object] = attrs.field(factory=dict, repr=False, eq=False)
+    raw: Mapping[str, object] = attrs.field(factory=dict[str, object], repr=False, eq=False)
 
     @property
     def is_terminal(self) -> bool:

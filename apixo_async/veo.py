@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Final, Literal, TypeAlias, get_args
+from typing import Any, ClassVar, Final, Literal, TypeAlias, TypeGuard, get_args
 
 import attrs
 
+from apixo_async._narrow import as_mapping, as_sequence
 from apixo_async.errors import InvalidRequestError
 
 Mode: TypeAlias = Literal["quality", "fast"]
@@ -58,17 +59,17 @@ def _image_url(field: str, value: object) -> Iterator[Problem]:
     if not isinstance(value, str):
         yield field, f"must be a URL, got {type(value).__name__}"
     elif not value.lower().startswith(("http://", "https://")) or any(map(str.isspace, value)):
-        shown = value if len(value) <= 80 else f"{value[:77]}..."
-        yield field, f"must be a public http(s) URL the API can read, got {shown!r}"
+        yield field, f"must be a public http(s) URL the API can read, got {value[:80]!r}"
 
 
 def _image_urls(field: str, value: object) -> Iterator[Problem]:
-    if isinstance(value, str) or not isinstance(value, Sequence):
+    urls = as_sequence(value)
+    if urls is None:
         yield field, f"must be a list of URLs, got {type(value).__name__}"
         return
-    if not 1 <= len(value) <= REFERENCE_MAX_IMAGES:
-        yield field, f"must hold 1 to {REFERENCE_MAX_IMAGES} images, holds {len(value)}"
-    for index, url in enumerate(value):
+    if not 1 <= len(urls) <= REFERENCE_MAX_IMAGES:
+        yield field, f"must hold 1 to {REFERENCE_MAX_IMAGES} images, holds {len(urls)}"
+    for index, url in enumerate(urls):
         yield from _image_url(f"{field}[{index}]", url)
 
 
@@ -95,48 +96,52 @@ def _path_segment(field: str, value: object) -> Iterator[Problem]:
 
 
 def _json_object(field: str, value: object) -> Iterator[Problem]:
-    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+    mapping = as_mapping(value)
+    if mapping is None or not all(isinstance(name, str) for name in mapping):
         yield field, "must be a mapping with text keys"
         return
     try:
-        json.dumps(dict(value), allow_nan=False)
+        json.dumps(dict(mapping), allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         yield field, f"must be JSON: {error}"
 
 
 def _extra_input(field: str, value: object) -> Iterator[Problem]:
     yield from _json_object(field, value)
-    if isinstance(value, Mapping):
-        for name in sorted(map(str, _OWN_INPUT_FIELDS & set(value))):
-            yield f"{field}[{name!r}]", "is set by the request's own fields"
+    for name in sorted(_OWN_INPUT_FIELDS.intersection(map(str, as_mapping(value) or ()))):
+        yield f"{field}[{name!r}]", "is set by the request's own fields"
 
 
 # The names the API's `input` object gives to what the classes below already hold.
-_OWN_INPUT_FIELDS: Final = frozenset({
-    "prompt",
-    "mode",
-    "generationType",
-    "aspect_ratio",
-    "image_urls",
-    "seed",
-    "watermark",
-    "taskId",
-})
+_OWN_INPUT_FIELDS: Final = frozenset(
+    {
+        "prompt",
+        "mode",
+        "generationType",
+        "aspect_ratio",
+        "image_urls",
+        "seed",
+        "watermark",
+        "taskId",
+    }
+)
 
 _RULE: Final = "apixo_rule"
 
 
-def _ruled(rule: Rule, **options: Any) -> Any:
+def _ruled(rule: Rule, **options: Any) -> Any:  # noqa: ANN401  # as attrs.field itself
     """An attrs field with its rule beside it."""
     return attrs.field(metadata={_RULE: rule}, **options)
 
 
 def _frozen_copy(value: object) -> object:
-    return dict(value) if isinstance(value, Mapping) else value
+    mapping = as_mapping(value)
+    return value if mapping is None else dict(mapping)
 
 
 def _as_tuple(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
+    urls = as_sequence(value)
+    return value if urls is None else tuple(urls)
 
 
 class _Checked:
@@ -154,7 +159,7 @@ class _Checked:
             raise InvalidRequestError(type(self).__name__, problems)
 
 
-def _extra_field() -> Any:
+def _extra_field() -> Any:  # noqa: ANN401  # as attrs.field itself
     return _ruled(_extra_input, factory=dict, converter=_frozen_copy, kw_only=True, hash=False)
 
 
@@ -267,4 +272,9 @@ class ModelRequest(_Checked):
 Request: TypeAlias = TextToVideo | FramesToVideo | ReferenceToVideo | ExtendVideo | ModelRequest
 """Everything that can be submitted."""
 
-REQUEST_TYPES: Final = get_args(Request)
+REQUEST_TYPES: Final[tuple[type, ...]] = get_args(Request)
+
+
+def is_request(value: object) -> TypeGuard[Request]:
+    """Whether this can be submitted."""
+    return isinstance(value, REQUEST_TYPES)

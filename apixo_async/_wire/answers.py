@@ -12,6 +12,7 @@ from cattrs import Converter, transform_error
 from cattrs.errors import BaseValidationError
 from cattrs.gen import make_dict_structure_fn, override
 
+from apixo_async._narrow import as_mapping, as_sequence
 from apixo_async._wire.envelope import parse_json
 from apixo_async._wire.text import excerpt
 from apixo_async.errors import (
@@ -84,7 +85,7 @@ _CONVERTER: Final = _converter()
 
 def read_task_id(data: object) -> str:
     """The id of an accepted submit; `UnexpectedAnswerError` where there is none to rely on."""
-    value = data.get("taskId") if isinstance(data, Mapping) else None
+    value = (as_mapping(data) or {}).get("taskId")
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     if isinstance(value, str) and 0 < len(value) <= TASK_ID_MAX and _is_plain(value):
@@ -104,15 +105,16 @@ def _shown(data: object) -> str:
 
 def read_task(data: object, *, model: str, task_id: str) -> Task:
     """A snapshot from a status answer about the task that was asked for."""
-    if not isinstance(data, Mapping):
+    fields = as_mapping(data)
+    if fields is None:
         raise UnexpectedAnswerError("the status has no data", excerpt=_shown(data))
     try:
-        answer = _CONVERTER.structure(data, _TaskData)
+        answer = _CONVERTER.structure(fields, _TaskData)
     except BaseValidationError as error:
         problems = "; ".join(transform_error(error, path="data"))
     else:
         if answer.task_id in {None, task_id}:
-            return _task(answer, data, model=model, task_id=task_id)
+            return _task(answer, fields, model=model, task_id=task_id)
         problems = f"asked for task {task_id}, answered for {answer.task_id}"
     raise UnexpectedAnswerError(problems, excerpt=_shown(data))
 
@@ -120,7 +122,7 @@ def read_task(data: object, *, model: str, task_id: str) -> Task:
 _STATES: Final[Mapping[str, TaskState]] = {state.value: state for state in TaskState}
 
 
-def _task(answer: _TaskData, data: Mapping[str, object], *, model: str, task_id: str) -> Task:
+def _task(answer: _TaskData, fields: Mapping[object, object], *, model: str, task_id: str) -> Task:
     state = _STATES.get(answer.state, answer.state)
     succeeded, failed = state == TaskState.SUCCESS, state == TaskState.FAILED
     return Task(
@@ -133,7 +135,7 @@ def _task(answer: _TaskData, data: Mapping[str, object], *, model: str, task_id:
         created_at=_time(answer.created),
         completed_at=_time(answer.completed),
         duration=_duration(answer),
-        raw=data,
+        raw={str(name): value for name, value in fields.items()},
     )
 
 
@@ -160,12 +162,8 @@ def result_urls(result: object) -> tuple[str, ...]:
             result = parse_json(result)
         except ValueError:
             return ()
-    urls = result.get("resultUrls") if isinstance(result, Mapping) else None
-    if isinstance(urls, str):
-        urls = [urls]
-    if not isinstance(urls, list):
-        return ()
-    found = map(_url_in, urls)
+    urls = (as_mapping(result) or {}).get("resultUrls")
+    found = map(_url_in, [urls] if isinstance(urls, str) else as_sequence(urls) or ())
     return tuple(url.strip() for url in found if url is not None and url.strip())
 
 
@@ -174,8 +172,8 @@ _URL_FIELDS: Final = ("url", "video_url", "audio_url", "image_url", "download_ur
 
 
 def _url_in(item: object) -> str | None:
-    if isinstance(item, Mapping):
-        item = next((item[name] for name in _URL_FIELDS if name in item), None)
+    if (fields := as_mapping(item)) is not None:
+        item = next((fields[name] for name in _URL_FIELDS if name in fields), None)
     return item if isinstance(item, str) else None
 
 

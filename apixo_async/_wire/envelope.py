@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import attrs
 
+from apixo_async._narrow import as_mapping
 from apixo_async._wire.text import excerpt, retry_after_seconds
 from apixo_async.errors import (
     APIError,
@@ -36,7 +37,7 @@ class Reply:
 
     status: int
     body: bytes
-    headers: Mapping[str, str] = attrs.field(factory=dict)
+    headers: Mapping[str, str] = attrs.field(factory=dict[str, str])
     received_at: datetime = attrs.field(factory=lambda: datetime.now(UTC))
 
 
@@ -49,7 +50,7 @@ class Envelope:
     data: object
 
 
-def parse_json(text: str | bytes) -> Any:
+def parse_json(text: str | bytes) -> object:
     """JSON to plain data; `ValueError` for everything that is not JSON, however hostile."""
     try:
         return json.loads(text)
@@ -64,10 +65,12 @@ def parse_envelope(body: bytes) -> Envelope | None:
         value = parse_json(body)
     except ValueError:
         return None
-    if not isinstance(value, dict):
+    fields = as_mapping(value)
+    if fields is None:
         return None
-    data = value.get("data")
-    return Envelope(code=_code(value.get("code")), message=_message(value), data=data)
+    return Envelope(
+        code=_code(fields.get("code")), message=_message(fields), data=fields.get("data")
+    )
 
 
 def _code(value: object) -> int | None:
@@ -79,11 +82,10 @@ def _code(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _message(value: Mapping[str, Any]) -> str:
+def _message(fields: Mapping[object, object]) -> str:
     """What went wrong, wherever the API put it: beside the code or in `data.error`."""
-    data = value.get("data")
-    inner = data.get("error") if isinstance(data, dict) else None
-    parts = [part for part in (value.get("message"), inner or value.get("error")) if part]
+    inner = (as_mapping(fields.get("data")) or {}).get("error")
+    parts = [part for part in (fields.get("message"), inner or fields.get("error")) if part]
     texts = [part if isinstance(part, str) else json.dumps(part) for part in parts]
     return excerpt(": ".join(dict.fromkeys(texts)).encode("utf-8", "replace"))
 

@@ -32,8 +32,11 @@ def _converter() -> Converter:
     converter = Converter()
     outside = {"provider": override(omit=True), "extra_input": override(omit=True)}
 
-    def plain(cls: type[Any], **overrides: Any) -> Callable[[Any], dict[str, Any]]:
-        return make_dict_unstructure_fn(cls, converter, **outside, **overrides)
+    # Any: cattrs does not export the type of an override, and its stubs take these keywords for
+    # options of the function itself.
+    def plain(cls: type[Any], **overrides: Any) -> Callable[[Any], dict[str, Any]]:  # noqa: ANN401
+        options: dict[str, Any] = {**outside, **overrides}
+        return make_dict_unstructure_fn(cls, converter, **options)
 
     text = plain(TextToVideo)
     frames = plain(FramesToVideo, first_frame=override(omit=True), last_frame=override(omit=True))

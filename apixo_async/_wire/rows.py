@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
 
+from apixo_async._narrow import as_sequence
 from apixo_async._wire.requests import FRAMES, MAX_FRAMES, REFERENCE, TEXT
 from apixo_async.errors import InvalidRequestError
 from apixo_async.veo import (
@@ -19,18 +20,20 @@ from apixo_async.veo import (
 _Builder: TypeAlias = Callable[[Mapping[str, Any]], Request]
 _Misfits: TypeAlias = Callable[[Mapping[str, Any]], list[tuple[str, str]]]
 
-_ROW_FIELDS: Final = frozenset({
-    "prompt",
-    "mode",
-    "generationType",
-    "aspect_ratio",
-    "image_urls",
-    "seed",
-    "watermark",
-    "provider",
-    "taskId",
-    "extra_input",
-})
+_ROW_FIELDS: Final = frozenset(
+    {
+        "prompt",
+        "mode",
+        "generationType",
+        "aspect_ratio",
+        "image_urls",
+        "seed",
+        "watermark",
+        "provider",
+        "taskId",
+        "extra_input",
+    }
+)
 
 
 # What our classes call by another name than the API.
@@ -95,8 +98,7 @@ def _kind(given: Mapping[str, Any], model: object) -> str:
 
 
 def _kind_by_images(given: Mapping[str, Any]) -> str:
-    urls = given["image_urls"]
-    if isinstance(urls, (list, tuple)) and len(urls) > MAX_FRAMES:
+    if len(as_sequence(given["image_urls"]) or ()) > MAX_FRAMES:
         return REFERENCE
     if given.get("mode", "fast") != "fast" or given.get("aspect_ratio", "16:9") != "16:9":
         return FRAMES
@@ -114,9 +116,8 @@ def _text_row(given: Mapping[str, Any]) -> Request:
 
 
 def _frames_row(given: Mapping[str, Any]) -> Request:
-    urls = given.get("image_urls")
-    frames = list(urls) if isinstance(urls, (list, tuple)) else []
-    # A wrong count is named by `_frames_problems`; the stand-ins keep the other rules checked.
+    frames: list[Any] = list(as_sequence(given.get("image_urls")) or ())
+    # A wrong count is named by `_frames_problems`; the stand-in keeps the other rules checked.
     first = frames[0] if frames else "https://missing.invalid"
     last = frames[1] if len(frames) > 1 else None
     options = _picked(given, "mode", "aspect_ratio")
@@ -146,8 +147,8 @@ def _text_problems(given: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _frames_problems(given: Mapping[str, Any]) -> list[tuple[str, str]]:
     problems = _misplaced(given, FRAMES, "taskId")
-    urls = given.get("image_urls")
-    if not isinstance(urls, (list, tuple)) or not 1 <= len(urls) <= MAX_FRAMES:
+    urls = as_sequence(given.get("image_urls")) or ()
+    if not 1 <= len(urls) <= MAX_FRAMES:
         problems.append(("image_urls", f"must be a list of 1 to {MAX_FRAMES} URLs"))
     return problems
 

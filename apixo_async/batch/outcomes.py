@@ -18,9 +18,8 @@ KEY_MAX: Final = 200
 
 
 def _check_key(_: object, __: object, key: object) -> None:
-    if key is None:
-        return
-    if not isinstance(key, str) or not 1 <= len(key) <= KEY_MAX or not key.isprintable():
+    is_good = isinstance(key, str) and 1 <= len(key) <= KEY_MAX and key.isprintable()
+    if key is not None and not is_good:
         rule = f"must be printable text of 1 to {KEY_MAX} characters, got {key!r}"
         raise InvalidRequestError("Job", [("key", rule)])
 
@@ -35,7 +34,9 @@ class Job:
 
     request: Request
     key: str | None = attrs.field(default=None, kw_only=True, validator=_check_key)
-    metadata: Mapping[str, object] = attrs.field(factory=dict, kw_only=True, hash=False)
+    metadata: Mapping[str, object] = attrs.field(
+        factory=dict[str, object], kw_only=True, hash=False
+    )
 
 
 class OutcomeStatus(enum.StrEnum):

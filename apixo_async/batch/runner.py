@@ -8,10 +8,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from apixo_async._narrow import as_sequence
 from apixo_async.batch.events import Event
 from apixo_async.batch.keys import KeyIndex
 from apixo_async.batch.outcomes import BatchReport, Outcome, StopReason
-from apixo_async.batch.running import Item, Run, RunSettings, Source, as_job
+from apixo_async.batch.running import Run, RunSettings, Source, as_job
 from apixo_async.client import ApixoClient
 from apixo_async.errors import ClientUsageError, InvalidRequestError, InvalidSettingError
 from apixo_async.polling import PollSchedule
@@ -67,7 +68,7 @@ class BatchRunner:
         async with self.stream(requests) as outcomes:
             try:
                 async for outcome in outcomes:
-                    gathered.append(outcome)
+                    gathered.append(outcome)  # noqa: PERF401  # what came before an error is kept
             finally:
                 gathered.sort(key=lambda outcome: outcome.index)
                 self.report = BatchReport(tuple(gathered), outcomes.stopped, outcomes.stop_error)
@@ -150,21 +151,24 @@ class OutcomeStream:
 
 def _check_source(requests: object) -> None:
     """Refuses what cannot be a source; a list is checked to its end before anything is sent."""
-    if isinstance(requests, str) or not isinstance(requests, Iterable | AsyncIterable):
+    items = as_sequence(requests)
+    if isinstance(requests, (str, bytes)) or not isinstance(requests, (Iterable, AsyncIterable)):
         msg = f"expected an iterable of requests or Jobs, got {type(requests).__name__}"
         raise TypeError(msg)
-    if isinstance(requests, Sequence):
-        _check_all(requests)
+    if items is not None:
+        _check_all(items)
 
 
-def _check_all(items: Sequence[Item]) -> None:
+def _check_all(items: Sequence[object]) -> None:
     keys = KeyIndex()
     try:
         for index, item in enumerate(items):
             try:
                 keys.claim(as_job(item))
             except InvalidRequestError as error:
-                raise InvalidRequestError(f"requests[{index}], {error.subject}", error.problems) from None
+                raise InvalidRequestError(
+                    f"requests[{index}], {error.subject}", error.problems
+                ) from None
             except TypeError as error:
                 msg = f"requests[{index}]: {error}"
                 raise TypeError(msg) from None

@@ -16,8 +16,8 @@ from apixo_async.batch.keys import KeyIndex
 from apixo_async.batch.outcomes import Job, Outcome, OutcomeStatus, StopReason
 from apixo_async.client import ApixoClient
 from apixo_async.errors import (
-    ApixoError,
     APIError,
+    ApixoError,
     AuthenticationError,
     InsufficientCreditsError,
     SubmitUncertainError,
@@ -28,7 +28,7 @@ from apixo_async.limits import Lease
 from apixo_async.polling import PollSchedule
 from apixo_async.retries import stops_batch
 from apixo_async.tasks import Task
-from apixo_async.veo import REQUEST_TYPES, Request
+from apixo_async.veo import Request, is_request
 
 _LOGGER = logging.getLogger("apixo_async")
 
@@ -58,9 +58,9 @@ class NotAdmittedError(ApixoError):
 
 def as_job(item: object) -> Job:
     """A job from what the input held; `TypeError` for what is neither a request nor a job."""
-    if isinstance(item, REQUEST_TYPES):
+    if is_request(item):
         return Job(item)
-    if isinstance(item, Job) and isinstance(item.request, REQUEST_TYPES):
+    if isinstance(item, Job) and is_request(item.request):
         return item
     msg = f"expected a request or a Job, got {type(item).__name__}"
     raise TypeError(msg)
@@ -273,9 +273,7 @@ class Run:
             self.publish(events.SaveFailed(key=key, reason=str(error)))
             return _outcome(job, index, OutcomeStatus.SUCCEEDED, task, error)
         for file in files:
-            self.publish(
-                events.Saved(key=key, path=str(file), size=file.size, sha256=file.sha256)
-            )
+            self.publish(events.Saved(key=key, path=str(file), size=file.size, sha256=file.sha256))
         done = _outcome(job, index, OutcomeStatus.SUCCEEDED, task, None)
         return attrs.evolve(done, files=tuple(files))
 

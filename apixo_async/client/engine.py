@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import contextmanager
 from typing import Final
 
@@ -15,8 +15,8 @@ from apixo_async.client.submitting import Submission, SubmitObserver, Submitter
 from apixo_async.client.tracking import Tracked, Tracker
 from apixo_async.client.watching import Watch, Watcher
 from apixo_async.errors import (
-    ApixoError,
     APIError,
+    ApixoError,
     AuthenticationError,
     ClientUsageError,
     NotFoundError,
@@ -246,7 +246,7 @@ class Engine:
                 yield snapshot
 
     @contextmanager
-    def _watch(self, task: Task, schedule: PollSchedule, timeout: float) -> Iterator[Watch]:
+    def _watch(self, task: Task, schedule: PollSchedule, timeout: float) -> Generator[Watch]:
         self.open()
         now = asyncio.get_running_loop().time()
         tracked = self.tracker.get(task.id)

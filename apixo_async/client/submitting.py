@@ -22,8 +22,8 @@ from apixo_async._wire import (
     unwrap,
 )
 from apixo_async.errors import (
-    ApixoError,
     APIError,
+    ApixoError,
     NotSentError,
     RateLimitedError,
     SubmitUncertainError,
@@ -190,7 +190,7 @@ class Submitter:
         attempt: int,
         permit: Permit,
     ) -> Task:
-        """Tells the observer what the failure means and raises it, unless a task id can be saved."""
+        """Tells the observer what the failure means and raises it, unless an id can be saved."""
         verdict = submit_verdict(failure)
         observer = submission.observer
         if verdict is SubmitVerdict.UNCERTAIN:
@@ -203,9 +203,7 @@ class Submitter:
             await observer.not_sent(attempt, failure)
         raise failure
 
-    async def _uncertain(
-        self, submission: Submission, failure: ApixoError, received: str
-    ) -> Task:
+    async def _uncertain(self, submission: Submission, failure: ApixoError, received: str) -> Task:
         model = submission.request.model
         self._books.task_may_run(submission.lease)
         candidate = candidate_task_id(received)
@@ -223,7 +221,7 @@ class Submitter:
         raise error
 
     async def drain(self) -> None:
-        """Waits until every POST in flight is answered and recorded; a cancelled drain cuts them."""
+        """Waits until every POST in flight is answered and recorded; cancelled, it cuts them."""
         try:
             while self._posts:
                 await asyncio.wait(self._posts)

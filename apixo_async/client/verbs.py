@@ -21,7 +21,7 @@ from apixo_async.errors import DownloadError, InvalidRequestError, InvalidSettin
 from apixo_async.limits import GateStatistics, Limits
 from apixo_async.polling import PollSchedule
 from apixo_async.tasks import Task
-from apixo_async.veo import REQUEST_TYPES, Request, TextToVideo
+from apixo_async.veo import REQUEST_TYPES, Request, TextToVideo, is_request
 
 DEFAULT_MODEL = TextToVideo.model
 
@@ -183,7 +183,9 @@ class ApixoClient:
         name. The API key is not sent. Raises `DownloadError`; then the task is still done and
         paid, and downloading again is enough.
         """
-        return [file.path for file in await self.save(task, directory, name=name, overwrite=overwrite)]
+        return [
+            file.path for file in await self.save(task, directory, name=name, overwrite=overwrite)
+        ]
 
     async def save(
         self,
@@ -257,7 +259,7 @@ def _version() -> str:
         return "unknown"
 
 
-def _as_task(task: Task | str, model: str) -> Task:
+def _as_task(task: object, model: str) -> Task:
     if isinstance(task, Task):
         return task
     if not isinstance(task, str) or not task.strip():
@@ -275,7 +277,7 @@ def _timeout(timeout: float | None, schedule: PollSchedule) -> float:
 
 
 def _check_request(request: object) -> None:
-    if not isinstance(request, REQUEST_TYPES):
+    if not is_request(request):
         names = ", ".join(cls.__name__ for cls in REQUEST_TYPES)
         msg = f"expected one of {names}, got {type(request).__name__}"
         raise TypeError(msg)
@@ -285,4 +287,3 @@ def _check_callback_url(url: str | None) -> None:
     if url is not None and not url.lower().startswith(("https://", "http://")):
         rule = f"must be a public HTTPS URL, got {url!r}"
         raise InvalidRequestError("submit", [("callback_url", rule)])
-

@@ -18,7 +18,7 @@ from apixo_async.errors import (
 )
 from apixo_async.polling import PollSchedule, next_look, stretched_interval
 from apixo_async.retries import is_look_fatal
-from apixo_async.tasks import TaskState, Task
+from apixo_async.tasks import Task, TaskState
 
 _LOGGER = logging.getLogger("apixo_async")
 
@@ -31,7 +31,7 @@ Look = Callable[[str, str], Awaitable[Task]]
 
 @attrs.define(eq=False)
 class Watch:
-    """One wait for one task. Times are loop times; `born` is when the task was accepted, if known."""
+    """One wait for one task. Times are loop times; `born` is its acceptance, if known."""
 
     task: Task
     schedule: PollSchedule

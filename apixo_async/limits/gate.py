@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import attrs
@@ -65,7 +65,7 @@ class Gate:
         return await self.slots.acquire()
 
     @asynccontextmanager
-    async def submitting(self, lease: Lease) -> AsyncIterator[Permit]:
+    async def submitting(self, lease: Lease) -> AsyncGenerator[Permit]:
         """One POST: at most `concurrent_submits` are inside at once, each with a permit.
 
         After a 429 on a submit they go one at a time until one is accepted.
@@ -130,7 +130,9 @@ class Gate:
     def _find(self, finder: CapFinder) -> None:
         self._finder = finder
         if finder.cap != self.slots.cap:
-            _LOGGER.info("task cap is %d of %d", finder.cap, finder.limit, extra={"cap": finder.cap})
+            _LOGGER.info(
+                "task cap is %d of %d", finder.cap, finder.limit, extra={"cap": finder.cap}
+            )
             self.slots.set_cap(finder.cap)
 
     def _arm_probe(self) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+
 from apixo_async.errors import InvalidSettingError
 
 
 class Lease:
-    """The right to one unfinished task on the server, until `release()`; releasing twice is fine."""
+    """The right to one unfinished task on the server, until `release()`; twice is fine."""
 
     __slots__ = ("_slots", "is_running")
 
