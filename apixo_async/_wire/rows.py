@@ -54,12 +54,13 @@ def request_from_row(row: Mapping[str, Any]) -> Request:
     given = {name: value for name, value in row.items() if value is not None}
     if "input" in given:
         return _model_request(given)
-    if (model := given.pop("model", None)) not in {None, TextToVideo.model, ExtendVideo.model}:
+    if (model := given.pop("model", None)) not in (None, TextToVideo.model, ExtendVideo.model):
         problem = ("input", f"must be given for model {model!r}: its fields are the model's own")
         raise InvalidRequestError("row", [problem])
     unknown = [(name, "is not a field of this API") for name in sorted(set(given) - _ROW_FIELDS)]
-    build, misfits = _KINDS[_kind(given, model)]
-    problems = [*unknown, *misfits(given)]
+    kind, doubts = _kind(given, model)
+    build, misfits = _KINDS[kind]
+    problems = [*unknown, *doubts, *misfits(given)]
     try:
         request = build(given)
     except InvalidRequestError as error:
@@ -86,24 +87,27 @@ def _model_request(given: Mapping[str, Any]) -> Request:
     return request
 
 
-def _kind(given: Mapping[str, Any], model: object) -> str:
+def _kind(given: Mapping[str, Any], model: object) -> tuple[str, list[tuple[str, str]]]:
+    """The kind of request, and why it is in doubt; the other fields are checked all the same."""
     if model == ExtendVideo.model or (model is None and "taskId" in given):
-        return ExtendVideo.model
-    if (kind := given.get("generationType")) is not None:
-        if kind in {TEXT, FRAMES, REFERENCE}:
-            return str(kind)
-        rule = f"must be one of {TEXT!r}, {FRAMES!r}, {REFERENCE!r}, got {kind!r}"
-        raise InvalidRequestError("row", [("generationType", rule)])
-    return _kind_by_images(given) if given.get("image_urls") else TEXT
+        return ExtendVideo.model, []
+    by_images = _kind_by_images(given) if given.get("image_urls") else (TEXT, [])
+    if (kind := given.get("generationType")) is None:
+        return by_images
+    if kind in (TEXT, FRAMES, REFERENCE):
+        return str(kind), []
+    rule = f"must be one of {TEXT!r}, {FRAMES!r}, {REFERENCE!r}, got {kind!r}"
+    return by_images[0], [("generationType", rule)]
 
 
-def _kind_by_images(given: Mapping[str, Any]) -> str:
-    if len(as_sequence(given["image_urls"]) or ()) > MAX_FRAMES:
-        return REFERENCE
+def _kind_by_images(given: Mapping[str, Any]) -> tuple[str, list[tuple[str, str]]]:
+    urls = given["image_urls"]
+    if isinstance(urls, (list, tuple)) and len(urls) > MAX_FRAMES:
+        return REFERENCE, []
     if given.get("mode", "fast") != "fast" or given.get("aspect_ratio", "16:9") != "16:9":
-        return FRAMES
+        return FRAMES, []
     rule = f"must say {FRAMES!r} or {REFERENCE!r}: the other fields fit both"
-    raise InvalidRequestError("row", [("generationType", rule)])
+    return FRAMES, [("generationType", rule)]
 
 
 def _picked(given: Mapping[str, Any], *names: str) -> dict[str, Any]:
