@@ -191,7 +191,7 @@ class Emulator:
         try:
             body = await request.read()
         except web.HTTPRequestEntityTooLarge:
-            return self._open_service.stray(400)
+            return self._open_service.stray(400, "the body must not be larger than 1 MiB")
         service = self._open_service
         reply, task = service.submit(model, body, authorized=authorized, path=path)
         if task is not None and task.submission.callback_url is not None:

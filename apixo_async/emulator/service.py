@@ -126,10 +126,10 @@ class Service:
         refusal = self._enter("balance", authorized=authorized)
         return self._finish(refusal or success(self._funds / _MICRO))
 
-    def stray(self, code: int) -> Reply:
-        """Answer a request to a path or with a method that the API does not have."""
+    def stray(self, code: int, message: str | None = None) -> Reply:
+        """Answer a request that is none of the three calls, or too large to be looked at."""
         refusal = self._enter("other", authorized=True)
-        return self._finish(refusal or error(code))
+        return self._finish(refusal or error(code, message))
 
     # What others ask.
 

@@ -15,6 +15,10 @@ from apixo_async.emulator import Emulator, EmulatorSettings
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from apixo_async.emulator import Ledger
+
+    Start = Callable[..., Awaitable["Caller"]]
+
 VEO = "veo-3-1"
 
 
@@ -32,7 +36,7 @@ class Answer:
         return code
 
     @property
-    def data(self) -> Any:
+    def data(self) -> Any:  # noqa: ANN401 - JSON
         return self.envelope["data"]
 
 
@@ -43,20 +47,34 @@ class Caller:
     emulator: Emulator
     session: aiohttp.ClientSession
 
-    async def request(self, method: str, path: str, **options: Any) -> Answer:
+    async def request(
+        self,
+        method: str,
+        path: str,
+        **options: Any,  # noqa: ANN401 - as aiohttp takes them
+    ) -> Answer:
         async with self.session.request(method, path, allow_redirects=False, **options) as response:
             return Answer(
                 response.status, dict(response.headers), json.loads(await response.read())
             )
 
     async def submit(
-        self, prompt: str = "a calm ocean", *, model: str = VEO, top: Any = None, **changes: Any
+        self,
+        prompt: str = "a calm ocean",
+        *,
+        model: str = VEO,
+        top: dict[str, str] | None = None,
+        **changes: object,
     ) -> Answer:
         given = {"mode": "fast", "prompt": prompt, "generationType": "TEXT_2_VIDEO", **changes}
         body = {"input": given, **(top or {})}
         return await self.request("POST", f"/api/v1/generateTask/{model}", json=body)
 
-    async def accepted(self, prompt: str = "a calm ocean", **changes: Any) -> str:
+    async def accepted(
+        self,
+        prompt: str = "a calm ocean",
+        **changes: Any,  # noqa: ANN401 - handed on
+    ) -> str:
         """Submit, and return the id of the task."""
         task_id: str = (await self.submit(prompt, **changes)).data["taskId"]
         return task_id
@@ -74,7 +92,13 @@ class Caller:
                     return data
                 await asyncio.sleep(0.005)
 
-    async def url(self, prompt: str = "a calm ocean", **changes: Any) -> str:
+    async def until(self, condition: Callable[[Ledger], bool]) -> None:
+        """Wait until the ledger shows something."""
+        async with asyncio.timeout(10):
+            while not condition(self.emulator.ledger):  # noqa: ASYNC110 - a ledger has no event
+                await asyncio.sleep(0.005)
+
+    async def url(self, prompt: str = "a calm ocean", **changes: object) -> str:
         """Generate, and return the URL of the first result."""
         data = await self.finished(await self.accepted(prompt, **changes))
         url: str = json.loads(data["resultJson"])["resultUrls"][0]
@@ -82,15 +106,15 @@ class Caller:
 
 
 @pytest.fixture
-async def start() -> AsyncIterator[Callable[..., Awaitable[Caller]]]:
+async def start() -> AsyncIterator[Start]:
     """Start emulators with settings; all are closed when the test ends.
 
     Unless the test says otherwise a minute passes in 10 ms and a task takes 5 ms.
     """
     async with AsyncExitStack() as stack:
 
-        async def starter(**settings: Any) -> Caller:
-            chosen = {"speed": 6_000, "durations": "30", **settings}
+        async def starter(**settings: object) -> Caller:
+            chosen: dict[str, Any] = {"speed": 6_000, "durations": "30", **settings}
             emulator = await stack.enter_async_context(Emulator(EmulatorSettings(**chosen)))
             session = aiohttp.ClientSession(
                 emulator.base_url, headers={"Authorization": f"Bearer {emulator.api_key}"}
@@ -110,9 +134,11 @@ class Receiver:
     statuses: list[int] = attrs.field(factory=list)
     """What to answer, one after another; then 200."""
     delay: float = 0.0
+    _arrived: asyncio.Event = attrs.field(factory=asyncio.Event)
 
     async def handle(self, request: aiohttp.web.BaseRequest) -> aiohttp.web.Response:
         self.got.append((request.path, await request.json()))
+        self._arrived.set()
         await asyncio.sleep(self.delay)
         return aiohttp.web.Response(status=self.statuses.pop(0) if self.statuses else 200)
 
@@ -125,7 +151,8 @@ class Receiver:
         """Wait until so many callbacks are here; return their bodies."""
         async with asyncio.timeout(10):
             while len(self.got) < count:
-                await asyncio.sleep(0.005)
+                self._arrived.clear()
+                await self._arrived.wait()
         return [body for _, body in self.got]
 
 

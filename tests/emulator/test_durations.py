@@ -6,6 +6,7 @@ from apixo_async.emulator.durations import SHORTEST, Durations, parse_distributi
 
 
 def drawn(text: str) -> list[float]:
+    """Return draws at evenly spread shares."""
     quantile = parse_distribution(text)
     return [quantile((index + 0.5) / 10_000) for index in range(10_000)]
 

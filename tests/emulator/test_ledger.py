@@ -2,12 +2,31 @@ import json
 
 from apixo_async.emulator.ledger import Ledger
 
-KEYS = """
-billed billed_total billed_twice cost_usd accepted rejected submits_seen requests_total requests
-peak_requests_per_window peak_unfinished unfinished throttled unauthorized finished files_served
-files_asked_with_key redirects_followed redirects_followed_with_key callbacks faults makespan_s
-bound_s
-""".split()
+KEYS = [
+    "billed",
+    "billed_total",
+    "billed_twice",
+    "cost_usd",
+    "accepted",
+    "rejected",
+    "submits_seen",
+    "requests_total",
+    "requests",
+    "peak_requests_per_window",
+    "peak_unfinished",
+    "unfinished",
+    "throttled",
+    "unauthorized",
+    "finished",
+    "files_served",
+    "files_asked_with_key",
+    "redirects_followed",
+    "redirects_followed_with_key",
+    "callbacks",
+    "faults",
+    "makespan_s",
+    "bound_s",
+]
 
 
 def test_the_json_has_exactly_these_keys() -> None:

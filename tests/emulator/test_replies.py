@@ -21,11 +21,13 @@ VIOLATION = ("CONTENT_VIOLATION", "Content does not meet safety guidelines")
 
 
 def make(*faults: str, failure: tuple[str, str] | None = None) -> Task:
+    """Return a task of 120 s with the page's id."""
     submission = Submission(VEO, {}, None)
     return Task("task_12345678", submission, 0, 120, 0.2, frozenset(faults), failure)
 
 
 def data(*faults: str, at: float = 120) -> dict[str, Any]:
+    """Return the status data of a successful task."""
     return status_data(make(*faults), at, CLOCK, [URL])
 
 

@@ -14,9 +14,9 @@ from apixo_async.emulator.rules import (
     read_submission,
 )
 
-SKELETON = """{"request_type": "async", "callback_url": "https://...", "provider": "auto", "input": {
-    "mode": "quality", "prompt": "...", "generationType": "TEXT_2_VIDEO", "aspect_ratio": "16:9",
-    "image_urls": ["..."], "watermark": "", "seed": 1234}}"""
+SKELETON = """{"request_type": "async", "callback_url": "https://...", "provider": "auto",
+    "input": {"mode": "quality", "prompt": "...", "generationType": "TEXT_2_VIDEO",
+    "aspect_ratio": "16:9", "image_urls": ["..."], "watermark": "", "seed": 1234}}"""
 
 TEXT_TO_VIDEO = """{"request_type": "async", "input": {"mode": "quality",
     "prompt": "a cinematic flyover of a futuristic city at sunrise",
@@ -38,6 +38,7 @@ IMAGE = "https://example.com/a.jpg"
 
 
 def problems(model: str, body: dict[str, Any]) -> list[str]:
+    """Return the broken rules, one for each."""
     try:
         read_submission(model, body)
     except WrongRequestError as error:
@@ -73,17 +74,20 @@ def test_a_right_submit_is_read() -> None:
     assert submission.callback_url == "https://your-server.com/callback"
 
 
-def veo(**changes: Any) -> dict[str, Any]:
+def veo(**changes: object) -> dict[str, Any]:
+    """Return a text-to-video body; `...` leaves a field out."""
     given = {"mode": "fast", "prompt": "x", "generationType": "TEXT_2_VIDEO", **changes}
     return {"input": {name: value for name, value in given.items() if value is not ...}}
 
 
-def frames(**changes: Any) -> dict[str, Any]:
+def frames(**changes: object) -> dict[str, Any]:
+    """Return a body with a first frame."""
     kind = "FIRST_AND_LAST_FRAMES_2_VIDEO"
     return veo(**{"generationType": kind, "image_urls": [IMAGE], **changes})
 
 
-def reference(**changes: Any) -> dict[str, Any]:
+def reference(**changes: object) -> dict[str, Any]:
+    """Return a body with a reference image."""
     return veo(**{"generationType": "REFERENCE_2_VIDEO", "image_urls": [IMAGE], **changes})
 
 

@@ -22,12 +22,12 @@ class Bench:
     service: Service = attrs.field(init=False)
     now: float = 0.0
 
-    def submit(self, prompt: str = "x", *, model: str = VEO, **changes: Any) -> Reply:
+    def submit(self, prompt: str = "x", *, model: str = VEO, **changes: object) -> Reply:
         given = {"mode": "fast", "prompt": prompt, "generationType": "TEXT_2_VIDEO", **changes}
         body = json.dumps({"input": given}).encode()
         return self.service.submit(model, body, authorized=True)[0]
 
-    def accepted(self, prompt: str = "x", **changes: Any) -> str:
+    def accepted(self, prompt: str = "x", **changes: Any) -> str:  # noqa: ANN401 - handed on
         task_id: str = read(self.submit(prompt, **changes))["data"]["taskId"]
         return task_id
 
@@ -38,7 +38,8 @@ class Bench:
         self.service.plan = FaultPlan.from_rates(self.service.settings.seed, rates)
 
 
-def bench(**settings: Any) -> Bench:
+def bench(**settings: Any) -> Bench:  # noqa: ANN401 - as the settings take it
+    """Return a service whose tasks take 100 s."""
     chosen = EmulatorSettings(**{"durations": "100", **settings})
     result = Bench()
     clock = Clock(chosen.speed, lambda: result.now / chosen.speed, 0.0, epoch_ms=0)
@@ -47,7 +48,8 @@ def bench(**settings: Any) -> Bench:
     return result
 
 
-def read(reply: Reply) -> Any:
+def read(reply: Reply) -> Any:  # noqa: ANN401 - JSON
+    """Return the envelope."""
     return json.loads(reply.body)
 
 
@@ -55,12 +57,12 @@ def test_a_task_lives_and_ends() -> None:
     """A submit gives an id, under which the task passes through its states to a result."""
     api = bench()
     task_id = api.accepted()
-    states = []
+    answers = []
     for api.now in (0, 50, 100):
-        data = read(api.status(task_id))["data"]
-        states.append(data["state"])
+        answers.append(read(api.status(task_id))["data"])
+    data = answers[-1]
 
-    assert states == ["pending", "processing", "success"]
+    assert [answer["state"] for answer in answers] == ["pending", "processing", "success"]
     assert json.loads(data["resultJson"]) == {
         "resultUrls": [f"http://127.0.0.1:1/files/{task_id}/0.mp4"]
     }

