@@ -71,6 +71,11 @@ class Service:
         self._durations = Durations.parse(self.settings.durations)
         self._funds = round(self.settings.balance * _MICRO)
 
+    @classmethod
+    def open(cls, settings: EmulatorSettings, clock: Clock, base_url: str) -> Service:
+        """Return an account that has done nothing yet; its files are below *base_url*."""
+        return cls(settings, clock, base_url, FaultPlan.from_rates(settings.seed, settings.faults))
+
     # The three calls of the API.
 
     def submit(

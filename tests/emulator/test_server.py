@@ -120,6 +120,7 @@ async def test_the_balance_is_a_number(start: Start) -> None:
         ("POST", "/api/v1/statusTask/veo-3-1", 405),
         ("DELETE", "/api/v1/apikeys/current-balance", 405),
         ("GET", "/api/v1/tasks", 404),
+        ("GET", "/api/v1/apikeys/all", 404),
         ("GET", "/api/v2/statusTask/veo-3-1", 404),
         ("GET", "/", 404),
     ],

@@ -43,8 +43,7 @@ def bench(**settings: Any) -> Bench:  # noqa: ANN401 - as the settings take it
     chosen = EmulatorSettings(**{"durations": "100", **settings})
     result = Bench()
     clock = Clock(chosen.speed, lambda: result.now / chosen.speed, 0.0, epoch_ms=0)
-    plan = FaultPlan.from_rates(chosen.seed, chosen.faults)
-    result.service = Service(chosen, clock, "http://127.0.0.1:1", plan)
+    result.service = Service.open(chosen, clock, "http://127.0.0.1:1")
     return result
 
 

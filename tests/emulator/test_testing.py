@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -73,7 +74,7 @@ def test_the_fixture_serves_users(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Sync and async tests, markers, wrong settings and the environment, with strict markers."""
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)
     monkeypatch.delenv("APIXO_BASE_URL", raising=False)
     pytester.makepyfile(USER_TESTS)
     result = pytester.runpytest_subprocess(

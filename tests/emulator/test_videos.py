@@ -60,7 +60,11 @@ def test_results_of_one_task_differ() -> None:
 
 
 async def test_clips_are_read_once() -> None:
-    """Loading again gives back what is there."""
+    """The first call reads, the next ones find everything there."""
+    library.cache_clear()
+    await load()
+    first = library()
     await load()
 
-    assert library() == (WIDE, TALL)
+    assert library() is first
+    assert first == (WIDE, TALL)
