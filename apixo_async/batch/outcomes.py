@@ -17,10 +17,11 @@ from apixo_async.veo import Request
 KEY_MAX: Final = 200
 
 
-def _check_key(_: object, __: object, key: object) -> None:
-    is_good = isinstance(key, str) and 1 <= len(key) <= KEY_MAX and key.isprintable()
-    if key is not None and not is_good:
-        rule = f"must be printable text of 1 to {KEY_MAX} characters, got {key!r}"
+def _check_key(_: object, __: object, key: str | None) -> None:
+    given: object = key  # the annotation is the caller's promise, which may be broken
+    is_good = isinstance(given, str) and 1 <= len(given) <= KEY_MAX and given.isprintable()
+    if given is not None and not is_good:
+        rule = f"must be printable text of 1 to {KEY_MAX} characters, got {given!r}"
         raise InvalidRequestError("Job", [("key", rule)])
 
 
