@@ -1,7 +1,7 @@
-"""An APIXO of one's own over HTTP, for demos and tests.
+"""A stand-in for APIXO over HTTP, for demos and tests.
 
-It is written from the API's documents and shares no code with the client in this package: shared
-code would share its misreadings.
+Only the API's documents were its model. Nothing is imported from the client in this package, so
+that a mistake about the API has to be made twice before the two agree on it.
 """
 
 from apixo_async.emulator.faults import FAULTS

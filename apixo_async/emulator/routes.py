@@ -83,14 +83,15 @@ class Routes:
     async def _answer_api(self, request: web.BaseRequest, path: str) -> Reply:
         service, authorized = self.service, self._is_authorized(request)
         verb, _, model = path.removeprefix(_API).partition("/")
+        raw_path = request.rel_url.raw_path  # as it may stand in a header
         if verb == "apikeys":
             verb, model = f"{verb}/{model}", ""
         match request.method, verb:
             case "GET", "statusTask":
                 task_id = request.query.get("taskId", "")
-                reply = service.status(model, task_id, authorized=authorized, path=path)
+                reply = service.status(model, task_id, authorized=authorized, path=raw_path)
             case "POST", "generateTask":
-                reply = await self._submit(request, model, path, authorized=authorized)
+                reply = await self._submit(request, model, raw_path, authorized=authorized)
             case "GET", "apikeys/current-balance":
                 reply = service.balance(authorized=authorized)
             case _, "statusTask" | "generateTask" | "apikeys/current-balance":
@@ -125,7 +126,8 @@ class Routes:
                 sender.schedule(delivery, counts)
 
     def _is_authorized(self, request: web.BaseRequest) -> bool:
-        given = request.headers.get("Authorization", "").encode()
+        # Bytes that are no UTF-8 come as surrogates; they are as wrong as any other key.
+        given = request.headers.get("Authorization", "").encode(errors="surrogateescape")
         return hmac.compare_digest(given, f"Bearer {self.settings.api_key}".encode())
 
     async def _delay(self) -> None:

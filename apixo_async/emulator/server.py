@@ -36,7 +36,7 @@ def _show(routes: Routes | None) -> str:
 
 @attrs.define(eq=False)
 class Emulator:
-    """An APIXO of one's own; open from ``async with`` to its end.
+    """A stand-in for APIXO; open from ``async with`` to its end.
 
     Before it is opened it has neither an address nor tasks, and asking for them raises
     RuntimeError. It is opened once.

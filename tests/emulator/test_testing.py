@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -19,9 +20,16 @@ pytest_plugins = ["pytester"]
 
 ROOT = Path(apixo_async.emulator.__file__).parents[2]
 PLUGIN = ROOT / "apixo_async" / "testing.py"
+DOCS = Path(__file__).parents[2] / "docs"
+
+GUIDE = re.findall(
+    r"```python\n(.*?)```", (DOCS / "emulator.md").read_text(encoding="utf-8"), re.DOTALL
+)
+"""The code in the guide: a program and a test."""
 
 USER_TESTS = """
 import os
+import re
 import urllib.request
 
 import pytest
@@ -73,18 +81,30 @@ def test_environment_is_restored():
 def test_the_fixture_serves_users(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Sync and async tests, markers, wrong settings and the environment, with strict markers."""
+    """Sync and async tests, markers, wrong settings, the environment, and the guide's example."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)
     monkeypatch.delenv("APIXO_BASE_URL", raising=False)
-    pytester.makepyfile(USER_TESTS)
+    _, guide = GUIDE
+    pytester.makepyfile(test_users=USER_TESTS, test_guide=guide)
     result = pytester.runpytest_subprocess(
         *("-p", "no:apixo", "-p", "apixo_async.testing", "-p", "no:cacheprovider"),
         *("-W", "error", "--strict-markers", "-o", "asyncio_mode=auto"),
         *("-o", "asyncio_default_fixture_loop_scope=function"),
     )
 
-    result.assert_outcomes(passed=5, errors=1)
+    result.assert_outcomes(passed=6, errors=1)
     result.stdout.fnmatch_lines(["*ValueError: speed must be a number above 0, not 0"])
+
+
+def test_the_program_in_the_guide_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    """Copied as it stands, it prints the balance and the number of requests."""
+    program, _ = GUIDE
+    exec(compile(program, "emulator.md", "exec"), {"__name__": "__main__"})  # noqa: S102 - ours
+
+    assert capsys.readouterr().out.splitlines() == [
+        "{'code': 200, 'message': 'success', 'data': 1000000.0}",
+        "1",
+    ]
 
 
 def test_loading_the_plugin_is_cheap() -> None:

@@ -35,6 +35,24 @@ async def raw_submit(caller: Caller, prompt: str = "x") -> bytes:
     return answer
 
 
+async def test_bytes_that_are_no_text_are_no_key(start: Start) -> None:
+    """A header beyond UTF-8 and a path with a line break in it are refused, not tripped over."""
+    caller = await start(faults={"redirect_307": 1})
+    port = int(caller.emulator.base_url.rsplit(":", 1)[1])
+    answers = []
+    for path, key in (("x", b"cl\xe9"), ("x%0d%0ay", b"test-key")):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        head = f"GET /api/v1/statusTask/{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        writer.write(head.encode() + b"Authorization: Bearer " + key + b"\r\n\r\n")
+        answers.append(await reader.read())
+        writer.close()
+        await writer.wait_closed()
+
+    assert answers[0].startswith(b"HTTP/1.1 401 ")
+    assert answers[1].startswith(b"HTTP/1.1 307 ")
+    assert b"Location: /redirected/api/v1/statusTask/x%0d%0ay\r\n" in answers[1]
+
+
 @pytest.mark.parametrize(("fault", "billed"), [("submit_cut_before", 0), ("submit_cut_after", 1)])
 async def test_a_cut_submit_gets_not_one_byte(start: Start, fault: str, billed: int) -> None:
     """The connection ends in silence, whether the task was accepted or not."""
