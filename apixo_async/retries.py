@@ -80,6 +80,8 @@ def is_look_fatal(
     unknown task is fatal when it is no longer new and is denied again and again.
     """
     match error:
+        case ClientUsageError():
+            return True
         case AuthenticationError():
             return not key_worked or span >= REFUSED_SPAN
         case NotFoundError() | BadRequestError():

@@ -48,13 +48,11 @@ class Watch:
     def note_success(self, task: Task) -> None:
         """An answer came."""
         self.task = task
-        self.looks += 1
         self.failures = 0
         self.trouble, self.trouble_in_a_row = None, 0
 
     def note_failure(self, error: ApixoError, *, now: float) -> float:
         """A look failed; returns for how long this kind of error has been going on."""
-        self.looks += 1
         self.failures += not isinstance(error, RateLimitedError)  # the gate paces those
         if type(error) is not self.trouble:
             self.trouble, self.trouble_since, self.trouble_in_a_row = type(error), now, 0
@@ -77,7 +75,7 @@ class Watcher:
         self._polls_per_second = polls_per_second
         self._key_worked = key_worked
         self._rng = rng
-        self.active = 0
+        self._polling = 0
         self._seen_states: set[str] = set()
 
     async def changes(self, watch: Watch) -> AsyncIterator[Task]:
@@ -86,34 +84,29 @@ class Watcher:
         Raises `TaskTimeoutError` at the deadline, `UnexpectedAnswerError` for a success that never
         shows a URL, and the few errors of status calls that waiting cannot mend.
         """
-        self.active += 1
+        shown: str | None = None
         try:
-            shown: str | None = None
             while True:
                 task = await self._next_answer(watch)
                 if task is None or self._is_unusable(watch, task):
                     continue
                 if task.state != shown:
                     shown = task.state
-                    self._note_state(task)
                     yield task
                 if task.is_terminal:
                     return
         finally:
-            self.active -= 1
+            self._polling -= watch.looks > 0
 
     async def end(self, watch: Watch) -> Task:
         """The terminal snapshot."""
-        self.active += 1
         try:
             while True:
                 task = await self._next_answer(watch)
                 if task is not None and task.is_terminal and not self._is_unusable(watch, task):
                     return task
-                if task is not None:
-                    self._note_state(task)
         finally:
-            self.active -= 1
+            self._polling -= watch.looks > 0
 
     async def _next_answer(self, watch: Watch) -> Task | None:
         """Sleeps until the next look is due and looks; `None` when the look failed."""
@@ -121,6 +114,8 @@ class Watcher:
         try:
             async with asyncio.timeout_at(watch.deadline):
                 await asyncio.sleep(self._pause(watch, loop.time()))
+                self._polling += watch.looks == 0
+                watch.looks += 1
                 task = await self._look(watch.task.id, watch.task.model)
         except TimeoutError:
             is_ours = loop.time() >= watch.deadline
@@ -131,12 +126,13 @@ class Watcher:
             return None
         else:
             watch.note_success(task)
+            self._note_state(task)
             return task
         raise TaskTimeoutError(watch.task, waited=loop.time() - watch.started)
 
     def _pause(self, watch: Watch, now: float) -> float:
         interval = stretched_interval(
-            watch.schedule.interval, tasks=self.active, polls_per_second=self._polls_per_second
+            watch.schedule.interval, tasks=self._polling, polls_per_second=self._polls_per_second
         )
         return next_look(
             watch.schedule,

@@ -1,0 +1,138 @@
+"""A simulated APIXO behind the client's transport: no sockets, so that it runs in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import attrs
+
+from apixo_async import ApixoClient, Limits, PollSchedule
+from apixo_async._wire import Reply
+
+BASE_URL = "http://api.test"
+KEY = "key-of-the-tests"
+
+
+def envelope(
+    data: object, *, code: int = 200, status: int = 200, message: str = "success"
+) -> Reply:
+    """An answer as the API words it."""
+    body = {"code": code, "message": message, "data": data}
+    return Reply(status, json.dumps(body).encode())
+
+
+def refusal(code: int, message: str = "refused", **headers: str) -> Reply:
+    """An error of the API, by HTTP status and code alike."""
+    body = {"code": code, "message": message, "data": None}
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Reply(code, json.dumps(body).encode(), named)
+
+
+@attrs.define
+class FakeTask:
+    """A task at the fake server."""
+
+    id: str
+    prompt: str
+    accepted_at: float
+    ends_at: float
+    looks: int = 0
+
+
+Answer = Reply | Exception | None
+
+
+@attrs.define
+class FakeApi:
+    """Accepts every submit and ends its task after `duration` seconds; hooks change single answers.
+
+    `on_submit(number, body)` and `on_status(task)` may return a reply or an error to use instead of
+    the normal answer; `accept_anyway` decides whether a replaced submit still creates its task.
+    """
+
+    duration: Callable[[int], float] = lambda _: 120.0
+    latency: float = 0.05
+    on_submit: Callable[[int, Mapping[str, Any]], Answer] = lambda *_: None
+    on_status: Callable[[FakeTask], Answer] = lambda _: None
+    accept_anyway: bool = False
+    result: Callable[[FakeTask], object] = lambda task: json.dumps(
+        {"resultUrls": [f"https://files.test/{task.id}.mp4"]}
+    )
+    failure: Callable[[FakeTask], str | None] = lambda _: None
+    tasks: dict[str, FakeTask] = attrs.field(factory=dict)
+    submits: list[float] = attrs.field(factory=list)
+    requests: list[float] = attrs.field(factory=list)
+    bodies: list[Mapping[str, Any]] = attrs.field(factory=list)
+    statuses: int = 0
+    peak_unfinished: int = 0
+    is_closed: bool = False
+
+    @property
+    def billed(self) -> list[str]:
+        """Prompts of all tasks ever created, in order."""
+        return [task.prompt for task in self.tasks.values()]
+
+    async def send(self, method: str, path: str, *, body: bytes | None = None) -> Reply:
+        """The transport's one method."""
+        self.requests.append(asyncio.get_running_loop().time())
+        await asyncio.sleep(self.latency / 2)
+        answer = self._submit(body or b"") if method == "POST" else self._read(path)
+        await asyncio.sleep(self.latency / 2)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def _submit(self, raw: bytes) -> Reply | Exception:
+        now = asyncio.get_running_loop().time()
+        body = json.loads(raw)
+        self.submits.append(now)
+        self.bodies.append(body)
+        instead = self.on_submit(len(self.submits), body)
+        if instead is not None and not self.accept_anyway:
+            return instead
+        number = len(self.tasks) + 1
+        ends_at = now + self.duration(number)
+        task = FakeTask(f"task_{number}", body["input"].get("prompt", ""), now, ends_at)
+        self.tasks[task.id] = task
+        self.peak_unfinished = max(self.peak_unfinished, self.unfinished(now))
+        return instead or envelope({"taskId": task.id})
+
+    def unfinished(self, now: float) -> int:
+        """Tasks that the server has not ended."""
+        return sum(task.ends_at > now for task in self.tasks.values())
+
+    def _read(self, path: str) -> Reply | Exception:
+        if path == "/apikeys/current-balance":
+            return envelope(74.87)
+        self.statuses += 1
+        (task_id,) = parse_qs(urlsplit(path).query)["taskId"]
+        task = self.tasks.get(task_id)
+        if task is None:
+            return refusal(404, "task not found")
+        task.looks += 1
+        return self.on_status(task) or self._status(task)
+
+    def _status(self, task: FakeTask) -> Reply:
+        now = asyncio.get_running_loop().time()
+        data: dict[str, object] = {"taskId": task.id, "createTime": int(task.accepted_at * 1000)}
+        if now < task.ends_at:
+            return envelope({**data, "state": "processing"})
+        data["completeTime"] = int(task.ends_at * 1000)
+        if (code := self.failure(task)) is not None:
+            return envelope({**data, "state": "failed", "failCode": code, "failMsg": "no"})
+        return envelope({**data, "state": "success", "resultJson": self.result(task)})
+
+    async def aclose(self) -> None:
+        """Remembers that it was closed."""
+        self.is_closed = True
+
+
+def client_for(
+    api: FakeApi, *, limits: Limits | None = None, schedule: PollSchedule | None = None
+) -> ApixoClient:
+    """A client whose network is the fake."""
+    return ApixoClient(KEY, base_url=BASE_URL, transport=api, limits=limits, schedule=schedule)
