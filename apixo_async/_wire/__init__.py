@@ -17,12 +17,13 @@ from apixo_async._wire.requests import (
     submit_body,
     submit_path,
 )
-from apixo_async._wire.rows import request_from_row
+from apixo_async._wire.rows import ROW_FIELDS, request_from_row
 from apixo_async._wire.text import EXCERPT_CHARACTERS, candidate_task_id, excerpt
 
 __all__ = [
     "BALANCE_PATH",
     "EXCERPT_CHARACTERS",
+    "ROW_FIELDS",
     "Reply",
     "candidate_task_id",
     "encode",

@@ -20,7 +20,7 @@ from apixo_async.veo import (
 _Builder: TypeAlias = Callable[[Mapping[str, Any]], Request]
 _Misfits: TypeAlias = Callable[[Mapping[str, Any]], list[tuple[str, str]]]
 
-_ROW_FIELDS: Final = frozenset(
+ROW_FIELDS: Final = frozenset(
     {
         "prompt",
         "mode",
@@ -57,7 +57,7 @@ def request_from_row(row: Mapping[str, Any]) -> Request:
     if (model := given.pop("model", None)) not in (None, TextToVideo.model, ExtendVideo.model):
         problem = ("input", f"must be given for model {model!r}: its fields are the model's own")
         raise InvalidRequestError("row", [problem])
-    unknown = [(name, "is not a field of this API") for name in sorted(set(given) - _ROW_FIELDS)]
+    unknown = [(name, "is not a field of this API") for name in sorted(set(given) - ROW_FIELDS)]
     kind, doubts = _kind(given, model)
     build, misfits = _KINDS[kind]
     problems = [*unknown, *doubts, *misfits(given)]

@@ -15,7 +15,7 @@ DIGITS: Final = 16
 """Hex digits of a default key: 64 bits are enough for billions of requests."""
 
 _SCHEMA: Final = """
-CREATE TABLE keys (key TEXT PRIMARY KEY, fingerprint TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE keys (key TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, place INTEGER) WITHOUT ROWID;
 CREATE TABLE occurrences (fingerprint TEXT PRIMARY KEY, number INTEGER NOT NULL) WITHOUT ROWID;
 """
 
@@ -31,10 +31,11 @@ class KeyIndex:
         self._database = sqlite3.connect("", isolation_level=None)
         self._database.executescript(_SCHEMA)
 
-    def claim(self, job: Job) -> Job | None:
+    def claim(self, job: Job, *, place: int | None = None) -> Job | None:
         """The job with its key set; `None` if this very job was seen before.
 
-        Raises `InvalidRequestError` showing both if the key was used for another request.
+        `place` is where the job stands in its input; `place_of` tells it again. Raises
+        `InvalidRequestError` showing both if the key was used for another request.
         """
         mark = fingerprint(job.request)
         if job.key is None:
@@ -43,7 +44,7 @@ class KeyIndex:
             "SELECT fingerprint FROM keys WHERE key = ?", (job.key,)
         ).fetchone()
         if row is None:
-            self._database.execute("INSERT INTO keys VALUES (?, ?)", (job.key, mark))
+            self._database.execute("INSERT INTO keys VALUES (?, ?, ?)", (job.key, mark, place))
             return job
         if row[0] == mark:
             return None
@@ -53,6 +54,11 @@ class KeyIndex:
             f"now {mark[:DIGITS]}: {shown}); give every job a key of its own"
         )
         raise InvalidRequestError(f"job {job.key!r}", [("key", rule)])
+
+    def place_of(self, key: str) -> int | None:
+        """Where the key was claimed first, as `claim` was told."""
+        row = self._database.execute("SELECT place FROM keys WHERE key = ?", (key,)).fetchone()
+        return None if row is None else row[0]
 
     def _default_key(self, mark: str) -> str:
         (number,) = self._database.execute(

@@ -1,0 +1,171 @@
+"""From options to a client: the key, the limits, the schedule, or a private emulator."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from apixo_async.cli import exits
+from apixo_async.cli.emulated import EmulatedApi, emulated, scaled_rate
+from apixo_async.cli.faults import KEY_VARIABLE, Fault
+from apixo_async.cli.options import Options, read_rates
+from apixo_async.errors import AuthenticationError, InvalidSettingError
+
+if TYPE_CHECKING:
+    from apixo_async.client import ApixoClient
+    from apixo_async.limits import Limits
+    from apixo_async.polling import PollSchedule
+
+_OTHERS: Final = 0o077
+
+
+@attrs.frozen(kw_only=True)
+class Connection:
+    """What a client is opened with, already scaled if an emulator's clock goes faster."""
+
+    base_url: str | None
+    api_key: str | None = attrs.field(repr=False)
+    limits: Limits
+    account: Limits
+    """The limits as the account has them, in its own minutes."""
+    schedule: PollSchedule
+    emulator: EmulatedApi | None = None
+
+    def client(self) -> ApixoClient:
+        """A new client. Raises `Fault` without a key or with a bad address."""
+        from apixo_async.client import ApixoClient
+
+        try:
+            return ApixoClient(
+                self.api_key, base_url=self.base_url, limits=self.limits, schedule=self.schedule
+            )
+        except AuthenticationError as error:
+            advice = f"export {KEY_VARIABLE}=..., or try without one: --emulator"
+            raise Fault(_sentence(error), advice=advice, code=exits.USAGE) from None
+        except InvalidSettingError as error:
+            raise Fault(str(error), code=exits.USAGE) from None
+
+
+def _sentence(error: AuthenticationError) -> str:
+    # Its own text also speaks to programs, which pass the key as an argument.
+    if str(error).startswith("no API key"):
+        return f"no API key: set the environment variable {KEY_VARIABLE} or use --api-key-file"
+    return str(error)
+
+
+@contextmanager
+def connected(options: Options) -> Generator[Connection]:
+    """What to connect with, for as long as the block lasts; an emulator runs meanwhile."""
+    log_to_stderr(options.verbose)
+    plan = _connection(options)
+    if not options.emulator:
+        yield attrs.evolve(plan, api_key=_key_of(options.api_key_file))
+        return
+    if options.base_url is not None:
+        raise Fault("--emulator and --base-url exclude each other", code=exits.USAGE)
+    with emulated(_emulator_arguments(options, plan.limits), speed=options.emulator_speed) as api:
+        yield _scaled(plan, api)
+
+
+def _connection(options: Options) -> Connection:
+    from apixo_async import limits, polling
+
+    plan = {
+        "requests_per_minute": options.requests_per_minute,
+        "concurrent_tasks": options.concurrent_tasks,
+    }
+    schedule = {
+        "first": options.first_poll,
+        "interval": options.poll_every,
+        "deadline": options.deadline,
+    }
+    account = limits.Limits(**{name: value for name, value in plan.items() if value is not None})
+    return Connection(
+        base_url=options.base_url,
+        api_key=None,
+        limits=account,
+        account=account,
+        schedule=polling.PollSchedule(
+            **{name: value for name, value in schedule.items() if value is not None}
+        ),
+    )
+
+
+def _scaled(plan: Connection, api: EmulatedApi) -> Connection:
+    """The same plan on a clock that goes `speed` times as fast."""
+    rate = scaled_rate(plan.limits.requests_per_minute, speed=api.speed)
+    return Connection(
+        base_url=api.base_url,
+        api_key=api.api_key,
+        limits=attrs.evolve(plan.limits, requests_per_minute=rate),
+        account=plan.account,
+        schedule=attrs.evolve(
+            plan.schedule,
+            first=plan.schedule.first / api.speed,
+            interval=plan.schedule.interval / api.speed,
+            deadline=plan.schedule.deadline / api.speed,
+        ),
+        emulator=api,
+    )
+
+
+def _emulator_arguments(options: Options, limits: Limits) -> list[str]:
+    """The emulated account has the plan that the options speak of."""
+    from apixo_async.emulator import EmulatorSettings
+
+    try:
+        EmulatorSettings(faults=read_rates(options.emulator_fault))
+    except ValueError as error:
+        advice = "apixo emulator --list-faults shows all names"
+        raise Fault(str(error), advice=advice, code=exits.USAGE) from None
+    arguments = [
+        f"--requests-per-minute={limits.requests_per_minute}",
+        f"--concurrent-tasks={limits.concurrent_tasks}",
+    ]
+    return [*arguments, *(f"--fault={fault}" for fault in options.emulator_fault)]
+
+
+def _key_of(path: Path | None) -> str | None:
+    """The key in a file that nobody else can read; `None` leaves it to the environment."""
+    if path is None:
+        return None
+    if os.name == "posix" and path.stat().st_mode & _OTHERS:
+        advice = f"chmod 600 {path}"
+        raise Fault(f"others can read the key in {path}", advice=advice, code=exits.USAGE)
+    try:
+        key = path.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        raise Fault(f"cannot read a key from {path}", code=exits.USAGE) from None
+    if not key:
+        raise Fault(f"{path} holds no key", code=exits.USAGE)
+    return key
+
+
+def log_to_stderr(verbosity: int) -> None:
+    """Shows the library's log, and only that: other loggers may speak of headers."""
+    if not verbosity:
+        return
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger = logging.getLogger("apixo_async")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO if verbosity == 1 else logging.DEBUG)
+
+
+def ready_directory(path: Path) -> None:
+    """Makes a directory for results, before anything is paid for."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        is_good = os.access(path, os.W_OK | os.X_OK)
+        reason = "it is not writable"
+    except OSError as error:
+        is_good, reason = False, error.strerror or str(error)
+    if not is_good:
+        raise Fault(f"cannot save to {path}: {reason}; nothing was sent", code=exits.USAGE)

@@ -1,0 +1,90 @@
+"""Errors as a user sees them: one line that says what is wrong, one that says what to do."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import attrs
+import click
+
+from apixo_async import errors
+from apixo_async.cli import exits
+from apixo_async.cli.text import printable
+
+
+@attrs.frozen
+class Advice:
+    """What to do about an error, and the exit code that it leads to."""
+
+    text: str
+    code: int = exits.FAILED
+
+
+KEY_VARIABLE: Final = "APIXO_API_KEY"
+
+_ADVICE: Final[tuple[tuple[type[BaseException], Advice], ...]] = (
+    (
+        errors.InvalidRequestError,
+        Advice("nothing was sent; mend what is named and try again", exits.USAGE),
+    ),
+    (errors.InvalidSettingError, Advice("see --help for what is allowed", exits.USAGE)),
+    (
+        errors.AuthenticationError,
+        Advice(f"the API refused the key: check {KEY_VARIABLE}", exits.STOPPED),
+    ),
+    (errors.InsufficientCreditsError, Advice("add credits, then try again", exits.STOPPED)),
+    (
+        errors.SubmitUncertainError,
+        Advice(
+            "look at your account's history before you submit it again: it may be running",
+            exits.UNCERTAIN,
+        ),
+    ),
+    (errors.NotSentError, Advice("nothing was sent; check the network and --base-url")),
+    (errors.NotFoundError, Advice("check the task id, and --model if it is another model's")),
+    (errors.RateLimitedError, Advice("wait a minute; --requests-per-minute sets your plan's rate")),
+    (errors.DownloadError, Advice("the video is done and paid: try `apixo download` again")),
+    (errors.TaskFailedError, Advice("change the request; what to change is in the reason")),
+    (errors.ServerError, Advice("the trouble is on the API's side: try again later")),
+    (errors.UnansweredError, Advice("no answer came: try again")),
+)
+
+
+def advice_for(error: BaseException) -> Advice:
+    """What to do about an error; a pure look into the table above."""
+    if isinstance(error, errors.TaskTimeoutError):
+        return Advice(f"go on waiting with: {command('wait', error.task_id, error.task.model)}")
+    for kind, advice in _ADVICE:
+        if isinstance(error, kind):
+            return advice
+    return Advice("")
+
+
+def command(verb: str, task_id: str, model: str | None = None) -> str:
+    """A command line about a task, to be copied: `apixo wait ID`."""
+    from apixo_async.veo import TextToVideo
+
+    option = "" if model in {None, TextToVideo.model} else f" --model {model}"
+    return f"apixo {verb} {printable(task_id)}{option}"
+
+
+class Fault(Exception):  # noqa: N818  # what a user did, or met; not our error
+    """An expected error on its way to the user: no traceback, an exit code, advice."""
+
+    def __init__(self, message: str, *, advice: str = "", code: int = exits.FAILED) -> None:
+        super().__init__(printable(message))
+        self.message = printable(message)
+        self.advice = printable(advice)
+        self.code = code
+
+    def show(self) -> None:
+        """Writes `error: ...` and the advice to stderr."""
+        click.echo(f"error: {self.message}", err=True)
+        if self.advice:
+            click.echo(f"  {self.advice}", err=True)
+
+    @classmethod
+    def of(cls, error: BaseException) -> Fault:
+        """The fault that shows an error of the library or of the operating system."""
+        advice = advice_for(error)
+        return cls(str(error), advice=advice.text, code=advice.code)

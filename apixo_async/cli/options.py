@@ -1,0 +1,145 @@
+"""Options that several commands share, and the value that carries them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import attrs
+import click
+
+Decorated: TypeAlias = Callable[..., None]
+
+SPEED: Final = 20.0
+
+
+@attrs.frozen(kw_only=True)
+class Options:
+    """What was said on the command line about the connection; `None` where nothing was said."""
+
+    base_url: str | None = None
+    api_key_file: Path | None = None
+    requests_per_minute: int | None = None
+    concurrent_tasks: int | None = None
+    first_poll: float | None = None
+    poll_every: float | None = None
+    deadline: float | None = None
+    emulator: bool = False
+    emulator_speed: float = SPEED
+    emulator_fault: tuple[str, ...] = ()
+    as_json: bool = False
+    verbose: int = 0
+
+
+def fault_option(*names: str, text: str) -> Callable[[Decorated], Decorated]:
+    """A repeatable option `NAME=RATE`: a fault of the emulator and how often it strikes."""
+    return click.option(
+        *names, multiple=True, metavar="NAME=RATE", callback=_checked_rates, help=text
+    )
+
+
+def _checked_rates(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> tuple[str, ...]:
+    """The same texts if they have the form; what names exist is the emulator's business."""
+    for text in values:
+        name, _, rate = text.partition("=")
+        try:
+            is_rate = bool(name) and 0 <= float(rate) <= 1
+        except ValueError:
+            is_rate = False
+        if not is_rate:
+            msg = f"{text!r} must have the form NAME=RATE with a rate from 0 to 1"
+            raise click.BadParameter(msg, ctx, param)
+    return values
+
+
+def read_rates(given: tuple[str, ...]) -> dict[str, float]:
+    """Rates by name from the values of a `fault_option`."""
+    return {name: float(rate) for name, _, rate in (text.partition("=") for text in given)}
+
+
+def _seconds(name: str, *, text: str, above_zero: bool = False) -> Callable[[Decorated], Decorated]:
+    kind = click.FloatRange(min=0, min_open=above_zero)
+    return click.option(name, type=kind, metavar="SECONDS", help=text)
+
+
+_CONNECTION: Final = (
+    click.option(
+        "--base-url", metavar="URL", help="Where the API is; default $APIXO_BASE_URL or APIXO."
+    ),
+    click.option(
+        "--api-key-file",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="Read the key from a file only you can read, instead of $APIXO_API_KEY.",
+    ),
+    click.option(
+        "--requests-per-minute",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Your plan's request rate.  [default: 10000]",
+    ),
+    click.option(
+        "--concurrent-tasks",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Your plan's unfinished tasks at a time.  [default: 1000]",
+    ),
+    click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line."),
+    click.option("-v", "--verbose", count=True, help="Log to stderr; -vv logs more."),
+)
+_WAITING: Final = (
+    _seconds("--first-poll", text="When to look at a task first.  [default: 90]"),
+    _seconds("--poll-every", above_zero=True, text="How often then.  [default: 5]"),
+    _seconds("--deadline", above_zero=True, text="How long to wait for one task.  [default: 1800]"),
+)
+_EMULATOR: Final = (
+    click.option(
+        "--emulator", is_flag=True, help="Run against a private emulator: no key, no cost."
+    ),
+    click.option(
+        "--emulator-speed",
+        type=click.FloatRange(min=0, min_open=True),
+        default=SPEED,
+        show_default=True,
+        metavar="FACTOR",
+        help="How fast the emulator's clock goes.",
+    ),
+    fault_option(
+        "--emulator-fault",
+        text="Let something go wrong; repeatable, names: apixo emulator --list-faults.",
+    ),
+)
+
+
+def shared(*, waiting: bool = False, emulator: bool = False) -> Callable[[Decorated], Decorated]:
+    """Adds the shared options to a command, which gets them as one `Options` value."""
+    groups = (*(_WAITING if waiting else ()), *_CONNECTION, *(_EMULATOR if emulator else ()))
+    names = {field.name for field in attrs.fields(Options)}
+
+    def decorate(command: Decorated) -> Decorated:
+        @functools.wraps(command)
+        def with_options(**given: Any) -> None:  # noqa: ANN401  # whatever the options give
+            ours = {name: value for name, value in given.items() if name in names}
+            rest = {name: value for name, value in given.items() if name not in names}
+            command(options=Options(**ours), **rest)
+
+        decorated: Decorated = with_options
+        for option in reversed(groups):
+            decorated = option(decorated)
+        return decorated
+
+    return decorate
+
+
+save_to = click.option(
+    "--save-to",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Download the videos into this directory.",
+)
+model = click.option(
+    "--model", default="veo-3-1", show_default=True, help="The model the task was submitted with."
+)

@@ -1,0 +1,53 @@
+"""Words for people: numbers, times, and text from elsewhere made safe for a terminal."""
+
+from __future__ import annotations
+
+from typing import Final
+
+MINUTE: Final = 60
+HOUR: Final = 3_600
+
+
+def printable(text: str) -> str:
+    """`text` without anything that could steer a terminal; line breaks become spaces."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character
+        if character.isprintable()
+        else " "
+        if character.isspace()
+        else "\N{REPLACEMENT CHARACTER}"
+        for character in text
+    )
+
+
+def shortened(text: str, width: int) -> str:
+    """`text` in at most `width` characters."""
+    clean = printable(text)
+    return clean if len(clean) <= width else f"{clean[: width - 1]}\N{HORIZONTAL ELLIPSIS}"
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 job`, `2,000 jobs`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def lasting(seconds: float) -> str:
+    """A time span to read: `7 s`, `2 min 05 s`, `1 h 04 min`."""
+    whole = max(0, round(seconds))
+    if whole < MINUTE:
+        return f"{whole} s"
+    if whole < HOUR:
+        return f"{whole // MINUTE} min {whole % MINUTE:02} s"
+    return f"{whole // HOUR} h {whole % HOUR // MINUTE:02} min"
+
+
+def sized(number: int) -> str:
+    """A size to read: `812 B`, `1.4 MB`."""
+    size = float(number)
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:  # noqa: PLR2004  # the step from one unit to the next
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"
