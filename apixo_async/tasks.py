@@ -59,7 +59,12 @@ class Task:
     @property
     def expires_at(self) -> datetime | None:
         """When the result URLs stop working, an estimate: 15 days after completion."""
-        return None if self.completed_at is None else self.completed_at + RESULT_LIFETIME
+        if self.completed_at is None:
+            return None
+        try:
+            return self.completed_at + RESULT_LIFETIME
+        except OverflowError:  # a broken stamp in the calendar's last days
+            return None
 
 
 def utc_from_milliseconds(stamp: float) -> datetime | None:
