@@ -7,11 +7,13 @@ scenario gives the same trace every time. No sockets: bytes in flight would look
 from __future__ import annotations
 
 import asyncio
+import functools
 import selectors
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 START = 1_000.0
 TICK = 1e-6
@@ -60,3 +62,13 @@ def run_virtual(main: Coroutine[Any, Any, T]) -> T:
             return result
 
         return runner.run(checked())
+
+
+def virtual(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """Makes a test function run in virtual time."""
+
+    @functools.wraps(test)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        run_virtual(test(*args, **kwargs))
+
+    return run

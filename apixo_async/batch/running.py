@@ -94,6 +94,7 @@ class Run:
         self._none_sending = asyncio.Event()
         self._none_sending.set()
         self._index = 0
+        self._closing = False
         self.outcomes: asyncio.Queue[Outcome | None] = asyncio.Queue(BACKLOG)
         self.stopped: StopReason | None = None
         self.stop_error: BaseException | None = None
@@ -116,7 +117,9 @@ class Run:
 
     async def aclose(self) -> None:
         """Ends the run at once: POSTs in flight are answered and recorded, then waiting stops."""
-        self.stop(StopReason.REQUESTED)
+        if self._main is not None and not self._main.done():
+            self.stop(StopReason.REQUESTED)
+        self._closing = True
         try:
             await self._none_sending.wait()
         finally:
@@ -280,8 +283,11 @@ class Run:
     # What the recorder reports
 
     def begin_sending(self) -> None:
-        """A POST is about to leave; refused once the run has stopped."""
-        if self.stopped is not None:
+        """A POST is about to leave; refused once the run has stopped.
+
+        A broken input only ends the input: what was taken from it before is still sent.
+        """
+        if self._closing or self.stopped not in {None, StopReason.INPUT}:
             msg = "the batch had stopped before this job was sent"
             raise NotAdmittedError(msg)
         self._sending += 1

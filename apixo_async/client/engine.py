@@ -132,7 +132,7 @@ class Engine:
 
     def task_may_run(self, lease: Lease) -> None:
         """The slot is kept for the time a task would take, because one may be running."""
-        lease.mark_running()
+        lease.is_running = True
         asyncio.get_running_loop().call_later(self.schedule.uncertain_hold, lease.release)
 
     def _start_reclaiming(self) -> None:

@@ -146,12 +146,14 @@ class Submitter:
                 await asyncio.sleep(min(delay, patience_left))
 
     async def _attempt(self, submission: Submission, body: bytes, attempt: int) -> Task:
-        async with self._gate.submitting(submission.lease) as permit:
-            post = asyncio.create_task(self._post(submission, body, attempt, permit))
-            submission.post = post
-            self._posts.add(post)
-            post.add_done_callback(self._posts.discard)
-            return await asyncio.shield(post)
+        turn = await self._gate.turn(submission.lease)
+        post = asyncio.create_task(self._post(submission, body, attempt, turn.permit))
+        # The turn ends with the POST, which a cancelled caller leaves behind.
+        post.add_done_callback(lambda _: turn.end())
+        post.add_done_callback(self._posts.discard)
+        self._posts.add(post)
+        submission.post = post
+        return await asyncio.shield(post)
 
     async def _post(
         self, submission: Submission, body: bytes, attempt: int, permit: Permit

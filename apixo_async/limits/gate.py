@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 
 import attrs
 
@@ -39,11 +37,27 @@ class Permit:
     episode: int
 
 
+@attrs.frozen
+class Turn:
+    """The right to one POST, with its permit."""
+
+    lease: Lease
+    post: Lease
+    permit: Permit
+
+    def end(self) -> None:
+        """The POST is answered; unless a task is or may be running, its place is free again."""
+        if not self.lease.is_running and self.lease.place is not None:
+            self.lease.place.release()
+            self.lease.place = None
+        self.post.release()
+
+
 class Gate:
     """Holds the request rate and the number of unfinished tasks.
 
-    The order of a submit is: `lease()`, then `submitting()`, then the POST. The lease stays with
-    the task until the server is seen to have ended it. Every HTTP attempt needs a permit of its
+    The order of a submit is: `lease()`, then `turn()`, then the POST. The lease stays with the
+    task until the server is seen to have ended it. Every HTTP attempt needs a permit of its
     own. After a 429 everybody pauses (`throttled`).
     """
 
@@ -51,6 +65,7 @@ class Gate:
         self.limits = limits
         self.slots = Slots(limits.concurrent_tasks)
         self.rate = RateGate(limits.requests_per_minute, poll_share=limits.poll_share)
+        self._places = Slots(limits.concurrent_tasks)
         self._posts = Slots(limits.concurrent_submits)
         self._finder = CapFinder(limits.concurrent_tasks, limits.concurrent_tasks)
         self._probe_timer: asyncio.TimerHandle | None = None
@@ -64,19 +79,35 @@ class Gate:
         self._arm_probe()
         return await self.slots.acquire()
 
-    @asynccontextmanager
-    async def submitting(self, lease: Lease) -> AsyncGenerator[Permit]:
-        """One POST: at most `concurrent_submits` are inside at once, each with a permit.
+    async def turn(self, lease: Lease) -> Turn:
+        """Waits for the right to send one POST for this lease; end it with `Turn.end()`.
 
-        After a 429 on a submit they go one at a time until one is accepted.
+        At most `concurrent_submits` have a turn at once; after a 429 on a submit they go one at a
+        time until one is accepted. Each takes a place among the tasks that run or are being
+        started, which counts when the cap has dropped below the leases that are out already.
         """
         self._arm_probe()
-        await self.slots.recheck(lease)
         post = await self._posts.acquire()
         try:
-            yield await self.permit(poll=False)
-        finally:
+            place, permit = await self._place_and_permit()
+        except BaseException:
             post.release()
+            raise
+        lease.place = place
+        return Turn(lease, post, permit)
+
+    async def _place_and_permit(self) -> tuple[Lease, Permit]:
+        while True:
+            place = await self._places.acquire()
+            try:
+                permit = await self.permit(poll=False)
+            except BaseException:
+                place.release()
+                raise
+            if self._places.held <= self._places.cap:
+                return place, permit
+            # The cap dropped while we waited for the permit: that is spent, to the safe side.
+            place.release()
 
     async def permit(self, *, poll: bool) -> Permit:
         """Waits for the right to send one request."""
@@ -103,7 +134,8 @@ class Gate:
             self._suspect_cap(episode, now)
 
     def _suspect_cap(self, episode: int, now: float) -> None:
-        running = self.slots.running
+        # Everything but this submit: others on their way may have been accepted a moment before.
+        running = self._places.held - 1
         used = self.rate.meter.last_minute(now) / self.limits.requests_per_minute
         lowered = self._finder.cap < self._finder.limit
         if is_task_limit(episode=episode, rate=used, running=running, is_lowered=lowered):
@@ -111,11 +143,11 @@ class Gate:
 
     def accepted(self, lease: Lease) -> None:
         """A submit was accepted: ends a row of 429s and may prove a raised cap."""
-        lease.mark_running()
+        lease.is_running = True
         self._in_a_row[True] = 0
         self._posts.set_cap(self.limits.concurrent_submits)
         now = asyncio.get_running_loop().time()
-        self._find(self._finder.accepted(running=self.slots.running, now=now))
+        self._find(self._finder.accepted(running=self._places.held, now=now))
 
     def answered(self) -> None:
         """A status call was answered well: ends a row of 429s on status calls."""
@@ -134,6 +166,7 @@ class Gate:
                 "task cap is %d of %d", finder.cap, finder.limit, extra={"cap": finder.cap}
             )
             self.slots.set_cap(finder.cap)
+            self._places.set_cap(finder.cap)
 
     def _arm_probe(self) -> None:
         """While the cap is lowered and somebody may have to wait, tries to raise it in time."""
@@ -143,7 +176,7 @@ class Gate:
 
     def _probe(self) -> None:
         self._probe_timer = None
-        if self.slots.waiting:
+        if self.slots.waiting or self._places.waiting:
             self._find(self._finder.probed(now=asyncio.get_running_loop().time()))
             self._arm_probe()
 

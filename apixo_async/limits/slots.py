@@ -11,29 +11,28 @@ from apixo_async.errors import InvalidSettingError
 class Lease:
     """The right to one unfinished task on the server, until `release()`; twice is fine."""
 
-    __slots__ = ("_slots", "is_running")
+    __slots__ = ("_slots", "is_running", "place")
 
     def __init__(self, slots: Slots) -> None:
         self._slots: Slots | None = slots
         self.is_running = False
+        """Whether a task stands behind this lease, or may stand behind it."""
+        self.place: Lease | None = None
+        """A second lease that is given back with this one (see `Gate.turn`)."""
 
     @property
     def is_held(self) -> bool:
         """Whether the slot is still taken."""
         return self._slots is not None
 
-    def mark_running(self) -> None:
-        """Notes that a task stands behind this lease, or may stand behind it."""
-        if self._slots is not None and not self.is_running:
-            self.is_running = True
-            self._slots.running += 1
-
     def release(self) -> None:
         """Gives the slot to the next in line."""
         slots, self._slots = self._slots, None
         if slots is not None:
-            slots.running -= self.is_running
             slots.give_back()
+        place, self.place = self.place, None
+        if place is not None:
+            place.release()
 
 
 class Slots:
@@ -47,8 +46,6 @@ class Slots:
         self._cap = cap
         self._held = 0
         self._waiters: OrderedDict[asyncio.Future[None], None] = OrderedDict()
-        self.running = 0
-        """Leases with a task behind them."""
         self.peak = 0
 
     @property
@@ -82,26 +79,9 @@ class Slots:
             self._take()
         return Lease(self)
 
-    async def recheck(self, lease: Lease) -> None:
-        """Waits, first in line, until this lease fits under a cap that was lowered meanwhile.
-
-        The lease must not be running. A cancelled wait releases it.
-        """
-        if self._held <= self._cap:
-            return
-        self._held -= 1
-        try:
-            await self._stand_in_line(first=True)
-        except BaseException:
-            self._held += 1
-            lease.release()
-            raise
-
-    async def _stand_in_line(self, *, first: bool = False) -> None:
+    async def _stand_in_line(self) -> None:
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters[waiter] = None
-        if first:
-            self._waiters.move_to_end(waiter, last=False)
         try:
             await waiter
         except asyncio.CancelledError:
