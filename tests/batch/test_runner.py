@@ -32,7 +32,7 @@ from apixo_async import (
 )
 from apixo_async._wire import Reply
 from apixo_async.batch import events
-from tests.fakes import FakeApi, client_for, envelope, refusal
+from tests.fakes import Answer, FakeApi, client_for, envelope, refusal
 from tests.virtual import virtual
 
 
@@ -164,7 +164,11 @@ async def test_a_wrong_key_or_an_empty_balance_stops_the_batch(
     answer: Reply, reason: StopReason, error: type[Exception]
 ) -> None:
     """No more is submitted, what runs is awaited, and every other job is stated not started."""
-    api = FakeApi(on_submit=lambda number, _: answer if number > 30 else None)
+
+    def after_thirty(number: int, _: object) -> Answer:
+        return answer if number > 30 else None
+
+    api = FakeApi(on_submit=after_thirty)
     limits = Limits(concurrent_tasks=20, concurrent_submits=1)
     async with client_for(api, limits=limits) as client:
         report = await BatchRunner(client).run(prompts(100))
