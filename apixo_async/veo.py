@@ -101,7 +101,8 @@ def _json_object(field: str, value: object) -> Iterator[Problem]:
         yield field, "must be a mapping with text keys"
         return
     try:
-        json.dumps(dict(mapping), allow_nan=False)
+        # As it will be sent: sorting fails on keys that cannot be compared.
+        json.dumps(dict(mapping), allow_nan=False, sort_keys=True)
     except (TypeError, ValueError, RecursionError) as error:
         yield field, f"must be JSON: {error}"
 
