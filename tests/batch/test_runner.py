@@ -121,7 +121,7 @@ async def test_an_endless_async_input_can_be_left() -> None:
 async def test_one_failure_is_one_outcome() -> None:
     """A failed task, a refused request and an ambiguous submit leave their neighbours alone."""
     cut = UnansweredError("cut", host="api.test", reason="reset")
-    answers = {3: refusal(400, "bad prompt"), 5: cut, 7: refusal(503)}
+    answers: dict[int, Answer] = {3: refusal(400, "bad prompt"), 5: cut, 7: refusal(503)}
     api = FakeApi(
         on_submit=lambda number, _: answers.get(number),
         failure=lambda task: "CONTENT_VIOLATION" if task.id == "task_1" else None,
