@@ -7,6 +7,7 @@ decides is whether aiohttp reported that the request's headers were written.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import ssl
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ import attrs
 from yarl import URL
 
 from apixo_async._secret import Secret
-from apixo_async._wire import EXCERPT_CHARACTERS, Reply, excerpt
+from apixo_async._wire import Reply, excerpt
 from apixo_async.errors import (
     ClientUsageError,
     NotSentError,
@@ -69,10 +70,12 @@ class _Sent:
 
 
 class HttpTransport:
-    """The API over aiohttp, through an own session or one that was passed in.
+    """The API over aiohttp, through an own connector or that of a session that was passed in.
 
-    A session that was passed in is never closed here. Its connector is shared by a second session
-    that carries our trace for submits; status calls go without, since tracing costs them a fifth.
+    Sessions of our own stand on the connector: one for submits with our trace, one for status
+    calls without, since tracing costs them a fifth. Of a session that was passed in they take the
+    connector, the trace configs and `trust_env`; its headers, cookies and other habits, which
+    might change what is sent or how an answer is read, stay behind. It is never closed here.
     """
 
     def __init__(
@@ -87,63 +90,73 @@ class HttpTransport:
         self._base_url = base_url
         self._host = URL(base_url).authority
         self._key = api_key
-        self._timeouts = timeouts
-        self._owned = session is None
-        self._session = session
-        self._tracing: aiohttp.ClientSession | None = None
+        self._timeouts: Mapping[Method, aiohttp.ClientTimeout] = {
+            "GET": aiohttp.ClientTimeout(total=timeouts.status, sock_connect=timeouts.connect),
+            "POST": aiohttp.ClientTimeout(total=timeouts.submit, sock_connect=timeouts.connect),
+        }
+        self._given = session
+        self._connector: aiohttp.BaseConnector | None = None
+        self._sessions: dict[Method, aiohttp.ClientSession] = {}
+        self._closed = False
         self._user_agent = user_agent
 
-    def _reads(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                # Requests in flight are bounded by the gate; a second bound here would only make
-                # callers wait inside their timeouts.
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE),
-                cookie_jar=aiohttp.DummyCookieJar(),
-            )
-        if self._session.closed:
+    def _session(self, method: Method) -> aiohttp.ClientSession:
+        """The session for this kind of call, opened when it is first needed."""
+        if self._closed or (self._given is not None and self._given.closed):
             msg = "the aiohttp session of this client is closed; nothing was sent"
             raise ClientUsageError(msg)
-        return self._session
+        if method not in self._sessions:
+            self._sessions[method] = self._open(method)
+        return self._sessions[method]
 
-    def _submits(self) -> aiohttp.ClientSession:
-        if self._tracing is None:
-            trace = aiohttp.TraceConfig()
-            trace.on_request_headers_sent.append(_mark_sent)
-            session = self._reads()
-            self._tracing = aiohttp.ClientSession(
-                connector=session.connector,
-                connector_owner=False,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                trust_env=session.trust_env,
-                trace_configs=[*session.trace_configs, trace],
-            )
-        return self._tracing
+    def _open(self, method: Method) -> aiohttp.ClientSession:
+        given = self._given
+        if self._connector is None and given is not None:
+            self._connector = given.connector
+        if self._connector is None:
+            # Requests in flight are bounded by the gate; a second bound here would only make
+            # callers wait inside their timeouts.
+            self._connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE)
+        trace = aiohttp.TraceConfig()
+        trace.on_request_headers_sent.append(_mark_sent)
+        return aiohttp.ClientSession(
+            connector=self._connector,
+            connector_owner=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=given is not None and given.trust_env,
+            trace_configs=[
+                *([] if given is None else given.trace_configs),
+                *([trace] if method == "POST" else []),
+            ],
+            middlewares=[_only_once] if method == "GET" else [],
+        )
 
     async def send(self, method: Method, path: str, *, body: bytes | None = None) -> Reply:
         """One call; never follows a redirect, never repeats itself, reads at most `REPLY_CAP`."""
         sent = _Sent()
-        failure: TransportError
         try:
             return await self._call(method, path, body, sent)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             # Plain facts only: the exception itself holds the request's headers, and so the key.
             # TimeoutError is an OSError; ValueError comes from answers the parser cannot stand.
-            failure = self._failure(error, sent, is_read=method == "GET")
-        raise failure
+            reason = _reason(error)
+        except asyncio.CancelledError:
+            # A connector that is closed cancels the calls that wait for a connection. Passed on,
+            # that would look as if somebody had cancelled our caller.
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            reason = "other"
+        raise self._failure(reason, sent, is_read=method == "GET")
 
     async def _call(self, method: Method, path: str, body: bytes | None, sent: _Sent) -> Reply:
-        total = self._timeouts.status if method == "GET" else self._timeouts.submit
-        # aiohttp repeats idempotent methods by itself when a kept connection turns out dead, which
-        # would pass our limits unseen. It knows them by their upper-case names.
-        session, verb = (self._reads(), "get") if method == "GET" else (self._submits(), "POST")
-        async with session.request(
-            verb,
+        async with self._session(method).request(
+            method,
             URL(self._base_url + path, encoded=True),
             data=body,
             headers=self._headers(has_body=body is not None),
             allow_redirects=False,
-            timeout=aiohttp.ClientTimeout(total=total, sock_connect=self._timeouts.connect),
+            timeout=self._timeouts[method],
             trace_request_ctx=sent,
         ) as response:
             sent.is_sent = True
@@ -166,25 +179,50 @@ class HttpTransport:
             headers["Content-Type"] = "application/json"
         return headers
 
-    def _failure(self, error: Exception, sent: _Sent, *, is_read: bool) -> TransportError:
-        reason = _reason(error)
-        text = self._key.redact(f"{self._host}: {_DESCRIPTIONS[reason]}")
+    def _failure(self, reason: str, sent: _Sent, *, is_read: bool) -> TransportError:
         # Reads are not traced; whether one was sent makes no difference, unless the connection
         # itself failed, which names the host for the user.
         is_sent = sent.is_sent or (is_read and reason not in _CONNECTING)
+        if not is_sent and reason == "broken":
+            reason = "other"  # there was no answer that could be broken
+        text = self._key.redact(f"{self._host}: {_DESCRIPTIONS[reason]}")
         if not is_sent:
             return NotSentError(f"cannot reach {text}", host=self._host, reason=reason)
-        received = self._key.redact(excerpt(bytes(sent.received[: 4 * EXCERPT_CHARACTERS])))
+        # Masked before it is shortened, which might leave half of a key.
+        received = excerpt(self._key.redact_bytes(bytes(sent.received)))
         return UnansweredError(
-            f"no complete answer from {text}", host=self._host, reason=reason, received=received
+            f"no complete answer from {text}",
+            host=self._host,
+            reason=reason,
+            received=self._key.redact(received),
         )
 
     async def aclose(self) -> None:
         """Closes what was opened here; a session that was passed in stays open."""
-        if self._tracing is not None:
-            await self._tracing.close()
-        if self._owned and self._session is not None:
-            await self._session.close()
+        self._closed = True
+        for session in self._sessions.values():
+            await session.close()
+        if self._given is None and self._connector is not None:
+            await self._connector.close()
+
+
+class _LostError(aiohttp.ClientError):
+    """A connection ended before its answer began."""
+
+
+async def _only_once(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Keeps aiohttp from repeating a GET by itself, which would pass our limits unseen.
+
+    It does so after the errors caught here, except for those of connecting.
+    """
+    try:
+        return await handler(request)
+    except aiohttp.ClientConnectorError:
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise _LostError from error
 
 
 async def _mark_sent(
@@ -244,13 +282,14 @@ _OUT_OF_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS}
 # In this order: the first class that fits names the reason, so the narrower ones come first.
 _REASONS: Final[tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...]] = (
     (aiohttp.ClientConnectorDNSError, "dns"),
-    ((aiohttp.ClientSSLError, ssl.SSLError), "tls"),
+    ((aiohttp.ClientSSLError, aiohttp.ServerFingerprintMismatch, ssl.SSLError), "tls"),
     (aiohttp.ConnectionTimeoutError, "connect_timeout"),
     (TimeoutError, "timeout"),
     (ConnectionRefusedError, "refused"),
     (aiohttp.ClientConnectorError, "unreachable"),
-    ((aiohttp.ServerDisconnectedError, OSError), "reset"),
+    ((_LostError, aiohttp.ServerDisconnectedError, OSError), "reset"),
     (_TooLargeError, "too_large"),
+    (aiohttp.ClientConnectionError, "other"),
     ((aiohttp.ClientError, ValueError), "broken"),
 )
 
