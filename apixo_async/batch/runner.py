@@ -9,10 +9,11 @@ from types import TracebackType
 from typing import Self
 
 from apixo_async._narrow import as_sequence
+from apixo_async.batch.carrying import RunSettings
 from apixo_async.batch.events import Event
 from apixo_async.batch.keys import KeyIndex
 from apixo_async.batch.outcomes import BatchReport, Outcome, StopReason
-from apixo_async.batch.running import Run, RunSettings, Source, as_job
+from apixo_async.batch.running import Run, Source, as_job
 from apixo_async.client import ApixoClient
 from apixo_async.errors import ClientUsageError, InvalidRequestError, InvalidSettingError
 from apixo_async.polling import PollSchedule
@@ -103,17 +104,17 @@ class OutcomeStream:
     @property
     def stopped(self) -> StopReason | None:
         """Why the batch takes no more requests before the end of its input, if so."""
-        return None if self._run is None else self._run.stopped
+        return None if self._run is None else self._run.admission.stopped
 
     @property
     def stop_error(self) -> BaseException | None:
         """The error behind `stopped`, if there is one."""
-        return None if self._run is None else self._run.stop_error
+        return None if self._run is None else self._run.admission.error
 
     def stop(self) -> None:
         """Takes no more requests; what is running is still awaited."""
         if self._run is not None:
-            self._run.stop(StopReason.REQUESTED)
+            self._run.admission.stop(StopReason.REQUESTED)
 
     async def __aenter__(self) -> Self:
         if self._run is not None:
@@ -135,8 +136,8 @@ class OutcomeStream:
         if outcome is not None:
             return outcome
         self._is_over = True
-        if self._run.stopped is StopReason.INPUT and self._run.stop_error is not None:
-            raise self._run.stop_error
+        if self.stopped is StopReason.INPUT and self.stop_error is not None:
+            raise self.stop_error
         raise StopAsyncIteration
 
     async def __aexit__(

@@ -3,57 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sized
-from pathlib import Path
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sized
 from typing import Final, TypeAlias
 
-import attrs
-
-from apixo_async._wire import means_no_credits, task_failure
 from apixo_async.batch import events
+from apixo_async.batch.admission import Admission
+from apixo_async.batch.carrying import Carrier, RunSettings
 from apixo_async.batch.keys import KeyIndex
-from apixo_async.batch.outcomes import Job, Outcome, OutcomeStatus, StopReason
+from apixo_async.batch.outcomes import Job, Outcome, StopReason
 from apixo_async.client import ApixoClient
-from apixo_async.errors import (
-    APIError,
-    ApixoError,
-    AuthenticationError,
-    InsufficientCreditsError,
-    SubmitUncertainError,
-    TaskFailedError,
-    UnexpectedAnswerError,
-)
 from apixo_async.limits import Lease
-from apixo_async.polling import PollSchedule
-from apixo_async.retries import stops_batch
-from apixo_async.tasks import Task
 from apixo_async.veo import Request, is_request
 
 _LOGGER = logging.getLogger("apixo_async")
 
 BACKLOG: Final = 256
 """Jobs that may be saving, or wait for their outcome to be taken, beside those with a slot."""
-PATIENCE: Final = 300.0
-"""Seconds for which a batch puts up with a host that was reached before and is gone now."""
-PATIENCE_AT_START: Final = 15.0
 
 Item: TypeAlias = Request | Job
 Source: TypeAlias = Iterable[Item] | AsyncIterable[Item]
-
-
-@attrs.frozen(kw_only=True)
-class RunSettings:
-    """What a runner was told, for one run. `deadline` is in seconds per task."""
-
-    schedule: PollSchedule
-    deadline: float
-    save_to: Path | None
-    on_event: Callable[[events.Event], None] | None
-
-
-class NotAdmittedError(ApixoError):
-    """The batch had stopped before this job was sent."""
 
 
 def as_job(item: object) -> Job:
@@ -90,14 +60,10 @@ class Run:
         self._jobs: set[asyncio.Task[None]] = set()
         self._feeder: asyncio.Task[None] | None = None
         self._main: asyncio.Task[None] | None = None
-        self._sending = 0
-        self._none_sending = asyncio.Event()
-        self._none_sending.set()
         self._index = 0
-        self._closing = False
+        self.admission = Admission(self._stopped)
+        self._carrier = Carrier(client, settings, self.admission, self.publish)
         self.outcomes: asyncio.Queue[Outcome | None] = asyncio.Queue(BACKLOG)
-        self.stopped: StopReason | None = None
-        self.stop_error: BaseException | None = None
 
     # Life of the run
 
@@ -106,11 +72,7 @@ class Run:
         self._feeder = asyncio.create_task(self._feed())
         self._main = asyncio.create_task(self._run())
 
-    def stop(self, reason: StopReason, error: BaseException | None = None) -> None:
-        """Takes no more items and sends no more submits; what is running is still awaited."""
-        if self.stopped is not None:
-            return
-        self.stopped, self.stop_error = reason, error
+    def _stopped(self, reason: StopReason, error: BaseException | None) -> None:
         self.publish(events.Stopped(reason=reason, message=str(error or "")))
         if self._feeder is not None:
             self._feeder.cancel()
@@ -118,16 +80,18 @@ class Run:
     async def aclose(self) -> None:
         """Ends the run at once: POSTs in flight are answered and recorded, then waiting stops."""
         if self._main is not None and not self._main.done():
-            self.stop(StopReason.REQUESTED)
-        self._closing = True
+            self.admission.stop(StopReason.REQUESTED)
+        self.admission.close()
         try:
-            await self._none_sending.wait()
+            await self.admission.wait_none_sending()
         finally:
             ours = [task for task in (self._feeder, self._main, *self._jobs) if task is not None]
             for task in ours:
                 task.cancel()
             await asyncio.gather(*ours, return_exceptions=True)
             self._keys.close()
+            if inspect.isasyncgen(self._source):
+                await self._source.aclose()
 
     async def _run(self) -> None:
         if self._feeder is not None:
@@ -152,11 +116,11 @@ class Run:
             while await self._feed_one():
                 pass
         except asyncio.CancelledError:
-            if self.stopped is None:
+            if self.admission.stopped is None:
                 raise
         except Exception as error:  # noqa: BLE001  # whatever the input raises ends the input only
-            self.stop(StopReason.INPUT, error)
-        if self.stopped is not None and self._is_sized:
+            self.admission.stop(StopReason.INPUT, error)
+        if self.admission.stopped is not None and self._is_sized:
             await self._skip_rest()
 
     async def _feed_one(self) -> bool:
@@ -193,7 +157,7 @@ class Run:
         self._jobs.discard(task)
         self._room.release()
         if not task.cancelled() and (error := task.exception()) is not None:
-            self.stop(StopReason.INPUT, error)
+            self.admission.stop(StopReason.INPUT, error)
 
     async def _skip_rest(self) -> None:
         """Every job of an input of known length gets an outcome, also those never begun."""
@@ -202,152 +166,15 @@ class Run:
         for item in self._source:
             job = self._keys.claim(as_job(item))
             if job is not None:
-                outcome = self._not_started(self._index, job, None)
+                outcome = self._carrier.not_started(self._index, job, None)
                 self._index += 1
                 await self.outcomes.put(outcome)
 
-    # One job
+    # Jobs
 
     async def _job(self, index: int, job: Job, lease: Lease) -> None:
         mode = job.request.mode
         self.publish(
             events.Queued(key=job.key or "", index=index, model=job.request.model, mode=mode)
         )
-        await self.outcomes.put(await self._carry_out(index, job, lease))
-
-    async def _carry_out(self, index: int, job: Job, lease: Lease) -> Outcome:
-        worked = self._client.engine.key_worked
-        try:
-            task = await self._client.engine.submit(
-                job.request,
-                lease=lease,
-                observer=_Recorder(self, job.key or ""),
-                patience=PATIENCE if worked else PATIENCE_AT_START,
-            )
-        except SubmitUncertainError as error:
-            return Outcome(job=job, index=index, status=OutcomeStatus.UNCERTAIN, error=error)
-        except NotAdmittedError:
-            return self._not_started(index, job, self.stop_error)
-        except ApixoError as error:
-            if not stops_batch(error):
-                return Outcome(job=job, index=index, status=OutcomeStatus.FAILED, error=error)
-            self.stop(_stop_reason(error), error)
-            return self._not_started(index, job, error)
-        return await self._collect(index, job, task)
-
-    def _not_started(self, index: int, job: Job, error: BaseException | None) -> Outcome:
-        why = error if isinstance(error, ApixoError) else NotAdmittedError("the batch had stopped")
-        self.publish(events.NotStarted(key=job.key or "", reason=str(why)))
-        return Outcome(job=job, index=index, status=OutcomeStatus.NOT_STARTED, error=why)
-
-    async def _collect(self, index: int, job: Job, task: Task) -> Outcome:
-        key = job.key or ""
-        settings = self._settings
-        try:
-            task = await self._client.engine.wait(
-                task, schedule=settings.schedule, timeout=settings.deadline
-            )
-        except UnexpectedAnswerError as error:
-            ended = error.task or task
-            self.publish(events.Failed(key=key, task=ended, reason=str(error)))
-            return _outcome(job, index, OutcomeStatus.FAILED, ended, error)
-        except ApixoError as error:
-            last = getattr(error, "task", None) or task
-            self.publish(events.TimedOut(key=key, task=last, reason=str(error)))
-            return _outcome(job, index, OutcomeStatus.TIMED_OUT, last, error)
-        if not task.has_succeeded:
-            return self._failed(index, job, task, task_failure(task))
-        self.publish(events.Succeeded(key=key, task=task))
-        return await self._save(index, job, task)
-
-    def _failed(self, index: int, job: Job, task: Task, error: TaskFailedError) -> Outcome:
-        self.publish(events.Failed(key=job.key or "", task=task, reason=str(error)))
-        if means_no_credits(task.fail_code):
-            self.stop(StopReason.BALANCE, error)
-        return _outcome(job, index, OutcomeStatus.FAILED, task, error)
-
-    async def _save(self, index: int, job: Job, task: Task) -> Outcome:
-        if self._settings.save_to is None:
-            return _outcome(job, index, OutcomeStatus.SUCCEEDED, task, None)
-        key = job.key or ""
-        try:
-            files = await self._client.save(task, self._settings.save_to, name=key)
-        except ApixoError as error:
-            self.publish(events.SaveFailed(key=key, reason=str(error)))
-            return _outcome(job, index, OutcomeStatus.SUCCEEDED, task, error)
-        for file in files:
-            self.publish(events.Saved(key=key, path=str(file), size=file.size, sha256=file.sha256))
-        done = _outcome(job, index, OutcomeStatus.SUCCEEDED, task, None)
-        return attrs.evolve(done, files=tuple(files))
-
-    # What the recorder reports
-
-    def begin_sending(self) -> None:
-        """A POST is about to leave; refused once the run has stopped.
-
-        A broken input only ends the input: what was taken from it before is still sent.
-        """
-        if self._closing or self.stopped not in {None, StopReason.INPUT}:
-            msg = "the batch had stopped before this job was sent"
-            raise NotAdmittedError(msg)
-        self._sending += 1
-        self._none_sending.clear()
-
-    def end_sending(self) -> None:
-        """A POST is answered and recorded."""
-        self._sending -= 1
-        if self._sending == 0:
-            self._none_sending.set()
-
-
-def _outcome(
-    job: Job, index: int, status: OutcomeStatus, task: Task, error: ApixoError | None
-) -> Outcome:
-    return Outcome(job=job, index=index, status=status, task=task, error=error)
-
-
-def _stop_reason(error: ApixoError) -> StopReason:
-    match error:
-        case AuthenticationError():
-            return StopReason.KEY
-        case InsufficientCreditsError():
-            return StopReason.BALANCE
-        case _:
-            return StopReason.UNREACHABLE
-
-
-class _Recorder:
-    """Turns the steps of one submit into events."""
-
-    def __init__(self, run: Run, key: str) -> None:
-        self._run = run
-        self._key = key
-
-    async def sending(self, attempt: int) -> None:
-        self._run.begin_sending()
-        self._run.publish(events.Sending(key=self._key, attempt=attempt))
-
-    async def not_sent(self, attempt: int, error: ApixoError) -> None:
-        self._end(events.NotSent(key=self._key, attempt=attempt, reason=str(error)))
-
-    async def accepted(self, task: Task) -> None:
-        self._end(events.Accepted(key=self._key, task_id=task.id, model=task.model))
-
-    async def rejected(self, error: ApixoError) -> None:
-        code = error.code if isinstance(error, APIError) else None
-        self._end(events.Rejected(key=self._key, reason=str(error), code=code))
-
-    async def uncertain(self, error: SubmitUncertainError) -> None:
-        self._end(
-            events.Uncertain(
-                key=self._key,
-                reason=error.reason,
-                phase=error.phase,
-                received=error.received,
-                candidate_task_id=error.candidate_task_id,
-            )
-        )
-
-    def _end(self, event: events.Event) -> None:
-        self._run.publish(event)
-        self._run.end_sending()
+        await self.outcomes.put(await self._carrier.carry_out(index, job, lease))
