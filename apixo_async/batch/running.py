@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sized
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Sized,
+)
 from typing import Final, TypeAlias
 
 from apixo_async.batch import events
@@ -55,6 +62,10 @@ class Run:
         self._settings = settings
         self._is_sized = isinstance(source, Sized) and isinstance(source, Iterable)
         self._source = iter(source) if isinstance(source, Iterable) else aiter(source)
+        # An async generator that is left half-way must be closed; other iterators have no end.
+        self._close_source: Callable[[], Awaitable[None]] | None = getattr(
+            self._source, "aclose", None
+        )
         self._keys = KeyIndex()
         self._room = asyncio.Semaphore(client.engine.gate.limits.concurrent_tasks + BACKLOG)
         self._jobs: set[asyncio.Task[None]] = set()
@@ -90,8 +101,8 @@ class Run:
                 task.cancel()
             await asyncio.gather(*ours, return_exceptions=True)
             self._keys.close()
-            if inspect.isasyncgen(self._source):
-                await self._source.aclose()
+            if self._close_source is not None:
+                await self._close_source()
 
     async def _run(self) -> None:
         if self._feeder is not None:
