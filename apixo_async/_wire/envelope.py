@@ -128,8 +128,11 @@ def _unexpected(reply: Reply) -> UnexpectedAnswerError:
     )
 
 
+# Whole words only: a `desktop upload` or a `casino fund` is no empty balance, and calling it one
+# would stop a batch. Codes such as INSUFFICIENT_CREDITS may stand where a sentence does.
 _NO_CREDITS: Final = re.compile(
-    r"(insufficient|not enough|no)\b.{0,20}\b(credit|balance|fund)|top[ -]?up|out of credit",
+    r"\b(insufficient|not[ _]enough|no)([\W_].{0,20})?(?<![a-z])(credit|balance|fund)"
+    r"|\binsufficientcredit|\btop[ -]?up\b|\bout of credit",
     re.IGNORECASE,
 )
 _KEY_TROUBLE: Final = re.compile(
