@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import click
 
 from apixo_async.cli import exits
-from apixo_async.cli.connecting import connected, ready_directory
 from apixo_async.cli.faults import Fault
 from apixo_async.cli.options import Options, save_to, shared
 from apixo_async.cli.text import counted, printable
@@ -34,6 +33,7 @@ def batch(*, file: str, save_to: Path | None, max_jobs: int | None, options: Opt
 
     Ctrl-C stops submitting and says which tasks are still running; once more ends at once.
     """
+    from apixo_async.cli.connecting import connected, ready_directory
     from apixo_async.cli.running import BatchSession
 
     with _opened(file, max_jobs) as jobs:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import attrs
 
@@ -16,12 +16,10 @@ from apixo_async.cli import exits
 from apixo_async.cli.emulated import EmulatedApi, emulated, scaled_rate
 from apixo_async.cli.faults import KEY_VARIABLE, Fault
 from apixo_async.cli.options import Options, read_rates
+from apixo_async.client import ApixoClient
 from apixo_async.errors import AuthenticationError, InvalidSettingError
-
-if TYPE_CHECKING:
-    from apixo_async.client import ApixoClient
-    from apixo_async.limits import Limits
-    from apixo_async.polling import PollSchedule
+from apixo_async.limits import Limits
+from apixo_async.polling import PollSchedule
 
 _OTHERS: Final = 0o077
 
@@ -40,8 +38,6 @@ class Connection:
 
     def client(self) -> ApixoClient:
         """A new client. Raises `Fault` without a key or with a bad address."""
-        from apixo_async.client import ApixoClient
-
         try:
             return ApixoClient(
                 self.api_key, base_url=self.base_url, limits=self.limits, schedule=self.schedule
@@ -75,9 +71,7 @@ def connected(options: Options) -> Generator[Connection]:
 
 
 def _connection(options: Options) -> Connection:
-    from apixo_async import limits, polling
-
-    plan = {
+    limits = {
         "requests_per_minute": options.requests_per_minute,
         "concurrent_tasks": options.concurrent_tasks,
     }
@@ -86,13 +80,13 @@ def _connection(options: Options) -> Connection:
         "interval": options.poll_every,
         "deadline": options.deadline,
     }
-    account = limits.Limits(**{name: value for name, value in plan.items() if value is not None})
+    account = Limits(**{name: value for name, value in limits.items() if value is not None})
     return Connection(
         base_url=options.base_url,
         api_key=None,
         limits=account,
         account=account,
-        schedule=polling.PollSchedule(
+        schedule=PollSchedule(
             **{name: value for name, value in schedule.items() if value is not None}
         ),
     )

@@ -49,14 +49,17 @@ class Display(Protocol):
 
 def counts_line(figures: Figures) -> str:
     """How many jobs are where; what has not happened is left out."""
-    parts = [f"{figures.succeeded:,} done", f"{figures.running:,} running"]
+    parts = [f"{figures.succeeded:,} succeeded", f"{figures.running:,} running"]
     maybe = {
         "saving": figures.saving,
         "queued": figures.queued,
         "failed": figures.failed,
         "uncertain": figures.uncertain,
     }
-    return " · ".join([*parts, *(f"{number:,} {word}" for word, number in maybe.items() if number)])
+    parts += [f"{number:,} {word}" for word, number in maybe.items() if number]
+    if figures.trouble:
+        parts.append(f"trying again: {printable(figures.trouble)}")
+    return " · ".join(parts)
 
 
 def traffic_line(traffic: Traffic) -> str:
@@ -70,9 +73,11 @@ def traffic_line(traffic: Traffic) -> str:
     return line
 
 
-def eta_text(figures: Figures) -> str:
-    """What is known about the time left."""
-    return "" if figures.eta is None else f"about {lasting(figures.eta)} left"
+def time_line(figures: Figures, elapsed: float) -> str:
+    """How long it has taken, and what is known about the time left."""
+    if figures.eta is None:
+        return lasting(elapsed)
+    return f"{lasting(elapsed)} · about {lasting(max(1.0, figures.eta))} left"
 
 
 class LiveDisplay:
@@ -84,6 +89,7 @@ class LiveDisplay:
 
         self._progress = progress
         self._traffic = traffic
+        self._started: float | None = None
         self._console = Console(highlight=False)
         # Drawn from the event loop by `tick`: a thread would read numbers while they change.
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
@@ -100,10 +106,12 @@ class LiveDisplay:
     ) -> None:
         self._live.stop()
 
-    def tick(self, now: float) -> None:  # noqa: ARG002  # each call draws
+    def tick(self, now: float) -> None:
         """Draws."""
+        self._started = now if self._started is None else self._started
         figures = self._progress.figures(datetime.now(UTC))
-        self._live.update(draw(figures, self._traffic()), refresh=True)
+        drawn = draw(figures, self._traffic(), elapsed=now - self._started)
+        self._live.update(drawn, refresh=True)
 
     def note(self, line: str, *, is_bad: bool = False) -> None:
         """A line above the bar."""
@@ -116,7 +124,7 @@ class LiveDisplay:
         self.note(line)
 
 
-def draw(figures: Figures, traffic: Traffic | None) -> RenderableType:
+def draw(figures: Figures, traffic: Traffic | None, *, elapsed: float) -> RenderableType:
     """The live display of one moment."""
     from rich.console import Group
     from rich.progress_bar import ProgressBar
@@ -129,7 +137,7 @@ def draw(figures: Figures, traffic: Traffic | None) -> RenderableType:
     row.add_column(no_wrap=True)
     row.add_column(no_wrap=True)
     bar = ProgressBar(total=max(total, 1), completed=figures.done)
-    row.add_row(bar, f"{figures.done:,}/{total:,}", eta_text(figures))
+    row.add_row(bar, f"{figures.done:,}/{total:,}", time_line(figures, elapsed))
     lines = [Text(counts_line(figures), no_wrap=True, overflow="ellipsis")]
     if traffic is not None:
         lines.append(Text(traffic_line(traffic), style="dim", no_wrap=True, overflow="ellipsis"))
@@ -142,6 +150,7 @@ class PlainDisplay:
     def __init__(self, progress: Progress, traffic: Callable[[], Traffic | None]) -> None:
         self._progress = progress
         self._traffic = traffic
+        self._started: float | None = None
         self._last_time = 0.0
         self._last_share = 0.0
 
@@ -159,13 +168,15 @@ class PlainDisplay:
     def tick(self, now: float) -> None:
         """Writes a line if it is time for one."""
         figures = self._progress.figures(datetime.now(UTC))
-        self._last_time = self._last_time or now
+        if self._started is None:
+            self._started = self._last_time = now
         is_time = now - self._last_time >= PLAIN_EVERY
         if not is_time and figures.share - self._last_share < PLAIN_SHARE:
             return
         self._last_time, self._last_share = now, figures.share
-        line = f"{figures.done:,} of {counted(figures.total or 0, 'job')} · {counts_line(figures)}"
-        click.echo(" · ".join(filter(None, [line, eta_text(figures)])), err=True)
+        jobs = f"{figures.done:,} of {counted(figures.total or 0, 'job')}"
+        parts = [jobs, counts_line(figures), time_line(figures, now - self._started)]
+        click.echo(" · ".join(parts), err=True)
 
     def note(self, line: str, *, is_bad: bool = False) -> None:  # noqa: ARG002  # no colours here
         """A line of its own."""

@@ -30,7 +30,7 @@ _ADVICE: Final[tuple[tuple[type[BaseException], Advice], ...]] = (
     (errors.InvalidSettingError, Advice("see --help for what is allowed", exits.USAGE)),
     (
         errors.AuthenticationError,
-        Advice(f"the API refused the key: check {KEY_VARIABLE}", exits.STOPPED),
+        Advice(f"check {KEY_VARIABLE} or --api-key-file", exits.STOPPED),
     ),
     (errors.InsufficientCreditsError, Advice("add credits, then try again", exits.STOPPED)),
     (
@@ -40,7 +40,7 @@ _ADVICE: Final[tuple[tuple[type[BaseException], Advice], ...]] = (
             exits.UNCERTAIN,
         ),
     ),
-    (errors.NotSentError, Advice("nothing was sent; check the network and --base-url")),
+    (errors.NotSentError, Advice("check the network and --base-url")),
     (errors.NotFoundError, Advice("check the task id, and --model if it is another model's")),
     (errors.RateLimitedError, Advice("wait a minute; --requests-per-minute sets your plan's rate")),
     (errors.DownloadError, Advice("the video is done and paid: try `apixo download` again")),

@@ -43,6 +43,8 @@ class Figures:
     failed: int
     uncertain: int
     eta: float | None
+    trouble: str = ""
+    """Why submits do not leave at the moment."""
 
     @property
     def share(self) -> float:
@@ -75,12 +77,15 @@ class Progress:
         self._running_peak = 0
         self._saving = 0
         self._last_accepted: datetime | None = None
+        self._trouble = ""
 
     def note(self, event: events.Event) -> None:
         """Takes in an event."""
         match event:
             case events.Queued():
                 self._open[event.key] = OpenJob(event.key)
+            case events.NotSent(reason=reason):
+                self._trouble = reason
             case events.Accepted():
                 self._accepted(event)
             case events.Succeeded():
@@ -97,6 +102,7 @@ class Progress:
         job = self._open.setdefault(event.key, OpenJob(event.key))
         job.task_id, job.model, job.accepted_at = event.task_id, event.model, event.at
         self._last_accepted = event.at
+        self._trouble = ""
         self._running += 1
         self._running_peak = max(self._running_peak, self._running)
 
@@ -125,7 +131,7 @@ class Progress:
 
     def figures(self, now: datetime) -> Figures:
         """The numbers of this moment."""
-        done = sum(self.counts.values())
+        done = sum(self.counts.values()) - self.counts[OutcomeStatus.NOT_STARTED]
         total = self.total
         known = done + len(self._open) if total is None else total
         queued = max(0, known - done - self._running - self._saving)
@@ -139,6 +145,7 @@ class Progress:
             failed=self.counts[OutcomeStatus.FAILED] + self.counts[OutcomeStatus.TIMED_OUT],
             uncertain=self.counts[OutcomeStatus.UNCERTAIN],
             eta=self._eta(queued, now),
+            trouble=self._trouble,
         )
 
     def _eta(self, queued: int, now: datetime) -> float | None:

@@ -97,6 +97,8 @@ def failure_line(outcome: Outcome) -> str:
     """One failure as a line, with the way back to what is paid for."""
     task = outcome.task
     line = f"{outcome.status.replace('_', ' ')}: {outcome.key}: {reason_of(outcome)}"
+    if isinstance(outcome.error, errors.SubmitUncertainError) and outcome.error.candidate_task_id:
+        return f"{line}; it may be task {outcome.error.candidate_task_id}"
     if task is None:
         return line
     if outcome.status is OutcomeStatus.TIMED_OUT:

@@ -74,7 +74,7 @@ class BatchSession:
         line = counted(len(self._jobs), "job")
         if self._connection.emulator is not None:
             speed = self._connection.emulator.speed
-            line += f" on an emulated APIXO whose clock goes {speed:g} times as fast: no cost"
+            line += f"; emulated APIXO, {speed:g} times as fast as the real one: no key, no cost"
         click.echo(line, err=True)
 
     def _say_stopping(self) -> None:
@@ -160,6 +160,7 @@ class BatchSession:
             stopped=self._stopped,
             stop_error=self._stop_error,
             signal=None if self._signal is None else signal.Signals(self._signal).name,
+            is_emulated=self._connection.emulator is not None,
         )
         code = exits.batch_exit(
             summary.counts, not_saved=self._not_saved, stopped=self._stopped, signal=self._signal
@@ -173,7 +174,8 @@ class BatchSession:
             click.echo(line, err=to_stderr)
         extract = self._ledger()
         if extract is not None:
-            click.echo(extract.line(self._connection.account), err=to_stderr)
+            for line in extract.lines(self._connection.account):
+                click.echo(line, err=to_stderr)
         if self._as_json:
             emulator = None if extract is None else extract.as_json()
             whole = {**summary.as_json(), "exit_code": code, "emulator": emulator}

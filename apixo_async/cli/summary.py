@@ -31,7 +31,7 @@ _STOPPED: Final = {
 
 @attrs.frozen(kw_only=True)
 class LedgerExtract:
-    """What an emulator says about a batch, beside the limits of the account it emulates."""
+    """What an emulator says about a batch."""
 
     billed: int
     billed_twice: int
@@ -54,14 +54,16 @@ class LedgerExtract:
         """The numbers by name."""
         return attrs.asdict(self)
 
-    def line(self, account: Limits) -> str:
-        """The numbers as a line."""
-        return (
+    def lines(self, account: Limits) -> Iterator[str]:
+        """The numbers for people, beside the limits of the account."""
+        yield (
             f"emulator: {counted(self.billed, 'task')} billed, "
             f"{counted(self.billed_twice, 'prompt')} billed twice, "
-            f"{self.throttled:,} answered 429; busiest minute {self.busiest_minute:,} of "
-            f"{account.requests_per_minute:,} requests, at most {self.peak_unfinished:,} of "
-            f"{account.concurrent_tasks:,} tasks unfinished"
+            f"{self.throttled:,} answered 429"
+        )
+        yield (
+            f"  busiest minute {self.busiest_minute:,} of {account.requests_per_minute:,} requests,"
+            f" at most {self.peak_unfinished:,} of {account.concurrent_tasks:,} tasks unfinished"
         )
 
 
@@ -83,6 +85,7 @@ class Summary:
     stopped: str | None = None
     stop_error: BaseException | None = None
     signal: str | None = None
+    is_emulated: bool = False
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -102,7 +105,8 @@ class Summary:
         for (status, reason), group in self.failures.groups.items():
             keys = ", ".join(map(printable, group.keys))
             more = f" and {group.count - len(group.keys):,} more" * (group.count > len(group.keys))
-            yield f"{status}: {group.count:,} x {shortened(reason, REASON_WIDTH)}: {keys}{more}"
+            yield f"{status}: {group.count:,} x {shortened(reason, REASON_WIDTH)}"
+            yield f"  {keys}{more}"
         if self.counts["uncertain"]:
             yield f"  {UNCERTAIN_ADVICE}"
         yield from self._stop_lines()
@@ -119,6 +123,9 @@ class Summary:
 
     def _left_lines(self) -> Iterator[str]:
         if not self.left_behind:
+            return
+        if self.is_emulated:
+            yield f"{counted(len(self.left_behind), 'task')} still running, gone with the emulator"
             return
         yield f"{counted(len(self.left_behind), 'task')} still running at the API, and billed:"
         for job in self.left_behind:

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.cli.conftest import run
+
+COMMANDS = ["generate", "batch", "status", "wait", "download", "balance", "emulator"]
+
+
+def python(code: str) -> subprocess.CompletedProcess[str]:
+    """Runs Python code in a process of its own."""
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["batch", "--help"]])
+def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
+    """Asking for help waits neither for aiohttp nor for rich."""
+    done = python(
+        "import sys\n"
+        "from apixo_async.cli import main\n"
+        f"sys.argv = ['apixo', *{arguments!r}]\n"
+        "try:\n"
+        "    main()\n"
+        "finally:\n"
+        "    print('loaded:', {'aiohttp', 'cattrs', 'rich', 'uvloop'} & set(sys.modules))\n"
+    )
+
+    assert done.returncode == 0
+    assert "loaded: set()" in done.stdout
+
+
+@pytest.mark.parametrize("missing", ["click", "rich"])
+def test_without_the_extra_one_sentence_says_what_to_install(missing: str) -> None:
+    """Without click or rich, `apixo` names the extra and exits with 2."""
+    done = python(
+        f"import sys\nsys.modules[{missing!r}] = None\nfrom apixo_async.cli import main\nmain()\n"
+    )
+
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        'error: the command line is an extra: pip install "apixo-async[cli]"'
+    ]
+
+
+def test_help_names_all_commands() -> None:
+    """`apixo --help` lists every command with a line about it."""
+    listed = [line.split() for line in run("--help").output.split("Commands:")[1].splitlines()]
+
+    assert [words[0] for words in listed if words] == COMMANDS
+    assert all(len(words) > 2 for words in listed if words)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command: str) -> None:
+    """Each command explains itself."""
+    result = run(command, "--help")
+
+    assert result.exit_code == 0
+    assert result.output.startswith(f"Usage: apixo {command}")
+
+
+def test_version_is_one_line() -> None:
+    """`apixo --version` prints the program's name and a version."""
+    result = run("--version")
+
+    assert result.exit_code == 0
+    assert result.output.startswith("apixo ")
+    assert result.output.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nonsense"],
+        ["batch"],
+        ["generate", "a", "--mode", "slow"],
+        ["generate", "a", "--deadline", "0"],
+        ["batch", "f", "--max-jobs", "0"],
+        ["batch", "f", "--emulator-fault", "failed_task"],
+        ["batch", "f", "--emulator-fault", "failed_task=2"],
+        ["generate", "a", "--last-frame", "https://x.example/a.png"],
+        ["generate", "a", "--extend", "t", "--image", "https://x.example/a.png"],
+    ],
+)
+def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
+    """What the command line does not allow ends with code 2 and no traceback."""
+    result = run(*arguments)
+
+    assert result.exit_code == 2
+    assert "Error" in result.stderr
+    assert "Traceback" not in result.output

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from apixo_async.testing import EmulatorThread
+from tests.cli.conftest import FAST, run
+
+CANARY = "apx_CANARY_0123456789"
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> Path:
+    """A file with the key of the test's emulator that only its owner can read."""
+    path = tmp_path / "key"
+    path.write_text("test-key\n")
+    path.chmod(0o600)
+    return path
+
+
+def test_a_missing_key_is_named_and_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a key every command says which variable to set and exits with 2."""
+    monkeypatch.delenv("APIXO_API_KEY", raising=False)
+
+    for arguments in (["balance"], ["generate", "a"], ["status", "t"]):
+        result = run(*arguments)
+        assert result.exit_code == 2
+        assert "APIXO_API_KEY" in result.stderr
+
+
+def test_the_key_can_come_from_a_private_file(
+    apixo_emulator: EmulatorThread, monkeypatch: pytest.MonkeyPatch, key_file: Path
+) -> None:
+    """A key file wins over the environment."""
+    monkeypatch.setenv("APIXO_API_KEY", "wrong")
+
+    assert run("balance", "--api-key-file", key_file).exit_code == 0
+
+
+def test_a_key_file_that_others_can_read_is_refused(
+    apixo_emulator: EmulatorThread, key_file: Path
+) -> None:
+    """The refusal says which command makes the file private, and nothing is sent."""
+    key_file.chmod(0o640)
+
+    result = run("balance", "--api-key-file", key_file)
+
+    assert result.exit_code == 2
+    assert f"chmod 600 {key_file}" in result.stderr
+    assert apixo_emulator.ledger.requests_total == 0
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"\xff\xfe"])
+def test_a_key_file_without_a_key_is_refused(key_file: Path, content: bytes) -> None:
+    """An empty or unreadable key file ends with 2."""
+    key_file.write_bytes(content)
+
+    assert run("balance", "--api-key-file", key_file).exit_code == 2
+
+
+@pytest.mark.apixo_emulator(
+    api_key=CANARY, speed=50, durations="5", faults={"submit_502_html_after": 0.5}
+)
+def test_the_key_is_never_shown(
+    apixo_emulator: EmulatorThread, prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No output of any command holds the key, not even with the fullest log."""
+    save = ("--save-to", tmp_path / "videos")
+    outputs = [
+        run("batch", prompts, *FAST, *save, "--json", "-vv").output,
+        run("generate", "a", *FAST, "-vv").output,
+        run("balance", "-vv").output,
+        run("status", "unknown", "-vv").output,
+        run("balance", "--base-url", f"http://{CANARY}@127.0.0.1").output,
+    ]
+    monkeypatch.setenv("APIXO_API_KEY", f"{CANARY}\N{BULLET}")
+    outputs.append(run("balance", "-vv").output)
+
+    assert apixo_emulator.ledger.billed_total >= 4
+    assert all(outputs)
+    assert CANARY not in "".join(outputs[:4])
+    assert CANARY not in outputs[5]
+
+
+@pytest.mark.apixo_emulator
+def test_a_refused_key_exits_with_4(
+    apixo_emulator: EmulatorThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key that the API refuses ends with 4 and says which variable to check."""
+    monkeypatch.setenv("APIXO_API_KEY", "wrong")
+
+    for arguments in (["balance"], ["generate", "a"], ["status", "t"]):
+        result = run(*arguments)
+        assert result.exit_code == 4
+        assert "APIXO_API_KEY" in result.stderr
+
+
+def test_a_bad_address_is_wrong_usage(apixo_emulator: EmulatorThread) -> None:
+    """A base URL that is none ends with 2 and is named."""
+    result = run("balance", "--base-url", "ftp://x.example")
+
+    assert result.exit_code == 2
+    assert "ftp://x.example" in result.stderr
+
+
+def test_an_unreachable_host_is_named(apixo_emulator: EmulatorThread) -> None:
+    """When nothing listens there, the message names the host."""
+    result = run("balance", "--base-url", "http://127.0.0.1:1")
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: cannot reach 127.0.0.1:1")
+    assert "--base-url" in result.stderr
+
+
+def test_an_emulator_has_its_own_address(prompts: Path) -> None:
+    """`--emulator` beside `--base-url` is refused."""
+    result = run("batch", prompts, "--emulator", "--base-url", "http://127.0.0.1:1")
+
+    assert result.exit_code == 2
+    assert "exclude each other" in result.stderr
+
+
+def test_an_unknown_fault_is_refused_before_anything_starts(prompts: Path) -> None:
+    """The name of a fault that does not exist ends with 2 and tells where the names are."""
+    result = run("batch", prompts, "--emulator", "--emulator-fault", "gremlins=0.5")
+
+    assert result.exit_code == 2
+    assert "gremlins" in result.stderr
+    assert "--list-faults" in result.stderr

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from apixo_async import ApixoError, Job, Outcome, OutcomeStatus, Task, TextToVideo
+from apixo_async.batch import events
+from apixo_async.cli.progress import Progress, eta
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def at(seconds: float) -> datetime:
+    """A moment of the test."""
+    return START + timedelta(seconds=seconds)
+
+
+def outcome(key: str, status: OutcomeStatus, **more: Any) -> Outcome:  # noqa: ANN401  # its fields
+    """An outcome of that status."""
+    return Outcome(job=Job(TextToVideo("a"), key=key), index=0, status=status, **more)
+
+
+def queue(progress: Progress, key: str, seconds: float = 0) -> None:
+    """A job begins."""
+    progress.note(events.Queued(key=key, index=0, model="veo-3-1", at=at(seconds)))
+
+
+def accept(progress: Progress, key: str, seconds: float = 0) -> None:
+    """A job begins and its task exists."""
+    queue(progress, key, seconds)
+    task_id = f"task-{key}"
+    progress.note(events.Accepted(key=key, task_id=task_id, model="veo-3-1", at=at(seconds)))
+
+
+def succeed(progress: Progress, key: str, seconds: float) -> None:
+    """The task of a job has a result."""
+    task = Task(id=f"task-{key}", model="veo-3-1", state="success")
+    progress.note(events.Succeeded(key=key, task=task, at=at(seconds)))
+
+
+def test_jobs_move_from_queued_over_running_and_saving_to_done() -> None:
+    """At each step of its life a job is counted in exactly one place."""
+    progress = Progress(3)
+    seen = []
+
+    def look() -> None:
+        now = progress.figures(at(0))
+        seen.append((now.queued, now.running, now.saving, now.done))
+
+    look()
+    accept(progress, "a")
+    look()
+    succeed(progress, "a", 9)
+    look()
+    progress.finish(outcome("a", OutcomeStatus.SUCCEEDED))
+    look()
+
+    assert seen == [(3, 0, 0, 0), (2, 1, 0, 0), (2, 0, 1, 0), (2, 0, 0, 1)]
+
+
+@pytest.mark.parametrize(
+    ("status", "counted"),
+    [
+        (OutcomeStatus.FAILED, (1, 0, 1)),
+        (OutcomeStatus.TIMED_OUT, (1, 0, 1)),
+        (OutcomeStatus.UNCERTAIN, (0, 1, 1)),
+        (OutcomeStatus.NOT_STARTED, (0, 0, 0)),
+    ],
+)
+def test_what_went_wrong_is_counted_by_kind(
+    status: OutcomeStatus, counted: tuple[int, int, int]
+) -> None:
+    """Timed out counts as failed, uncertain by itself, and not started is not done."""
+    progress = Progress(1)
+    accept(progress, "a")
+    progress.finish(outcome("a", status, error=ApixoError("x")))
+
+    now = progress.figures(at(0))
+
+    assert (now.failed, now.uncertain, now.done) == counted
+    assert now.running == 0
+
+
+def test_a_task_that_ended_twice_leaves_the_running_ones_once() -> None:
+    """A failed task is no longer running from its event on, and its outcome changes nothing."""
+    progress = Progress(2)
+    accept(progress, "a")
+    accept(progress, "b")
+    task = Task(id="task-a", model="veo-3-1", state="failed")
+    progress.note(events.Failed(key="a", task=task, reason="x"))
+    assert progress.figures(at(0)).running == 1
+
+    progress.finish(outcome("a", OutcomeStatus.FAILED, task=task, error=ApixoError("x")))
+
+    assert progress.figures(at(0)).running == 1
+
+
+def test_left_behind_are_the_jobs_with_a_task_and_no_outcome() -> None:
+    """Running tasks and finished ones that nobody took are named; queued and done ones are not."""
+    progress = Progress(4)
+    queue(progress, "queued")
+    for key in ("running", "finished", "done"):
+        accept(progress, key)
+    succeed(progress, "finished", 5)
+    succeed(progress, "done", 5)
+    progress.finish(outcome("done", OutcomeStatus.SUCCEEDED))
+
+    assert [job.task_id for job in progress.left_behind()] == ["task-running", "task-finished"]
+
+
+def test_trouble_is_shown_until_a_submit_gets_through() -> None:
+    """The reason why a submit did not leave is shown, and gone with the next accepted one."""
+    progress = Progress(1)
+    progress.note(events.NotSent(key="a", attempt=1, reason="cannot reach host"))
+    assert progress.figures(at(0)).trouble == "cannot reach host"
+
+    accept(progress, "a")
+
+    assert not progress.figures(at(0)).trouble
+
+
+def test_no_time_left_is_claimed_before_a_task_has_ended() -> None:
+    """Without a single finished task nothing is known about the time left."""
+    progress = Progress(2)
+    accept(progress, "a")
+    assert progress.figures(at(100)).eta is None
+
+    succeed(progress, "a", 120)
+
+    assert progress.figures(at(120)).eta == pytest.approx(120)
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [
+        pytest.param({"queued": 3_000}, 3 * 120 + 120, id="three more waves and the last task"),
+        pytest.param({"queued": 500}, 60 + 120, id="half a wave and the last task"),
+        pytest.param({"queued": 3_000, "slots": 100}, 3_600 + 120, id="few slots, or a slow rate"),
+        pytest.param({"youngest_age": 100}, 20, id="all have started"),
+        pytest.param({"youngest_age": 130}, 0, id="later than the mean"),
+        pytest.param(
+            {"youngest_age": 130, "running": 30, "ends_per_second": 2.0}, 15, id="the slow ones"
+        ),
+        pytest.param(
+            {"queued": 1_000, "running": 9_000, "ends_per_second": 1.0}, 240, id="rate is for later"
+        ),
+        pytest.param({"queued": 1, "slots": 0}, 240, id="nothing ever ran"),
+    ],
+)
+def test_eta(given: dict[str, Any], seconds: float) -> None:
+    """The time left is that of starting what is queued, then of the last task."""
+    usual = {
+        "queued": 0,
+        "running": 1_000,
+        "slots": 1_000,
+        "mean_duration": 120.0,
+        "youngest_age": 0.0,
+        "ends_per_second": 0.0,
+    }
+    assert eta(**{**usual, **given}) == pytest.approx(seconds)

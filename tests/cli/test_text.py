@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import pytest
+
+from apixo_async.cli.text import counted, lasting, printable, shortened, sized
+
+
+def test_text_from_elsewhere_cannot_steer_the_terminal() -> None:
+    """Escape sequences lose their escape, line breaks become spaces, letters stay."""
+    assert (
+        printable("\x1b[2Jé\nb\u202ec")
+        == "\N{REPLACEMENT CHARACTER}[2Jé b\N{REPLACEMENT CHARACTER}c"
+    )
+
+
+def test_shortened_text_fits() -> None:
+    """Text longer than the width ends in an ellipsis and has exactly that width."""
+    assert shortened("abcdef", 6) == "abcdef"
+    assert shortened("abcdefg", 6) == "abcde\N{HORIZONTAL ELLIPSIS}"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-3, "0 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 00 s"),
+        (125, "2 min 05 s"),
+        (3_600, "1 h 00 min"),
+        (90_000, "25 h 00 min"),
+    ],
+)
+def test_time_spans_read_well(seconds: float, text: str) -> None:
+    """A span is shown in the largest unit that fits and the one below it."""
+    assert lasting(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(999, "999 B"), (1_000, "1.0 kB"), (2_345_678, "2.3 MB"), (4_500_000_000_000, "4500.0 GB")],
+)
+def test_sizes_read_well(number: int, text: str) -> None:
+    """A size is shown in the unit that leaves up to three digits, gigabytes at most."""
+    assert sized(number) == text
+
+
+def test_one_is_singular() -> None:
+    """One job, but zero and two thousand jobs."""
+    assert [counted(number, "job") for number in (0, 1, 2_000)] == ["0 jobs", "1 job", "2,000 jobs"]
