@@ -130,6 +130,10 @@ class Engine:
         self.key_worked = True
         self.tracker.start(task.id, task.model, lease, lifetime=self.schedule.slot_lifetime)
 
+    def is_known(self, task_id: str) -> bool:
+        """Whether this id was given to one of our submits before."""
+        return self.tracker.is_known(task_id)
+
     def task_may_run(self, lease: Lease) -> None:
         """The slot is kept for the time a task would take, because one may be running."""
         lease.is_running = True

@@ -28,6 +28,7 @@ from apixo_async.errors import (
     RateLimitedError,
     SubmitUncertainError,
     UnansweredError,
+    UnexpectedAnswerError,
 )
 from apixo_async.limits import Gate, Lease, Permit
 from apixo_async.retries import SubmitVerdict, resubmit_delay, submit_verdict
@@ -75,6 +76,10 @@ class Submission:
 
 class Bookkeeper(Protocol):
     """What the submitter reports to, so that the slot follows the task and not the caller."""
+
+    def is_known(self, task_id: str) -> bool:
+        """Whether this id was given to one of our submits before."""
+        ...
 
     def task_started(self, task: Task, lease: Lease) -> None:
         """The lease belongs to this task from now on."""
@@ -164,7 +169,7 @@ class Submitter:
         try:
             path = submit_path(submission.request.model)
             reply = await self._transport.send("POST", path, body=body)
-            task_id = read_task_id(unwrap(reply))
+            task_id = self._new_id(read_task_id(unwrap(reply)))
         except ApixoError as error:
             failure = error
         except asyncio.CancelledError:
@@ -175,6 +180,12 @@ class Submitter:
             return await self._accepted(submission, task_id)
         received = excerpt(reply.body) if reply is not None else _received(failure)
         return await self._failed(submission, failure, received, attempt, permit)
+
+    def _new_id(self, task_id: str) -> str:
+        """The id, if it is new: one task must never be taken for the video of two jobs."""
+        if self._books.is_known(task_id):
+            raise UnexpectedAnswerError(f"answered with the id of another task, {task_id}")
+        return task_id
 
     async def _accepted(self, submission: Submission, task_id: str) -> Task:
         task = Task(id=task_id, model=submission.request.model)
@@ -209,7 +220,8 @@ class Submitter:
         model = submission.request.model
         self._books.task_may_run(submission.lease)
         candidate = candidate_task_id(received)
-        if candidate is not None and await self._confirm(candidate, model):
+        is_new = candidate is not None and not self._books.is_known(candidate)
+        if candidate is not None and is_new and await self._confirm(candidate, model):
             return await self._accepted(submission, candidate)
         error = SubmitUncertainError(
             model=model,

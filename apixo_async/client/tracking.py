@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Iterator
+from typing import Final
 
 import attrs
 
@@ -24,11 +26,16 @@ class Tracked:
     expiry: asyncio.TimerHandle | None = None
 
 
+REMEMBERED: Final = 10_000
+"""Ids of ended tasks that are remembered, so that one given twice is noticed."""
+
+
 class Tracker:
     """The unfinished tasks of one client by id; ending one frees its slot."""
 
     def __init__(self) -> None:
         self._tasks: dict[str, Tracked] = {}
+        self._ended: OrderedDict[str, None] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -37,10 +44,6 @@ class Tracker:
         """Notes an accepted task. Its slot is given up after `lifetime` seconds at the latest."""
         loop = asyncio.get_running_loop()
         tracked = Tracked(task_id, model, lease, loop.time())
-        if (known := self._tasks.get(task_id)) is not None:
-            # Two submits answered with one id: one task, one slot.
-            lease.release()
-            return known
         self._tasks[task_id] = tracked
         tracked.expiry = loop.call_later(lifetime, self.end, task_id)
         return tracked
@@ -49,10 +52,17 @@ class Tracker:
         """The task, if this client started it and has not seen it end."""
         return self._tasks.get(task_id)
 
+    def is_known(self, task_id: str) -> bool:
+        """Whether this id was given to one of our submits before."""
+        return task_id in self._tasks or task_id in self._ended
+
     def end(self, task_id: str) -> None:
         """The task has ended on the server, or its slot's lifetime has: the slot is free."""
         tracked = self._tasks.pop(task_id, None)
         if tracked is not None:
+            self._ended[task_id] = None
+            if len(self._ended) > REMEMBERED:
+                self._ended.popitem(last=False)
             if tracked.expiry is not None:
                 tracked.expiry.cancel()
             tracked.lease.release()

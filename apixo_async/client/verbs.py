@@ -39,9 +39,9 @@ class ApixoClient:
     """An asynchronous client for APIXO that holds the account's limits over everything it does.
 
     `api_key` defaults to the environment's `APIXO_API_KEY`, `base_url` to `APIXO_BASE_URL` or the
-    public API; it is accepted with and without `/api/v1`. `timeouts` are seconds for whole HTTP
-    calls. A `session` passed in is used for its connector and is never closed here. `transport`
-    replaces HTTP altogether, for tests.
+    public API; it is accepted with and without `/api/v1`. `timeout` holds the seconds for whole
+    HTTP calls. A `session` passed in is used for its connector and is never closed here.
+    `transport` replaces HTTP altogether, for tests.
 
     No I/O happens and nothing is opened before the first call. A client belongs to the event loop
     that first uses it. Use it as `async with`, or call `aclose()`.
@@ -56,13 +56,13 @@ class ApixoClient:
         base_url: str | None = None,
         limits: Limits | None = None,
         schedule: PollSchedule | None = None,
-        timeouts: Timeouts | None = None,
+        timeout: Timeouts | None = None,
         session: Session | None = None,
         transport: Transport | None = None,
     ) -> None:
         self.base_url = resolve_base_url(base_url)
         self._key = resolve_key(api_key)
-        self._timeouts = timeouts or Timeouts()
+        self._timeouts = timeout or Timeouts()
         self._session = session
         self._transport = transport
         self._downloader: Downloader | None = None

@@ -389,13 +389,15 @@ async def test_a_callback_url_is_passed_on() -> None:
 
 
 @virtual
-async def test_two_submits_answered_with_one_id_hold_one_slot() -> None:
-    """A task id that the server gives twice is one task with one slot."""
-    api = FakeApi(on_submit=lambda *_: envelope({"taskId": "twin"}))
+async def test_one_id_is_never_taken_for_two_tasks() -> None:
+    """A submit answered with the id of another task of ours is uncertain, running or ended."""
+    api = FakeApi(on_submit=lambda *_: envelope({"taskId": "task_1"}), accept_anyway=True)
     async with client_for(api) as client:
-        await client.submit(OCEAN)
-        await client.submit(OCEAN)
-        statistics = client.statistics()
+        task = await client.submit(OCEAN)
+        with pytest.raises(SubmitUncertainError, match="another task"):
+            await client.submit(OCEAN)
+        await client.wait(task)
+        with pytest.raises(SubmitUncertainError) as caught:
+            await client.submit(OCEAN)
 
-    assert statistics.unfinished_tasks == 1
-    assert statistics.gate.tasks == 1
+    assert caught.value.candidate_task_id == "task_1"
