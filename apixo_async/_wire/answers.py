@@ -43,8 +43,7 @@ class _TaskData:
 
 def _state(value: object, _: object) -> str:
     if not isinstance(value, str) or not value:
-        msg = f"must be a non-empty string, got {value!r}"
-        raise ValueError(msg)
+        raise ValueError("must be a non-empty string")
     return value
 
 
@@ -100,7 +99,11 @@ def _is_plain(value: str) -> bool:
 
 
 def _shown(data: object) -> str:
-    return excerpt(repr(data).encode("utf-8", "replace"))
+    try:
+        text = repr(data)
+    except RecursionError:
+        text = f"a deeply nested {type(data).__name__}"
+    return excerpt(text.encode("utf-8", "replace"))
 
 
 def read_task(data: object, *, model: str, task_id: str) -> Task:
