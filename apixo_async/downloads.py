@@ -11,27 +11,33 @@ import hashlib
 import os
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Final, Self
+from typing import BinaryIO, Final, Self, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
 import attrs
 
 from apixo_async._timing import full_jitter
-from apixo_async.errors import DownloadError
+from apixo_async.errors import ClientUsageError, DownloadError
 
 CONCURRENT_DOWNLOADS: Final = 16
-ATTEMPTS: Final = 5
+ATTEMPTS: Final = 8
 RETRY_BASE: Final = 0.5
 RETRY_CAP: Final = 15.0
 MAX_BYTES: Final = 2 * 1024**3
 MAX_REDIRECTS: Final = 3
 CHUNK: Final = 1024 * 1024
+HEAD: Final = 64
+"""First bytes of a file that are kept to tell its kind."""
 STEM_MAX: Final = 100
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=900, sock_connect=10, sock_read=60)
+
+T = TypeVar("T")
 
 
 @attrs.frozen
@@ -60,10 +66,11 @@ def file_stem(key: str) -> str:
     the key is appended. It never comes from a URL or a header.
     """
     stem = _UNSAFE.sub("_", key).strip("._")[:STEM_MAX]
-    if stem == key and not _RESERVED.fullmatch(stem):
+    is_usable = bool(stem) and not _RESERVED.fullmatch(stem)
+    if is_usable and stem == key:
         return stem
     digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-    return f"{stem}-{digest}" if stem and not _RESERVED.fullmatch(stem) else f"video-{digest}"
+    return f"{stem if is_usable else 'video'}-{digest}"
 
 
 _SIGNATURES: Final[tuple[tuple[int, bytes, str], ...]] = (
@@ -91,9 +98,15 @@ def suffix_of(head: bytes, content_type: str) -> str | None:
 
 
 def shown_url(url: str) -> str:
-    """A URL for messages: without its query, which may be a signature."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    """A URL for messages: without its query, which may be a signature, and without a password."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        parts = urlsplit("")
+    if not parts.scheme or not parts.netloc:
+        return "a malformed URL"
+    text = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    return "".join(mark if mark.isprintable() else "?" for mark in text)
 
 
 class Downloader:
@@ -142,14 +155,14 @@ class Downloader:
                     message = f"{shown} answered with {content_type or 'text'}, not with a video"
                 else:
                     return await part.keep(suffix, overwrite=overwrite)
-        except DownloadError:
-            raise
+        except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError, ValueError):
+            reason, message = "bad_url", f"not a URL that can be downloaded: {shown}"
+        except aiohttp.TooManyRedirects:
+            reason, message = "redirects", f"{shown} leads to more than {MAX_REDIRECTS} redirects"
         except (aiohttp.ClientError, TimeoutError) as error:
             reason, message = "network", f"{shown}: {type(error).__name__} while downloading"
         except OSError as error:
             reason, message = "disk", f"cannot write to {directory}: {error.strerror or error}"
-        except ValueError:
-            reason, message = "bad_url", f"not a URL that can be downloaded: {shown!r}"
         raise DownloadError(message, url=shown, reason=reason)
 
     async def _receive(self, url: str, part: _PartFile) -> tuple[bytes, str]:
@@ -160,19 +173,29 @@ class Downloader:
                 headers={"Accept-Encoding": "identity"},
                 timeout=_TIMEOUT,
             )
-        async with self._session.get(url, max_redirects=MAX_REDIRECTS) as response:
+        if self._session.closed:
+            msg = "the client was closed while it downloaded"
+            raise ClientUsageError(msg)
+        # aiohttp gives up at the redirect with this number, not after it.
+        async with self._session.get(url, max_redirects=MAX_REDIRECTS + 1) as response:
             if response.status != 200:  # noqa: PLR2004  # the one status that carries a whole file
                 raise _bad_status(response.status, url)
-            expected = response.content_length
+            # Packed against our wish, a file has another length than was announced.
+            is_packed = "Content-Encoding" in response.headers
+            expected = None if is_packed else response.content_length
+            self._check_size(expected or 0, url)
             while chunk := await response.content.read(CHUNK):
+                self._check_size(part.size + len(chunk), url)
                 await part.write(chunk)
-                if part.size > self._max_bytes:
-                    message = f"{shown_url(url)} is larger than {self._max_bytes} bytes"
-                    raise DownloadError(message, url=shown_url(url), reason="too_large")
             if part.size == 0 or (expected is not None and part.size != expected):
                 message = f"{shown_url(url)}: got {part.size} of {expected} bytes"
                 raise DownloadError(message, url=shown_url(url), reason="short")
             return part.head, response.content_type
+
+    def _check_size(self, size: int, url: str) -> None:
+        if size > self._max_bytes:
+            message = f"{shown_url(url)} is larger than {self._max_bytes} bytes"
+            raise DownloadError(message, url=shown_url(url), reason="too_large")
 
     async def aclose(self) -> None:
         """Closes the session."""
@@ -195,8 +218,23 @@ def _bad_status(status: int, url: str) -> DownloadError:
     return DownloadError(message, url=shown, reason=reason, http_status=status)
 
 
+async def _in_thread(work: Callable[[], T]) -> T:
+    """Does blocking work in a thread. Cancelled, it waits for the thread before it passes that on.
+
+    A thread cannot be stopped, and what cleans up while it still writes leaves something behind.
+    """
+    future = asyncio.get_running_loop().run_in_executor(None, work)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        while not future.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([future])
+        raise
+
+
 class _PartFile:
-    """`<stem>.part` in a directory; gone afterwards unless it was kept under its final name."""
+    """`<stem>.<random>.part` in a directory; gone afterwards, unless it got its final name."""
 
     def __init__(self, directory: Path, stem: str) -> None:
         self._directory = directory
@@ -207,20 +245,25 @@ class _PartFile:
         self._hash = hashlib.sha256()
         self.size = 0
         self.head = b""
+        """The first bytes, which may have come in several chunks."""
 
     async def __aenter__(self) -> Self:
-        self._file = await asyncio.to_thread(self._open)
+        try:
+            await _in_thread(self._open)
+        except BaseException:
+            await _in_thread(self._discard)
+            raise
         return self
 
-    def _open(self) -> BinaryIO:
+    def _open(self) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)
-        return self._path.open("xb")
+        self._file = self._path.open("xb")
 
     async def write(self, chunk: bytes) -> None:
-        if not self.head:
-            self.head = chunk[:64]
+        """Adds to the end."""
+        self.head += chunk[: HEAD - len(self.head)]
         self.size += len(chunk)
-        await asyncio.to_thread(self._write, chunk)
+        await _in_thread(partial(self._write, chunk))
 
     def _write(self, chunk: bytes) -> None:
         if self._file is not None:
@@ -228,41 +271,54 @@ class _PartFile:
             self._hash.update(chunk)
 
     async def keep(self, suffix: str, *, overwrite: bool) -> SavedFile:
-        """Makes the content durable and gives it its name."""
-        return await asyncio.to_thread(self._keep, suffix, overwrite=overwrite)
+        """Makes the content durable and gives it its name.
 
-    def _keep(self, suffix: str, *, overwrite: bool) -> SavedFile:
+        Cancelled in the very moment it gets the name, the file stays: it is complete.
+        """
+        await _in_thread(self._settle)
+        path = await _in_thread(partial(self._give_name, suffix, overwrite=overwrite))
+        return SavedFile(path, self.size, self._hash.hexdigest())
+
+    def _settle(self) -> None:
         if self._file is not None:
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
-            self._file = None
+
+    def _give_name(self, suffix: str, *, overwrite: bool) -> Path:
         path = self._directory / f"{self._stem}{suffix}"
         if overwrite:
             self._path.replace(path)
         else:
-            path = self._link_to_free_name(suffix)
-        return SavedFile(path, self.size, self._hash.hexdigest())
-
-    def _link_to_free_name(self, suffix: str) -> Path:
-        number = 1
-        while True:
-            name = self._stem if number == 1 else f"{self._stem}~{number}"
-            path = self._directory / f"{name}{suffix}"
-            try:
-                # Unlike a rename, a link fails if the name is taken, also by a faster neighbour.
-                path.hardlink_to(self._path)
-            except FileExistsError:
+            number = 1
+            while not self._took(path):
                 number += 1
-                continue
-            except OSError:
-                if path.exists():
-                    number += 1
-                    continue
-                self._path.replace(path)  # a file system without hard links
-                return path
-            self._path.unlink()
-            return path
+                path = self._directory / f"{self._stem}~{number}{suffix}"
+        _sync_directory(self._directory)
+        return path
+
+    def _took(self, path: Path) -> bool:
+        """Whether the file now has this name; false if it was taken, also by a fast neighbour."""
+        try:
+            # Unlike a rename, a link fails if the name is taken. The other name goes at the end.
+            path.hardlink_to(self._path)
+        except FileExistsError:
+            return False
+        except OSError:  # a file system without hard links
+            return self._replaced_placeholder(path)
+        return True
+
+    def _replaced_placeholder(self, path: Path) -> bool:
+        try:
+            path.open("xb").close()
+        except FileExistsError:
+            return False
+        try:
+            self._path.replace(path)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        return True
 
     async def __aexit__(
         self,
@@ -270,10 +326,27 @@ class _PartFile:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        # Not in a thread: it must also happen while being cancelled, and takes microseconds.
-        if self._file is not None:
-            self._file.close()
-        self._path.unlink(missing_ok=True)
+        await _in_thread(self._discard)
+
+    def _discard(self) -> None:
+        # Closing writes what is still buffered, which fails again on a full disk; that must
+        # neither hide the first error nor keep the file from being removed.
+        with suppress(OSError):
+            if self._file is not None:
+                self._file.close()
+        with suppress(OSError):
+            self._path.unlink(missing_ok=True)
+
+
+def _sync_directory(directory: Path) -> None:
+    """Makes a new name durable where directories can be synced; the content is safe already."""
+    if os.name == "posix":
+        with suppress(OSError):
+            descriptor = os.open(directory, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
 
 
 def file_names(key: str, count: int) -> Mapping[int, str]:
