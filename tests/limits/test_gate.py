@@ -1,0 +1,517 @@
+"""The gate against an account that allows what it allows, in virtual time."""
+
+import asyncio
+import logging
+import random
+
+import attrs
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from apixo_async.limits import Gate, GateStatistics, Lease, Limits, Permit, Turn
+from tests.virtual import run_virtual
+
+
+class HalfRandom(random.Random):
+    """Draws the middle, so that pauses can be told."""
+
+    def random(self) -> float:
+        return 0.5
+
+
+def new_gate(**limits: int) -> Gate:
+    """A gate whose pauses are not random."""
+    return Gate(Limits(**limits), rng=HalfRandom())
+
+
+@attrs.define
+class Account:
+    """What the API really allows: so many unfinished tasks, whatever the client believes."""
+
+    tasks: int
+    unfinished: int = 0
+    refusals: list[float] = attrs.field(factory=list[float])
+
+    def submit(self, duration: float) -> bool:
+        """Whether the task was accepted; it ends by itself."""
+        loop = asyncio.get_running_loop()
+        if self.unfinished >= self.tasks:
+            self.refusals.append(loop.time())
+            return False
+        self.unfinished += 1
+        loop.call_later(duration, self._end)
+        return True
+
+    def _end(self) -> None:
+        self.unfinished -= 1
+
+
+async def run_job(gate: Gate, account: Account, duration: float) -> None:
+    """One task as the client carries it: submitted until accepted, then seen to end."""
+    lease = await gate.lease()
+    accepted = False
+    while not accepted:
+        turn = await gate.turn(lease)
+        await asyncio.sleep(0.1)
+        accepted = account.submit(duration)
+        await asyncio.sleep(0.1)
+        if accepted:
+            gate.accepted(lease)
+        else:
+            gate.throttled(turn.permit, retry_after=None, submit=True)
+        turn.end()
+    await asyncio.sleep(duration + 2.5)
+    lease.release()
+
+
+@attrs.frozen
+class Trace:
+    """What happened to a batch on an account."""
+
+    took: float
+    ideal: float
+    refusals: int
+    caps: list[tuple[float, int]]
+
+    def caps_between(self, first: float, last: float) -> list[int]:
+        """The caps that were seen in this span."""
+        return [cap for moment, cap in self.caps if first <= moment <= last]
+
+
+async def run_batch(
+    account: Account, *, jobs: int, upgrade: tuple[float, int] | None = None
+) -> Trace:
+    """Runs jobs of 60 to 180 s with the documented limits configured."""
+    rng, loop = random.Random(1), asyncio.get_running_loop()
+    gate = Gate(Limits(), rng=random.Random(2))
+    durations = [rng.uniform(60, 180) for _ in range(jobs)]
+    begin, caps = loop.time(), list[tuple[float, int]]()
+
+    async def watch() -> None:
+        while True:
+            caps.append((loop.time() - begin, gate.statistics().tasks_cap))
+            await asyncio.sleep(1)
+
+    watcher = asyncio.create_task(watch())
+    if upgrade is not None:
+        loop.call_later(upgrade[0], setattr, account, "tasks", upgrade[1])
+    await asyncio.gather(*(run_job(gate, account, duration) for duration in durations))
+    took = loop.time() - begin
+    watcher.cancel()
+    assert gate.statistics().tasks == 0
+    gate.close()
+    ideal = sum(durations) / account.tasks
+    return Trace(took, ideal, len(account.refusals), caps)
+
+
+@pytest.mark.parametrize(("tasks", "jobs"), [(1, 6), (3, 20), (10, 60), (50, 400), (300, 2_000)])
+def test_the_real_limit_is_found(tasks: int, jobs: int) -> None:
+    """Configured with 1,000, the gate settles at what the account allows, nearly at full speed."""
+    trace = run_virtual(run_batch(Account(tasks), jobs=jobs))
+    settled = trace.caps_between(60, trace.took)
+
+    assert max(settled) <= tasks + max(8, tasks // 10)
+    assert min(settled) >= tasks * 0.9
+    assert trace.took <= trace.ideal * 1.1 + 180
+
+
+@pytest.mark.parametrize(("tasks", "jobs"), [(1, 6), (3, 20), (10, 60), (50, 400), (300, 2_000)])
+def test_finding_it_is_no_storm(tasks: int, jobs: int) -> None:
+    """The search costs two bursts of refusals at first, and then about one now and then."""
+    trace = run_virtual(run_batch(Account(tasks), jobs=jobs))
+
+    assert trace.refusals <= 2 * 32 + jobs / 10
+
+
+def test_an_upgrade_is_noticed() -> None:
+    """When the account allows more, the cap grows to it within minutes, faster and faster."""
+    trace = run_virtual(run_batch(Account(50), jobs=1_500, upgrade=(300.0, 1_000)))
+
+    assert max(trace.caps_between(60, 300)) <= 60
+    assert max(trace.caps_between(300, 420)) == 1_000
+    assert trace.refusals <= 2 * 32 + 30
+
+
+def test_a_downgrade_is_noticed() -> None:
+    """When the account allows less than before, the cap comes down to it and stays there."""
+    trace = run_virtual(run_batch(Account(200), jobs=1_200, upgrade=(200.0, 50)))
+
+    assert min(trace.caps_between(60, 199)) >= 180
+    assert max(trace.caps_between(420, trace.took)) <= 60
+
+
+async def running(gate: Gate, number: int) -> list[Lease]:
+    """So many accepted tasks."""
+    leases = []
+    for _ in range(number):
+        lease = await gate.lease()
+        turn = await gate.turn(lease)
+        gate.accepted(lease)
+        turn.end()
+        leases.append(lease)
+    return leases
+
+
+async def refuse(gate: Gate, *, submit: bool = True, retry_after: float | None = None) -> float:
+    """One request that is answered 429; how long the gate is closed after it."""
+    if submit:
+        lease = await gate.lease()
+        turn = await gate.turn(lease)
+        gate.throttled(turn.permit, retry_after=retry_after, submit=True)
+        turn.end()
+        lease.release()
+    else:
+        permit = await gate.permit(poll=True)
+        gate.throttled(permit, retry_after=retry_after, submit=False)
+    return gate.statistics().closed_for
+
+
+def test_a_stray_429_leaves_the_cap_alone() -> None:
+    """One refusal, with acceptances before and after, is a passing fault: a pause and no more."""
+
+    async def main() -> None:
+        gate = new_gate()
+        for _ in range(5):
+            await running(gate, 10)
+            assert await refuse(gate) == 0.5
+        await running(gate, 1)
+
+        assert gate.statistics().tasks_cap == 1_000
+        assert gate.statistics().throttled == 5
+
+    run_virtual(main())
+
+
+def test_two_in_a_row_drop_the_cap_to_what_runs() -> None:
+    """No acceptance between two refusals: the account's limit is what is running."""
+
+    async def main() -> None:
+        gate = new_gate()
+        await running(gate, 10)
+        await refuse(gate)
+        await refuse(gate)
+
+        assert gate.statistics().tasks_cap == 10
+
+    run_virtual(main())
+
+
+def test_refusals_of_one_burst_count_once() -> None:
+    """All that was under way when the first 429 came is one episode: one short pause, same cap."""
+
+    async def main() -> None:
+        gate = new_gate()
+        await running(gate, 10)
+        leases = [await gate.lease() for _ in range(32)]
+        turns = await asyncio.gather(*map(gate.turn, leases))
+        for turn in turns:
+            gate.throttled(turn.permit, retry_after=None, submit=True)
+            turn.end()
+        statistics = gate.statistics()
+
+        assert statistics.throttled == 32
+        assert statistics.closed_for == 0.5
+        assert statistics.tasks_cap == 1_000
+
+    run_virtual(main())
+
+
+def test_pauses_double_with_every_episode() -> None:
+    """Refusals in a row close the gate ever longer, to a minute; an acceptance starts anew."""
+
+    async def main() -> None:
+        gate = new_gate(concurrent_tasks=5)
+        pauses = [await refuse(gate) for _ in range(8)]
+        await running(gate, 1)
+        pauses.append(await refuse(gate))
+
+        assert pauses == pytest.approx([0.5, 1, 2, 4, 8, 16, 30, 30, 0.5])
+
+    run_virtual(main())
+
+
+def test_status_calls_have_a_row_of_their_own() -> None:
+    """A good look ends the row of refused looks, not the row of refused submits."""
+
+    async def main() -> None:
+        gate = new_gate()
+        pauses = [await refuse(gate, submit=submit) for submit in (True, False, False, True)]
+        gate.answered()
+        pauses += [await refuse(gate, submit=submit) for submit in (False, True)]
+
+        assert pauses == pytest.approx([0.5, 0.5, 1, 1, 0.5, 2])
+
+    run_virtual(main())
+
+
+def test_refused_looks_say_nothing_about_tasks() -> None:
+    """However often looks are refused, the cap and the number of submits at once stay."""
+
+    async def main() -> None:
+        gate = new_gate()
+        await running(gate, 10)
+        for _ in range(5):
+            await refuse(gate, submit=False)
+        turns = [await gate.turn(await gate.lease()) for _ in range(32)]
+
+        assert gate.statistics().tasks_cap == 1_000
+        assert len(turns) == 32
+
+    run_virtual(main())
+
+
+def test_at_a_high_rate_a_429_is_about_the_rate() -> None:
+    """Who uses half the request limit and is refused learns nothing about tasks."""
+
+    async def main() -> None:
+        gate = new_gate(requests_per_minute=10)
+        await running(gate, 6)
+        await refuse(gate)
+        await refuse(gate)
+
+        assert gate.statistics().tasks_cap == 1_000
+
+    run_virtual(main())
+
+
+def test_with_nothing_running_a_429_is_not_about_tasks() -> None:
+    """An account that refuses the only task has another reason, and its cap must not drop."""
+
+    async def main() -> None:
+        gate = new_gate()
+        for _ in range(4):
+            await refuse(gate)
+
+        assert gate.statistics().tasks_cap == 1_000
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "expected"), [(7.0, 7.35), (0.0, 0.0), (1e9, 126.0)], ids=["7 s", "0", "years"]
+)
+@pytest.mark.parametrize("submit", [True, False], ids=["submit", "look"])
+def test_everybody_waits_as_long_as_the_server_asks(
+    retry_after: float, expected: float, submit: bool
+) -> None:
+    """A `Retry-After` on any call holds up all calls, for two minutes and a bit at most."""
+
+    async def main() -> list[float]:
+        gate = new_gate()
+        await refuse(gate, submit=submit, retry_after=retry_after)
+        loop = asyncio.get_running_loop()
+        closed_at, passed = loop.time(), list[float]()
+
+        async def call(poll: bool) -> None:
+            await gate.permit(poll=poll)
+            passed.append(loop.time() - closed_at)
+
+        await asyncio.gather(*(call(number % 2 == 0) for number in range(10)))
+        return passed
+
+    passed = run_virtual(main())
+
+    assert min(passed) == pytest.approx(expected, abs=0.01)
+    assert max(passed) == pytest.approx(expected, abs=0.5)
+
+
+def test_so_many_posts_are_under_way_at_most() -> None:
+    """With 3 submits at once, the fourth waits for a turn to end."""
+
+    async def main() -> None:
+        gate = new_gate(concurrent_submits=3)
+        turns = [asyncio.create_task(gate.turn(await gate.lease())) for _ in range(5)]
+        await asyncio.sleep(10)
+        assert [turn.done() for turn in turns] == [True, True, True, False, False]
+        turns[1].result().end()
+        await asyncio.sleep(10)
+
+        assert [turn.done() for turn in turns] == [True, True, True, True, False]
+        turns[4].cancel()
+
+    run_virtual(main())
+
+
+def test_after_a_refusal_posts_go_one_by_one_until_one_is_accepted() -> None:
+    """A refused burst is not repeated as a burst: the first acceptance opens the way for all."""
+
+    async def main() -> None:
+        gate = new_gate()
+        await refuse(gate)
+        leases = [await gate.lease() for _ in range(10)]
+        turns = [asyncio.create_task(gate.turn(lease)) for lease in leases]
+        await asyncio.sleep(10)
+        assert sum(turn.done() for turn in turns) == 1
+        gate.accepted(leases[0])
+        turns[0].result().end()
+        await asyncio.sleep(10)
+
+        assert sum(turn.done() for turn in turns) == 10
+
+    run_virtual(main())
+
+
+def test_leases_beyond_a_lowered_cap_wait_for_their_turn() -> None:
+    """Leases that were out before the cap dropped start no task until it has room for them."""
+
+    async def main() -> None:
+        gate = new_gate()
+        started = await running(gate, 5)
+        early = [await gate.lease() for _ in range(3)]
+        await refuse(gate)
+        await refuse(gate)
+        assert gate.statistics().tasks_cap == 5
+        turns = [asyncio.create_task(gate.turn(lease)) for lease in early]
+        await asyncio.sleep(4)
+        assert sum(turn.done() for turn in turns) == 0
+        started[0].release()
+        await asyncio.sleep(0.5)
+
+        assert sum(turn.done() for turn in turns) == 1
+        for turn in turns:
+            turn.cancel()
+        gate.close()
+
+    run_virtual(main())
+
+
+def test_a_turn_that_failed_leaves_no_trace() -> None:
+    """A submit that was refused gives its place back, an accepted one keeps it with the lease."""
+
+    async def main() -> None:
+        gate = new_gate(concurrent_tasks=1)
+        lease = await gate.lease()
+        for _ in range(3):
+            turn = await gate.turn(lease)
+            turn.end()
+        turn = await gate.turn(lease)
+        gate.accepted(lease)
+        turn.end()
+        waiting = asyncio.create_task(gate.lease())
+        await asyncio.sleep(10)
+        assert not waiting.done()
+        lease.release()
+        again = await gate.turn(await waiting)
+
+        assert isinstance(again, Turn)
+        assert again.permit == Permit(0)
+
+    run_virtual(main())
+
+
+@settings(max_examples=50)
+@given(st.lists(st.tuples(st.floats(0, 3), st.booleans()), min_size=1, max_size=40))
+def test_whoever_leaves_leaves_the_gate_whole(moments: list[tuple[float, bool]]) -> None:
+    """Callers that are cancelled anywhere between lease and answer take no right with them."""
+
+    async def main() -> None:
+        gate = new_gate(requests_per_minute=600, concurrent_tasks=4, concurrent_submits=2)
+        account = Account(3)
+        jobs = []
+        for moment, leaves in moments:
+            job = asyncio.create_task(careful(gate, account))
+            jobs.append(job)
+            if leaves:
+                asyncio.get_running_loop().call_later(moment, job.cancel)
+        await asyncio.gather(*jobs, return_exceptions=True)
+        statistics = gate.statistics()
+        assert (statistics.tasks, statistics.waiting) == (0, 0)
+
+        # All rights are there again: as many tasks and turns as ever.
+        await asyncio.sleep(1_000)
+        leases = [await asyncio.wait_for(gate.lease(), 1) for _ in range(statistics.tasks_cap)]
+        for lease in leases:
+            turn = await asyncio.wait_for(gate.turn(lease), 300)
+            gate.accepted(lease)
+            turn.end()
+        gate.close()
+
+    async def careful(gate: Gate, account: Account) -> None:
+        lease = await gate.lease()
+        try:
+            accepted = False
+            while not accepted:
+                turn = await gate.turn(lease)
+                try:
+                    await asyncio.sleep(0.2)
+                    accepted = account.submit(1.0)
+                    if accepted:
+                        gate.accepted(lease)
+                    else:
+                        gate.throttled(turn.permit, retry_after=None, submit=True)
+                finally:
+                    turn.end()
+            await asyncio.sleep(1.0)
+        finally:
+            lease.release()
+
+    run_virtual(main())
+
+
+def test_the_books_are_open() -> None:
+    """Statistics tell what the gate holds at this moment, and do not change afterwards."""
+
+    async def main() -> None:
+        gate = new_gate(concurrent_tasks=3)
+        leases = await running(gate, 3)
+        leases[0].release()
+        await running(gate, 1)
+        waiting = asyncio.create_task(gate.lease())
+        await gate.permit(poll=True)
+        await asyncio.sleep(0)
+        before = gate.statistics()
+
+        assert before == GateStatistics(
+            requests=5,
+            requests_last_minute=5,
+            tasks=3,
+            tasks_peak=3,
+            tasks_cap=3,
+            waiting=1,
+            throttled=0,
+            closed_for=0.0,
+        )
+        await asyncio.sleep(120)
+        assert (before.requests_last_minute, gate.statistics().requests_last_minute) == (5, 0)
+        waiting.cancel()
+
+    run_virtual(main())
+
+
+def test_pauses_and_caps_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """A user who wonders why nothing moves finds the pause and the new cap in the log."""
+
+    async def main() -> None:
+        gate = new_gate()
+        await running(gate, 10)
+        await refuse(gate)
+        await refuse(gate)
+
+    with caplog.at_level(logging.INFO, logger="apixo_async"):
+        run_virtual(main())
+
+    assert caplog.messages == [
+        "429: pausing 0.5 s",
+        "429: pausing 1.0 s",
+        "task cap is 10 of 1000",
+    ]
+
+
+def test_closing_leaves_no_timer() -> None:
+    """A client that ends while the gate searches leaves nothing on the loop; twice is fine."""
+
+    async def main() -> int:
+        gate = new_gate()
+        await running(gate, 10)
+        await refuse(gate)
+        await refuse(gate)
+        waiter = asyncio.create_task(gate.lease())
+        await asyncio.sleep(0)
+        waiter.cancel()
+        gate.close()
+        gate.close()
+        await asyncio.sleep(1_000)
+        return gate.statistics().tasks_cap
+
+    assert run_virtual(main()) == 10
