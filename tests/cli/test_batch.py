@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from apixo_async.batch import running
+from apixo_async.batch import carrying
 from apixo_async.testing import EmulatorThread
 from tests.cli.conftest import FAST, json_lines, run
 
@@ -138,7 +138,7 @@ def test_an_unreachable_host_stops_the_batch(
 ) -> None:
     """A host that cannot be reached is named, and all jobs count as not started."""
     monkeypatch.setenv("APIXO_API_KEY", "test-key")
-    monkeypatch.setattr(running, "PATIENCE_AT_START", 0.01)
+    monkeypatch.setattr(carrying, "PATIENCE_AT_START", 0.01)
 
     result = run("batch", prompts, "--base-url", "http://127.0.0.1:1")
 

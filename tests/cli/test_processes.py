@@ -1,0 +1,338 @@
+"""Whole programs: signals, pipes, terminals and the private emulator, each as a user meets them."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from apixo_async.testing import EmulatorThread
+from tests.cli.conftest import FAST, Start, Started, json_lines
+
+ENDLESS = {"speed": 50.0, "durations": "100000"}
+ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+def wait_for(condition: Any, *, seconds: float = 10.0) -> None:  # noqa: ANN401  # any callable
+    """Returns once the condition holds; fails the test if it never does."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+def finish(process: Started) -> tuple[str, str, int]:
+    """Output, errors and exit code."""
+    output, errors = process.communicate(timeout=20)
+    return output, errors, process.returncode
+
+
+# Signals
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.apixo_emulator(**ENDLESS)
+def test_an_interrupted_batch_names_every_task_that_still_runs(
+    apixo_emulator: EmulatorThread, start: Start, prompts: Path, number: int, code: int
+) -> None:
+    """The first signal ends the batch in good order: all paid ids, totals that add up, its code."""
+    batch = start("batch", prompts, *FAST, "--concurrent-tasks", "3")
+    wait_for(lambda: len(apixo_emulator.tasks()) == 3)
+
+    batch.send_signal(number)
+    output, errors, ended = finish(batch)
+
+    assert ended == code
+    for task in apixo_emulator.tasks():
+        assert f"apixo wait {task['id']}" in output
+    assert "1 not started + 3 still running" in output
+    assert "Traceback" not in errors
+
+
+@pytest.mark.apixo_emulator(**ENDLESS)
+def test_an_interrupted_batch_tells_programs_the_same(
+    apixo_emulator: EmulatorThread, start: Start, prompts: Path
+) -> None:
+    """With `--json` the summary lists the tasks left behind and the signal."""
+    batch = start("batch", prompts, *FAST, "--json")
+    wait_for(lambda: len(apixo_emulator.tasks()) == 4)
+
+    batch.send_signal(signal.SIGINT)
+    output, _, _ = finish(batch)
+
+    summary = json_lines(output)[-1]["summary"]
+    left = {job["task_id"] for job in summary["left_behind"]}
+    assert left == {task["id"] for task in apixo_emulator.tasks()}
+    assert (summary["signal"], summary["exit_code"]) == ("SIGINT", 130)
+
+
+@pytest.mark.apixo_emulator(**ENDLESS, latency="1")
+def test_a_submit_under_way_is_answered_before_the_batch_leaves(
+    apixo_emulator: EmulatorThread, start: Start, prompts: Path
+) -> None:
+    """Interrupted between POST and answer, the batch still learns the id that was paid for."""
+    batch = start("batch", prompts, *FAST, "--max-jobs", "1")
+    wait_for(lambda: apixo_emulator.ledger.billed_total == 1)
+
+    batch.send_signal(signal.SIGINT)
+    output, _, code = finish(batch)
+
+    (task,) = apixo_emulator.tasks()
+    assert code == 130
+    assert f"apixo wait {task['id']}" in output
+
+
+@pytest.mark.apixo_emulator(**ENDLESS, latency="30")
+def test_a_second_signal_ends_at_once(
+    apixo_emulator: EmulatorThread, start: Start, prompts: Path
+) -> None:
+    """Whoever insists need not wait for answers."""
+    batch = start("batch", prompts, *FAST)
+    wait_for(lambda: apixo_emulator.ledger.billed_total == 4)
+
+    batch.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    assert batch.poll() is None
+    batch.send_signal(signal.SIGINT)
+
+    assert batch.wait(2) == 130
+
+
+@pytest.mark.apixo_emulator(**ENDLESS, latency="0.5")
+def test_an_interrupted_generate_names_its_task(
+    apixo_emulator: EmulatorThread, start: Start
+) -> None:
+    """Also with the POST under way, the id of the paid task is told."""
+    generate = start("generate", "a")
+    wait_for(lambda: apixo_emulator.ledger.billed_total == 1)
+
+    generate.send_signal(signal.SIGINT)
+    _, errors, code = finish(generate)
+
+    (task,) = apixo_emulator.tasks()
+    assert code == 130
+    assert f"apixo wait {task['id']}" in errors
+    assert "Traceback" not in errors
+
+
+@pytest.mark.apixo_emulator(speed=50, durations="uniform:5:200")
+def test_a_reader_that_leaves_does_not_lose_tasks(
+    apixo_emulator: EmulatorThread, start: Start, prompts: Path
+) -> None:
+    """When nobody reads the results any more, the tasks under way are told on standard error."""
+    batch = start("batch", prompts, *FAST, "--json")
+    assert batch.stdout is not None
+    batch.stdout.readline()
+    batch.stdout.close()
+    batch.stdout = None
+    _, errors, code = finish(batch)
+
+    assert code == 128 + signal.SIGPIPE
+    assert "interrupted by SIGPIPE" in errors
+    assert "Traceback" not in errors
+
+
+# On a terminal
+
+
+@attrs.frozen
+class Screen:
+    """What a program wrote to a terminal, and how it ended."""
+
+    raw: str
+    code: int
+
+    @property
+    def text(self) -> str:
+        """Without colours and movements of the cursor."""
+        return ESCAPE.sub("", self.raw)
+
+
+def on_terminal(*arguments: str | Path, columns: int = 100, **environment: str) -> Screen:
+    """Runs `apixo` on a terminal of its own."""
+    master, slave = pty.openpty()
+    command = [sys.executable, "-m", "apixo_async.cli", *map(str, arguments)]
+    variables = {**os.environ, "TERM": "xterm", "COLUMNS": str(columns), **environment}
+    with subprocess.Popen(command, stdout=slave, stderr=slave, env=variables) as process:
+        os.close(slave)
+        seen = b""
+        while select.select([master], [], [], 20)[0]:
+            try:
+                piece = os.read(master, 65_536)
+            except OSError:  # the other end has closed
+                break
+            if not piece:
+                break
+            seen += piece
+        os.close(master)
+        return Screen(seen.decode(), process.wait(20))
+
+
+@pytest.mark.apixo_emulator(speed=50, durations="uniform:5:60", faults={"failed_task": 0.3})
+def test_a_terminal_shows_a_bar_both_limits_and_failures(
+    apixo_emulator: EmulatorThread, prompts: Path
+) -> None:
+    """The live display counts jobs, shows both limits, and keeps each failure on the screen."""
+    screen = on_terminal("batch", prompts, *FAST)
+
+    failed = apixo_emulator.ledger.finished["failed"]
+    assert 0 < failed < 4
+    assert screen.code == 1
+    assert "━" in screen.text
+    assert "/4" in screen.text
+    assert "of 10,000 requests in the last minute" in screen.text
+    assert "of 1,000 tasks unfinished" in screen.text
+    assert screen.text.count("GENERATION_FAILED") >= failed + 1
+    assert screen.raw.rindex("\x1b[?25h") > screen.raw.rindex("\x1b[?25l")
+
+
+@pytest.mark.parametrize("columns", [20, 200])
+@pytest.mark.apixo_emulator(speed=50, durations="5")
+def test_a_display_fits_the_terminal(
+    apixo_emulator: EmulatorThread, prompts: Path, columns: int
+) -> None:
+    """On narrow and wide terminals the batch runs and the summary is complete."""
+    screen = on_terminal("batch", prompts, *FAST, columns=columns)
+
+    assert screen.code == 0
+    assert "4 jobs = 4 succeeded" in screen.text
+
+
+@pytest.mark.apixo_emulator(speed=50, durations="5", faults={"failed_task": 1})
+def test_no_color_is_honoured(apixo_emulator: EmulatorThread, prompts: Path) -> None:
+    """With NO_COLOR set no colour is sent to the terminal; without it there is some."""
+    colour = re.compile(r"\x1b\[[0-9;]*3[0-9]m")
+
+    assert colour.search(on_terminal("batch", prompts, *FAST).raw)
+    assert not colour.search(on_terminal("batch", prompts, *FAST, NO_COLOR="1").raw)
+
+
+@pytest.mark.apixo_emulator(speed=50, durations="5")
+def test_a_dumb_terminal_gets_plain_lines(apixo_emulator: EmulatorThread, prompts: Path) -> None:
+    """Where the cursor cannot be moved, nothing tries to."""
+    screen = on_terminal("batch", prompts, *FAST, TERM="dumb")
+
+    assert screen.code == 0
+    assert "\x1b" not in screen.raw
+
+
+# With an emulator of its own
+
+
+@pytest.mark.parametrize("has_key", [False, True])
+def test_a_batch_on_a_private_emulator_needs_no_key(
+    start: Start, prompts: Path, tmp_path: Path, has_key: bool
+) -> None:
+    """The ledger agrees with the summary, nobody is billed twice, and no limit is broken."""
+    keyless = {name: value for name, value in os.environ.items() if name != "APIXO_API_KEY"}
+    environment = {**keyless, "APIXO_API_KEY": "apx_CANARY"} if has_key else keyless
+    options = ("--emulator", "--emulator-speed", "200", "--save-to", tmp_path / "v")
+
+    output, errors, code = finish(start("batch", prompts, *options, env=environment))
+
+    assert code == 0
+    assert "4 jobs = 4 succeeded" in output
+    assert "emulator: 4 tasks billed, 0 prompts billed twice, 0 answered 429" in output
+    assert "of 10,000 requests, at most 4 of 1,000 tasks unfinished" in output
+    assert len(list((tmp_path / "v").iterdir())) == 4
+    assert "CANARY" not in output + errors
+
+
+def test_the_emulated_account_has_the_plan_that_was_named(start: Start, prompts: Path) -> None:
+    """Small limits are those of the emulator, too, and are kept on its fast clock."""
+    plan = ("--concurrent-tasks", "2", "--requests-per-minute", "60", "--json")
+
+    output, _, code = finish(
+        start("batch", prompts, "--emulator", "--emulator-speed", "200", *plan)
+    )
+
+    ledger = json_lines(output)[-1]["summary"]["emulator"]
+    assert code == 0
+    assert ledger["throttled"] == 0
+    assert ledger["peak_unfinished"] == 2
+    assert ledger["busiest_minute"] <= 60
+
+
+def test_faults_can_be_asked_of_the_private_emulator(start: Start, prompts: Path) -> None:
+    """`--emulator-fault` makes the emulator fail as often as it says."""
+    options = ("--emulator", "--emulator-speed", "200", "--emulator-fault", "failed_task=1")
+
+    output, _, code = finish(start("batch", prompts, *options))
+
+    assert code == 1
+    assert "failed: 4 x GENERATION_FAILED" in output
+
+
+def test_no_emulator_is_left_behind(start: Start, prompts: Path) -> None:
+    """The child has ended when the batch has, also when that was killed."""
+    batch = start("batch", prompts, "--emulator", "--emulator-speed", "1")
+    wait_for(lambda: children(batch.pid))
+    (child,) = children(batch.pid)
+
+    batch.kill()
+    batch.wait()
+
+    wait_for(lambda: not is_alive(child))
+
+
+def children(pid: int) -> list[int]:
+    """The processes that this one has started."""
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in found]
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process still runs; one that only waits to be collected does not."""
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+
+
+# apixo emulator
+
+
+def test_an_emulator_says_in_json_where_it_is(start: Start) -> None:
+    """`apixo emulator --json` prints one line with address and key, and both work."""
+    emulator = start(
+        "emulator", "--json", "--api-key", "secret-1", "--balance", "3", "--speed", "7"
+    )
+    assert emulator.stdout is not None
+    ready = json.loads(emulator.stdout.readline())
+
+    request = urllib.request.Request(  # noqa: S310  # our own emulator
+        f"{ready['base_url']}/api/v1/apikeys/current-balance",
+        headers={"Authorization": f"Bearer {ready['api_key']}"},
+    )
+    with urllib.request.urlopen(request) as answer:  # noqa: S310  # same
+        assert json.loads(answer.read())["code"] == 200
+    assert ready["api_key"] == "secret-1"
+    assert ready["speed"] == 7
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_emulator_tells_how_to_use_it_and_ends_well(start: Start, number: int) -> None:
+    """It prints two lines for the shell, runs until a signal, and exits with 0."""
+    emulator = start("emulator", "--port", "0")
+    assert emulator.stdout is not None
+    lines = [emulator.stdout.readline() for _ in range(3)]
+
+    emulator.send_signal(number)
+    output, errors, code = finish(emulator)
+
+    assert lines[0].startswith("emulated APIXO at http://127.0.0.1:")
+    assert lines[1].startswith("export APIXO_BASE_URL=http://127.0.0.1:")
+    assert lines[2] == "export APIXO_API_KEY=test-key\n"
+    assert (output, errors, code) == ("", "", 0)

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from apixo_async import (
+    ApixoError,
+    BadRequestError,
+    ContentViolationError,
+    DownloadError,
+    Job,
+    Outcome,
+    OutcomeStatus,
+    SavedFile,
+    SubmitUncertainError,
+    Task,
+    TaskTimeoutError,
+    TextToVideo,
+    UnexpectedAnswerError,
+)
+from apixo_async.cli.results import (
+    GROUPS_MAX,
+    KEYS_SHOWN,
+    Failures,
+    failure_line,
+    is_saved,
+    outcome_as_json,
+    reason_of,
+)
+
+TASK = Task(id="t1", model="veo-3-1-extend", state="failed", fail_code="X", fail_message="why")
+GONE = DownloadError("gone", url="https://x.example/a", reason="gone")
+
+
+def outcome(status: str, error: ApixoError | None = None, **more: Any) -> Outcome:  # noqa: ANN401  # its fields
+    """An outcome of that status."""
+    job = Job(TextToVideo("a"), key=more.pop("key", "k"))
+    return Outcome(job=job, index=0, status=OutcomeStatus(status), error=error, **more)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ContentViolationError(TASK), "X: why"),
+        (TaskTimeoutError(TASK, waited=9), "still running when we stopped waiting"),
+        (GONE, "finished, but not saved (gone)"),
+        (SubmitUncertainError(model="m", reason="HTTP 500"), "HTTP 500"),
+        (UnexpectedAnswerError("x", task=TASK), "no usable result URL"),
+        (BadRequestError("no such mode", code=400), "BadRequestError: no such mode"),
+        (None, "no reason given"),
+    ],
+)
+def test_equal_failures_share_their_reason(error: ApixoError | None, reason: str) -> None:
+    """A reason holds neither ids nor URLs, so that failures can be grouped by it."""
+    assert reason_of(outcome("failed", error)) == reason
+
+
+def test_a_failure_line_shows_the_way_back() -> None:
+    """What is paid for comes with the command that fetches it."""
+    timed_out = outcome("timed_out", TaskTimeoutError(TASK, waited=9), task=TASK)
+    not_saved = outcome("succeeded", GONE, task=TASK)
+    uncertain = SubmitUncertainError(model="m", reason="HTTP 500", candidate_task_id="t9")
+
+    assert "apixo wait t1 --model veo-3-1-extend" in failure_line(timed_out)
+    assert "apixo download t1 --model veo-3-1-extend" in failure_line(not_saved)
+    assert failure_line(outcome("uncertain", uncertain)).endswith("may be task t9")
+
+
+def test_saved_is_only_a_success_without_an_error() -> None:
+    """A success that lacks its files is not saved."""
+    assert is_saved(outcome("succeeded"))
+    assert not is_saved(outcome("succeeded", GONE))
+    assert not is_saved(outcome("failed", GONE))
+
+
+def test_failures_take_no_more_memory_than_a_few_groups() -> None:
+    """However many reasons and keys there are, few are kept and all are counted."""
+    failures = Failures()
+    for number in range(1_000):
+        error = BadRequestError(f"reason {number}")
+        failures.add(outcome("failed", error, key=f"k{number}"))
+        failures.add(outcome("failed", BadRequestError("often"), key=f"o{number}"))
+
+    groups = failures.groups
+    assert len(groups) <= GROUPS_MAX + 1
+    assert sum(group.count for group in groups.values()) == 2_000
+    assert groups["failed", "BadRequestError: often"].keys == [f"o{n}" for n in range(KEYS_SHOWN)]
+    counts = [group.count for group in groups.values()]
+    assert counts == sorted(counts, reverse=True)
+
+
+def test_an_outcome_in_json_can_always_be_written() -> None:
+    """Every field is there, files and error included, and the whole is JSON."""
+    whole = outcome_as_json(
+        outcome("succeeded", GONE, task=TASK, files=(SavedFile(Path("a.mp4"), 3, "ff"),))
+    )
+
+    assert json.loads(json.dumps(whole)) == whole
+    assert whole["files"] == [{"path": "a.mp4", "size": 3, "sha256": "ff"}]
+    assert whole["error"] == {"type": "DownloadError", "message": "gone", "reason": "gone"}
+
+
+def test_an_outcome_without_a_task_in_json() -> None:
+    """A job that never began has empty fields, not missing ones."""
+    whole = outcome_as_json(outcome("not_started", ApixoError("stopped")))
+
+    assert (whole["task_id"], whole["urls"], whole["files"]) == (None, [], [])
+    assert whole["error"]["reason"] is None
