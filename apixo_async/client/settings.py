@@ -40,11 +40,12 @@ def resolve_base_url(base_url: str | None, environment: Mapping[str, str] = os.e
     try:
         parts = urlsplit(url)
         is_good = parts.scheme in {"http", "https"} and bool(parts.hostname)
-        has_extras = bool(parts.query or parts.fragment or parts.username or parts.password)
+        # By their marks: an empty query would swallow the path that is added below.
+        has_extras = bool({"?", "#"} & set(url)) or "@" in parts.netloc
         _ = parts.port
     except ValueError:
         is_good, has_extras = False, False
-    if not is_good or has_extras or any(map(str.isspace, url)):
+    if not is_good or has_extras or not url.isprintable() or " " in url:
         msg = f"base URL must be http(s)://host[:port][/path], got {given!r}; see {URL_VARIABLE}"
         raise InvalidSettingError(msg)
     return url if url.endswith(_API_PATH) else url + _API_PATH
