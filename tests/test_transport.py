@@ -337,7 +337,7 @@ async def test_the_client_never_repeats_such_a_post(name: str) -> None:
     """At the verb, each of these ends as uncertain, after the server saw one connection."""
     act, _, _ = UNANSWERED[name]
     async with FaultServer(act) as server:
-        client = ApixoClient(KEY, base_url=server.url, timeouts=Timeouts(submit=0.4))
+        client = ApixoClient(KEY, base_url=server.url, timeout=Timeouts(submit=0.4))
         async with client:
             with pytest.raises(SubmitUncertainError) as caught:
                 await client.submit(TextToVideo("a calm ocean"))
