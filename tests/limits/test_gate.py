@@ -376,6 +376,36 @@ def test_leases_beyond_a_lowered_cap_wait_for_their_turn() -> None:
     run_virtual(main())
 
 
+def test_a_cap_that_drops_while_a_turn_waits_for_its_permit_counts() -> None:
+    """Who had a place before the cap dropped does not start beside a refused submit's place."""
+
+    async def main() -> None:
+        gate = new_gate()
+        tasks = await running(gate, 5)
+        await refuse(gate)
+        await refuse(gate)
+        for task in tasks[:3]:
+            task.release()
+        await running(gate, 1)
+        assert gate.statistics().tasks_cap == 5
+
+        refused = await gate.turn(await gate.lease())
+        await refuse(gate, submit=False, retry_after=5.0)
+        waiting = asyncio.create_task(gate.turn(await gate.lease()))
+        await asyncio.sleep(5)
+        gate.throttled(refused.permit, retry_after=0.0, submit=True)
+        assert gate.statistics().tasks_cap == 4
+        await asyncio.sleep(1)
+        assert not waiting.done()
+        refused.end()
+        await asyncio.sleep(0.1)
+
+        assert waiting.done()
+        gate.close()
+
+    run_virtual(main())
+
+
 def test_a_turn_that_failed_leaves_no_trace() -> None:
     """A submit that was refused gives its place back, an accepted one keeps it with the lease."""
 
