@@ -66,8 +66,12 @@ class BatchSession:
             # Nobody reads our results any more: what is under way must not be lost silently.
             self._signal = _PIPE
             sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  # to the end
-        except ApixoError as error:
+        except Exception as error:
             self._stopped, self._stop_error = StopReason.INPUT, error
+            if not isinstance(error, ApixoError):
+                # Even an error in this program must not cost anybody the ids of paid tasks.
+                self._conclude(time.monotonic() - started)
+                raise
         return self._conclude(time.monotonic() - started)
 
     def _announce(self) -> None:

@@ -37,7 +37,9 @@ if TYPE_CHECKING:
 @click.option("--balance", type=float, metavar="USD", help="[default: 1000000]")
 @click.option("--result-lifetime", type=float, metavar="SECONDS", help="[default: 15 days]")
 @click.option("--urls-per-task", type=int, metavar="N", help="[default: 1]")
-@click.option("--errors-as-http-200", is_flag=True, help="Errors come with HTTP status 200.")
+@click.option(
+    "--errors-as-http-200", is_flag=True, default=None, help="Errors come with HTTP status 200."
+)
 @click.option(
     "--insufficient-as",
     type=click.Choice(["400", "200", "402"]),
@@ -66,7 +68,8 @@ def emulator(
     if list_faults:
         _list_faults(as_json=as_json)
         return
-    said = {name: value for name, value in given.items() if value not in (None, False)}
+    # Not by truth: 0 is a balance, and a speed that has to be refused.
+    said = {name: value for name, value in given.items() if value is not None}
     try:
         settings = EmulatorSettings(faults=read_rates(faults), **said)
     except ValueError as error:

@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -312,12 +311,10 @@ def test_an_emulator_says_in_json_where_it_is(start: Start) -> None:
     assert emulator.stdout is not None
     ready = json.loads(emulator.stdout.readline())
 
-    request = urllib.request.Request(  # noqa: S310  # our own emulator
-        f"{ready['base_url']}/api/v1/apikeys/current-balance",
-        headers={"Authorization": f"Bearer {ready['api_key']}"},
-    )
-    with urllib.request.urlopen(request) as answer:  # noqa: S310  # same
-        assert json.loads(answer.read())["code"] == 200
+    variables = {"APIXO_BASE_URL": ready["base_url"], "APIXO_API_KEY": ready["api_key"]}
+    output, _, _ = finish(start("balance", env={**os.environ, **variables}))
+
+    assert output == "0.00 USD\n"
     assert ready["api_key"] == "secret-1"
     assert ready["speed"] == 7
 
