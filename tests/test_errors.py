@@ -310,6 +310,15 @@ def test_the_text_says_what_happened_and_what_to_do(name: str, text: str) -> Non
     assert text == str(SAMPLES[name])
 
 
+@pytest.mark.parametrize("name", SAMPLES)
+def test_the_repr_names_class_and_text(name: str) -> None:
+    """What a debugger or a log shows of an error inside a container says which it is."""
+    error = SAMPLES[name]
+    text = error.message if isinstance(error, APIError) else str(error)
+
+    assert repr(error) == f"{name}({text!r})"
+
+
 def test_an_error_made_before_any_call_names_no_status() -> None:
     """A missing key is no answer of the API, so its text speaks of no HTTP status."""
     assert str(AuthenticationError("no API key")) == "no API key"

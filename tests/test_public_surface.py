@@ -55,9 +55,9 @@ NAMES = [
 
 
 def fresh(code: str) -> str:
-    """What a program prints in a fresh interpreter."""
+    """What a program prints in a fresh interpreter, which `-P` keeps from finding the checkout."""
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=50, check=False
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=50, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()

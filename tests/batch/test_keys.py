@@ -1,3 +1,4 @@
+import sqlite3
 from collections.abc import Iterator
 
 import pytest
@@ -123,6 +124,14 @@ def test_the_place_of_the_first_claim_is_kept(index: KeyIndex) -> None:
     assert index.place_of("k") == 3
     assert index.place_of("other") is None
     assert index.place_of("never") is None
+
+
+def test_a_closed_index_is_gone() -> None:
+    """After closing nothing is held open."""
+    index = KeyIndex()
+    index.close()
+    with pytest.raises(sqlite3.ProgrammingError):
+        index.claim(Job(A))
 
 
 def test_two_indexes_know_nothing_of_each_other(index: KeyIndex) -> None:
