@@ -111,15 +111,16 @@ class Watcher:
     async def _next_answer(self, watch: Watch) -> Task | None:
         """Sleeps until the next look is due and looks; `None` when the look failed."""
         loop = asyncio.get_running_loop()
+        scope = asyncio.timeout_at(watch.deadline)
         try:
-            async with asyncio.timeout_at(watch.deadline):
+            async with scope:
                 await asyncio.sleep(self._pause(watch, loop.time()))
                 self._polling += watch.looks == 0
                 watch.looks += 1
                 task = await self._look(watch.task.id, watch.task.model)
         except TimeoutError:
-            is_ours = loop.time() >= watch.deadline
-            if not is_ours:
+            # Not by the time of day: uvloop's timers may fire a millisecond early.
+            if not scope.expired():
                 raise
         except ApixoError as error:
             self._judge(watch, error, loop.time())
