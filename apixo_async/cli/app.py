@@ -62,7 +62,7 @@ class App(click.Group):
         except OSError as error:
             if error.errno == errno.EPIPE:
                 raise  # click ends quietly when nobody reads our output any more
-            Fault(str(error)).show()
+            Fault(str(error) or type(error).__name__).show()
             ctx.exit(exits.FAILED)
 
 

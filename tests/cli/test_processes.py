@@ -306,7 +306,7 @@ def is_alive(pid: int) -> bool:
 def test_an_emulator_says_in_json_where_it_is(start: Start) -> None:
     """`apixo emulator --json` prints one line with address and key, and both work."""
     emulator = start(
-        "emulator", "--json", "--api-key", "secret-1", "--balance", "3", "--speed", "7"
+        "emulator", "--json", "--api-key", "secret-1", "--balance", "0", "--speed", "7"
     )
     assert emulator.stdout is not None
     ready = json.loads(emulator.stdout.readline())
