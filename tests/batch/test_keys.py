@@ -84,6 +84,8 @@ def test_a_key_for_another_request_is_an_error(index: KeyIndex) -> None:
     assert caught.value.subject == "job 'scene-1'"
     ((field, rule),) = caught.value.problems
     assert field == "key"
+    assert rule.startswith("was used for another request ")
+    assert rule.endswith("; give every job a key of its own")
     assert fingerprint(A)[:16] in rule
     assert fingerprint(B)[:16] in rule
     assert '"prompt":"b"' in rule

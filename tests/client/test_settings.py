@@ -169,6 +169,7 @@ def test_any_text_is_an_address_or_refused(text: str) -> None:
     assert "@" not in urlsplit(url).netloc
 
 
-def test_the_default_is_the_documented_address() -> None:
-    """The address of every example on the pages."""
+def test_names_and_address_are_the_documented_ones() -> None:
+    """The address of every example on the pages, and the variables that other clients read."""
     assert DEFAULT_BASE_URL == "https://api.apixo.ai/api/v1"
+    assert (KEY_VARIABLE, URL_VARIABLE) == ("APIXO_API_KEY", "APIXO_BASE_URL")

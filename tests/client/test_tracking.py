@@ -15,6 +15,7 @@ def test_a_started_task_holds_its_slot_until_it_ends() -> None:
 
         assert (tracked.task_id, tracked.model, tracked.lease) == ("t1", "veo-3-1", lease)
         assert tracked.accepted_at == asyncio.get_running_loop().time()
+        assert (tracked.watchers, tracked.looks, tracked.next_look) == (0, 0, 0.0)
         assert tracker.get("t1") is tracked
         assert (len(tracker), slots.held) == (1, 1)
         tracker.end("t1")

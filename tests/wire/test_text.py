@@ -26,6 +26,7 @@ NOW = datetime(2026, 1, 9, 13, 33, 30, tzinfo=UTC)
         ("Fri, 09 Jan 2026 13:33:37 GMT", 7.0),
         ("Fri, 09 Jan 2026 14:33:37 +0100", 7.0),
         ("Fri, 09 Jan 2026 13:33:37 -0000", 7.0),
+        ("Fri, 09 Jan 2026 13:33:31 GMT", 1.0),
         ("Fri, 09 Jan 2026 13:33:30 GMT", None),
         ("Fri, 09 Jan 2026 13:33:29 GMT", None),
         ("Thu, 01 Jan 1970 00:00:00 GMT", None),
