@@ -91,7 +91,7 @@ def _kind(given: Mapping[str, Any], model: object) -> tuple[str, list[tuple[str,
     """The kind of request, and why it is in doubt; the other fields are checked all the same."""
     if model == ExtendVideo.model or (model is None and "taskId" in given):
         return ExtendVideo.model, []
-    by_images = _kind_by_images(given) if given.get("image_urls") else (TEXT, [])
+    by_images = _kind_by_images(given)
     if (kind := given.get("generationType")) is None:
         return by_images
     if kind in (TEXT, FRAMES, REFERENCE):
@@ -101,8 +101,9 @@ def _kind(given: Mapping[str, Any], model: object) -> tuple[str, list[tuple[str,
 
 
 def _kind_by_images(given: Mapping[str, Any]) -> tuple[str, list[tuple[str, str]]]:
-    urls = given["image_urls"]
-    if isinstance(urls, (list, tuple)) and len(urls) > MAX_FRAMES:
+    if not (urls := given.get("image_urls")):
+        return TEXT, []
+    if len(as_sequence(urls) or ()) > MAX_FRAMES:
         return REFERENCE, []
     if given.get("mode", "fast") != "fast" or given.get("aspect_ratio", "16:9") != "16:9":
         return FRAMES, []

@@ -6,28 +6,22 @@ Files are read anew for each purpose and never held, so that a million rows cost
 from __future__ import annotations
 
 import contextlib
-import csv
 import itertools
-import json
 import os
-import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Literal, Self, TextIO, TypeAlias, TypeGuard
+from typing import Any, BinaryIO, Final, Self, TextIO
 
 import attrs
 
-from apixo_async._wire import ROW_FIELDS, request_from_row
+from apixo_async._wire import request_from_row
 from apixo_async.batch.keys import KeyIndex
 from apixo_async.batch.outcomes import Job
+from apixo_async.batch.rows import READERS, Format, Row, Rules, is_object
 from apixo_async.errors import InvalidRequestError
 from apixo_async.veo import TextToVideo
-
-Format: TypeAlias = Literal["jsonl", "csv", "text"]
-Rules: TypeAlias = list[tuple[str, str]]
-"""Broken rules as (field, rule); the field is empty where the line as a whole is meant."""
 
 _SUFFIXES: Final[Mapping[str, Format]] = {
     ".jsonl": "jsonl",
@@ -35,8 +29,6 @@ _SUFFIXES: Final[Mapping[str, Format]] = {
     ".json": "jsonl",
     ".csv": "csv",
 }
-COLUMNS: Final = ROW_FIELDS | {"key", "metadata", "model", "input"}
-_JSON_COLUMNS: Final = frozenset({"metadata", "input", "extra_input"})
 _ANY_REQUEST: Final = TextToVideo("any")
 
 
@@ -51,15 +43,6 @@ class Problem:
     def shown(self, name: str) -> str:
         """`name:line: field: rule`, as compilers show it and editors can follow it."""
         return ": ".join(part for part in (f"{name}:{self.line}", self.field, self.rule) if part)
-
-
-@attrs.frozen
-class _Row:
-    """What one line holds: fields, or the rules that it breaks as a line, or both."""
-
-    line: int
-    fields: Mapping[str, Any] | None
-    rules: Rules = attrs.field(factory=list[tuple[str, str]])
 
 
 class JobFile(Iterable[Job]):
@@ -166,9 +149,9 @@ class JobFile(Iterable[Job]):
         # Bytes that are no UTF-8 become lone surrogates: the reader goes on and the line is named.
         return self.path.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
 
-    def _rows(self) -> Iterator[_Row]:
+    def _rows(self) -> Iterator[Row]:
         with self._open() as file:
-            yield from _READERS[self.format](file)
+            yield from READERS[self.format](file)
 
     def __repr__(self) -> str:
         return f"<JobFile {self.name!r} {self.format}>"
@@ -177,14 +160,14 @@ class JobFile(Iterable[Job]):
 # From rows to jobs
 
 
-def _job(row: _Row) -> tuple[Job | None, Rules]:
+def _job(row: Row) -> tuple[Job | None, Rules]:
     """The job of a row, or every rule that the row breaks."""
     if row.fields is None:
         return None, row.rules
     given = {name: value for name, value in row.fields.items() if value is not None}
     key, metadata = given.pop("key", None), given.pop("metadata", {})
     rules = [*row.rules, *_key_rules(key)]
-    if not _is_object(metadata):
+    if not is_object(metadata):
         rules.append(("metadata", "must be a JSON object"))
     try:
         request = request_from_row(given)
@@ -214,148 +197,3 @@ def _conflict(keys: KeyIndex, job: Job, line: int) -> Rules:
             return []
         what = "the same request; leave one out, or give it a key of its own to pay for both"
     return [("key", f"{job.key!r} was used in line {keys.place_of(job.key or '')} for {what}")]
-
-
-# From text to rows
-
-_NOT_UTF8: Final = ("", "is not UTF-8; save the file as UTF-8")
-
-
-def _is_utf8(text: str) -> bool:
-    return text.isascii() or not any("\udc80" <= character <= "\udcff" for character in text)
-
-
-def _text_rows(file: TextIO) -> Iterator[_Row]:
-    for number, line in enumerate(file, 1):
-        prompt = line.strip()
-        if not _is_utf8(prompt):
-            yield _Row(number, None, [_NOT_UTF8])
-        elif prompt:
-            yield _Row(number, {"prompt": prompt})
-
-
-def _jsonl_rows(file: TextIO) -> Iterator[_Row]:
-    for number, line in enumerate(file, 1):
-        if not _is_utf8(line):
-            yield _Row(number, None, [_NOT_UTF8])
-        elif line.strip():
-            yield _json_row(number, line)
-
-
-def _json_row(number: int, line: str) -> _Row:
-    twice: list[str] = []
-    try:
-        value = _read_json(line, twice)
-    except ValueError as error:
-        hint = "; write one object a line" if line.lstrip()[:1] in {"[", "{"} else ""
-        return _Row(number, None, [("", f"is not JSON: {error}{hint}")])
-    if not _is_object(value):
-        rule = f"must be a JSON object with a prompt, got {type(value).__name__}"
-        return _Row(number, None, [("", rule)])
-    return _Row(number, value, [(name, "is given twice") for name in twice])
-
-
-def _read_json(text: str, twice: list[str]) -> Any:  # noqa: ANN401  # a value of JSON
-    """The value; `twice` gets the names that an object has more than once. Raises `ValueError`."""
-
-    def build(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        built = dict(pairs)
-        if len(built) < len(pairs):
-            names = [name for name, _ in pairs]
-            twice.extend(sorted({name for name in names if names.count(name) > 1}))
-        return built
-
-    try:
-        return json.loads(text, object_pairs_hook=build, parse_constant=_refuse_constant)
-    except json.JSONDecodeError as error:
-        # Its own text counts lines, and here there is only one.
-        msg = f"{error.msg} (character {error.pos + 1})"
-        raise ValueError(msg) from None
-    except RecursionError:
-        msg = "it is nested too deeply"
-        raise ValueError(msg) from None
-
-
-def _is_object(value: object) -> TypeGuard[dict[str, Any]]:
-    return isinstance(value, dict)
-
-
-def _refuse_constant(name: str) -> None:
-    msg = f"{name} does not exist in JSON"
-    raise ValueError(msg)
-
-
-def _csv_rows(file: TextIO) -> Iterator[_Row]:
-    table = csv.reader(file, strict=True)
-    header: list[str] = []
-    while True:
-        line = table.line_num + 1
-        try:
-            cells = next(table)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield _Row(line, None, [("", f"is not CSV: {error}")])
-            continue
-        if not any(cell.strip() for cell in cells):
-            continue
-        if header:
-            yield _csv_row(line, header, cells)
-            continue
-        header = [cell.strip() for cell in cells]
-        if rules := _header_rules(header):
-            yield _Row(line, None, rules)
-        if not {"prompt", "input"} & set(header):
-            return  # every row would only repeat what is wrong with the header
-
-
-def _header_rules(header: list[str]) -> Rules:
-    rules: Rules = []
-    if not {"prompt", "input"} & set(header):
-        hint = " (columns are separated by commas)" if len(header) == 1 else ""
-        rules.append(("", f"the header must have a column 'prompt'{hint}"))
-    columns = ", ".join(sorted(COLUMNS))
-    for name in sorted(set(header) - COLUMNS):
-        rules.append((name or "header", f"is no column of this format; these are: {columns}"))
-    twice = {name for name in header if header.count(name) > 1}
-    return [*rules, *((name, "is a column twice") for name in sorted(twice))]
-
-
-def _csv_row(line: int, header: list[str], cells: list[str]) -> _Row:
-    if not all(map(_is_utf8, cells)):
-        return _Row(line, None, [_NOT_UTF8])
-    if len(cells) != len(header):
-        rule = f"has {len(cells)} cells, but the header has {len(header)}"
-        return _Row(line, None, [("", rule)])
-    rules: Rules = []
-    fields: dict[str, Any] = {}
-    for name, cell in zip(header, cells, strict=True):
-        # Unknown columns were named once, at the header.
-        if name in COLUMNS and cell.strip():
-            fields[name] = _cell_value(name, cell, rules)
-    return _Row(line, fields, rules)
-
-
-def _cell_value(name: str, cell: str, rules: Rules) -> Any:  # noqa: ANN401  # a value of JSON
-    """What a cell means in its column; a cell that cannot be read adds to `rules`."""
-    if name == "prompt":
-        return cell
-    text = cell.strip()
-    if name == "seed" and re.fullmatch(r"[+-]?[0-9]{1,18}", text):
-        return int(text)
-    if name == "image_urls" and not text.startswith("["):
-        return text.split()
-    if name not in _JSON_COLUMNS and name != "image_urls":
-        return text
-    try:
-        return _read_json(text, [])
-    except ValueError as error:
-        rules.append((name, f"is not JSON: {error}"))
-        return None
-
-
-_READERS: Final[Mapping[Format, Callable[[TextIO], Iterator[_Row]]]] = {
-    "jsonl": _jsonl_rows,
-    "csv": _csv_rows,
-    "text": _text_rows,
-}

@@ -2,6 +2,8 @@
 
 import asyncio
 from itertools import pairwise
+from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -315,3 +317,19 @@ async def test_status_and_balance_are_one_call_each() -> None:
     assert running.state is TaskState.PROCESSING
     assert balance == 74.87
     assert len(api.requests) == 3
+
+
+@virtual
+async def test_a_timer_that_fires_early_still_means_time_is_up() -> None:
+    """A loop whose timers fire a moment early, as uvloop's do, still gives `TaskTimeoutError`."""
+    loop = asyncio.get_running_loop()
+    call_at = loop.call_at
+
+    def early(when: float, *args: Any, **kwargs: Any) -> asyncio.TimerHandle:
+        return call_at(when - 0.002, *args, **kwargs)
+
+    api = FakeApi(duration=lambda _: 1e9, latency=0.01)
+    async with client_for(api) as client:
+        task = await client.submit(OCEAN)
+        with mock.patch.object(loop, "call_at", early), pytest.raises(TaskTimeoutError):
+            await client.wait(task, timeout=95)
