@@ -31,6 +31,7 @@ class Account:
 
     tasks: int
     unfinished: int = 0
+    peak: int = 0
     refusals: list[float] = attrs.field(factory=list[float])
 
     def submit(self, duration: float) -> bool:
@@ -40,6 +41,7 @@ class Account:
             self.refusals.append(loop.time())
             return False
         self.unfinished += 1
+        self.peak = max(self.peak, self.unfinished)
         loop.call_later(duration, self._end)
         return True
 
@@ -103,6 +105,19 @@ async def run_batch(
     gate.close()
     ideal = sum(durations) / account.tasks
     return Trace(took, ideal, len(account.refusals), caps)
+
+
+@pytest.mark.parametrize("limit", [1, 3, 20])
+def test_no_more_tasks_run_than_are_configured(limit: int) -> None:
+    """On an account that would take anything, the configured number is reached and never passed."""
+
+    async def main() -> Account:
+        gate, account = new_gate(concurrent_tasks=limit), Account(10**9)
+        await asyncio.gather(*(run_job(gate, account, 60 + n % 7) for n in range(10 * limit)))
+        assert gate.statistics().tasks_peak == limit
+        return account
+
+    assert run_virtual(main()).peak == limit
 
 
 @pytest.mark.parametrize(("tasks", "jobs"), [(1, 6), (3, 20), (10, 60), (50, 400), (300, 2_000)])
