@@ -1,8 +1,9 @@
 """Looking at tasks until they end."""
 
 import asyncio
+from collections.abc import Callable
+from contextvars import Context
 from itertools import pairwise
-from typing import Any
 from unittest import mock
 
 import pytest
@@ -325,8 +326,10 @@ async def test_a_timer_that_fires_early_still_means_time_is_up() -> None:
     loop = asyncio.get_running_loop()
     call_at = loop.call_at
 
-    def early(when: float, *args: Any, **kwargs: Any) -> asyncio.TimerHandle:
-        return call_at(when - 0.002, *args, **kwargs)
+    def early(
+        when: float, callback: Callable[..., object], *args: object, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        return call_at(when - 0.002, callback, *args, context=context)
 
     api = FakeApi(duration=lambda _: 1e9, latency=0.01)
     async with client_for(api) as client:
