@@ -236,8 +236,10 @@ async def _mark_sent(
 
 
 async def _read_capped(response: aiohttp.ClientResponse, into: bytearray) -> None:
-    while chunk := await response.content.read(REPLY_CAP + 1 - len(into)):
-        into += chunk
+    content = response.content
+    # Most answers come with their end: asking first saves reading once more to learn of it.
+    while not content.at_eof():
+        into += await content.read(REPLY_CAP + 1 - len(into))
         if len(into) > REPLY_CAP:
             response.close()
             msg = "the answer is too large"

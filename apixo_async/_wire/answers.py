@@ -175,7 +175,7 @@ _URL_FIELDS: Final = ("url", "video_url", "audio_url", "image_url", "download_ur
 
 
 def _url_in(item: object) -> str | None:
-    if (fields := as_mapping(item)) is not None:
+    if not isinstance(item, str) and (fields := as_mapping(item)) is not None:
         item = next((fields[name] for name in _URL_FIELDS if name in fields), None)
     return item if isinstance(item, str) else None
 

@@ -61,11 +61,17 @@ def parse_json(text: str | bytes) -> object:
 
 def parse_envelope(body: bytes) -> Envelope | None:
     """The envelope in a body, or `None` when the body is no JSON object."""
+    return _envelope(_fields(body))
+
+
+def _fields(body: bytes) -> Mapping[object, object] | None:
     try:
-        value = parse_json(body)
+        return as_mapping(parse_json(body))
     except ValueError:
         return None
-    fields = as_mapping(value)
+
+
+def _envelope(fields: Mapping[object, object] | None) -> Envelope | None:
     if fields is None:
         return None
     return Envelope(
@@ -96,13 +102,13 @@ def unwrap(reply: Reply) -> object:
     Raises an `APIError` for every answer that says so by status or code, `UnexpectedAnswerError`
     for one that is neither an error nor an envelope.
     """
-    envelope = parse_envelope(reply.body)
-    code = _effective_code(reply.status, None if envelope is None else envelope.code)
-    if code == OK and envelope is not None:
-        return envelope.data
+    fields = _fields(reply.body)
+    code = _effective_code(reply.status, None if fields is None else _code(fields.get("code")))
+    if code == OK and fields is not None:
+        return fields.get("data")
     if code is None or _is_redirect(reply.status):
         raise _unexpected(reply)
-    raise _error(reply, envelope, code)
+    raise _error(reply, _envelope(fields), code)
 
 
 def _effective_code(status: int, code: int | None) -> int | None:

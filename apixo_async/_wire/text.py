@@ -21,7 +21,9 @@ def excerpt(body: bytes) -> str:
     text = body[: 4 * EXCERPT_CHARACTERS].decode("utf-8", "replace")
     if text.lstrip()[:1] == "<":
         text = html.unescape(_TAGS.sub(" ", text))
-    printable = "".join(mark if mark.isprintable() else " " for mark in text)
+    printable = text
+    if not text.isprintable():
+        printable = "".join(mark if mark.isprintable() else " " for mark in text)
     return " ".join(printable.split())[:EXCERPT_CHARACTERS]
 
 
