@@ -30,6 +30,12 @@ def test_no_text_form_shows_the_value(shown: Callable[[Secret], str]) -> None:
     assert MASK in text
 
 
+def test_it_says_that_it_is_a_secret() -> None:
+    """A reader of a log sees that something is hidden, and what kind of thing."""
+    assert repr(Secret(KEY)) == "Secret(***)"
+    assert str(Secret(KEY)) == "***"
+
+
 def test_reveal_is_the_value() -> None:
     """Whoever builds the request header gets the key unchanged."""
     assert Secret(KEY).reveal() == KEY

@@ -42,7 +42,7 @@ def test_a_key_that_cannot_be_a_name_is_refused(key: object) -> None:
         Job(REQUEST, key=key)  # type: ignore[arg-type]  # that is the point
 
     rule = f"must be printable text of 1 to 200 characters, got {key!r}"
-    assert caught.value.problems == (("key", rule),)
+    assert (caught.value.subject, caught.value.problems) == ("Job", (("key", rule),))
 
 
 def test_a_job_is_a_value() -> None:

@@ -331,6 +331,35 @@ def test_everybody_waits_as_long_as_the_server_asks(
     assert max(passed) == pytest.approx(expected, abs=0.5)
 
 
+def test_submits_do_not_share_the_lot_of_looks() -> None:
+    """Where looks may take next to nothing of the rate, submits still get all of it."""
+
+    async def main() -> float:
+        gate = Gate(Limits(requests_per_minute=600, poll_share=0.01))
+        begin = asyncio.get_running_loop().time()
+        await running(gate, 20)
+        return asyncio.get_running_loop().time() - begin
+
+    assert run_virtual(main()) < 3
+
+
+def test_a_late_refusal_of_an_old_burst_is_no_new_row() -> None:
+    """A 429 to what was sent before the last pause lengthens no row that has ended since."""
+
+    async def main() -> None:
+        gate = new_gate()
+        first, second, third = [await gate.lease() for _ in range(3)]
+        turns = [await gate.turn(lease) for lease in (first, second, third)]
+        gate.throttled(turns[0].permit, retry_after=None, submit=True)
+        gate.accepted(second)
+        await asyncio.sleep(1)
+        gate.throttled(turns[2].permit, retry_after=None, submit=True)
+
+        assert gate.statistics().closed_for == 0.5
+
+    run_virtual(main())
+
+
 def test_so_many_posts_are_under_way_at_most() -> None:
     """With 3 submits at once, the fourth waits for a turn to end."""
 
@@ -541,6 +570,8 @@ def test_pauses_and_caps_are_logged(caplog: pytest.LogCaptureFixture) -> None:
         "429: pausing 1.0 s",
         "task cap is 10 of 1000",
     ]
+    pause, _, cap = [vars(record) for record in caplog.records]
+    assert (pause["pause"], pause["submit"], cap["cap"]) == (0.5, True, 10)
 
 
 def test_closing_leaves_no_timer() -> None:

@@ -17,6 +17,12 @@ def test_the_defaults_are_the_documented_limits() -> None:
     }
 
 
+def test_limits_are_given_by_name() -> None:
+    """Two bare numbers would be mistaken for each other."""
+    with pytest.raises(TypeError):
+        Limits(60, 10)  # type: ignore[call-arg]  # that is the point
+
+
 COUNTS = ["requests_per_minute", "concurrent_tasks", "concurrent_submits"]
 WRONG_COUNTS: list[object] = [0, -1, 1.0, "10", None, True]
 WRONG_SHARES: list[object] = [0, -0.1, 1.01, float("nan"), float("inf"), "0.6", None]

@@ -70,6 +70,19 @@ def test_slots_are_handed_out_up_to_the_cap() -> None:
     run_virtual(main())
 
 
+def test_a_new_lease_has_nothing_behind_it() -> None:
+    """Whoever gets a slot has started no task yet."""
+
+    async def main() -> None:
+        lease = await Slots(1).acquire()
+
+        assert lease.is_held
+        assert not lease.is_running
+        assert lease.place is None
+
+    run_virtual(main())
+
+
 def test_a_free_slot_costs_no_turn_of_the_loop() -> None:
     """Where nobody waits, acquiring does not suspend the caller."""
 
@@ -311,9 +324,10 @@ def test_no_slot_is_ever_lost_or_given_twice(cap: int, steps: list[tuple[str, in
         await settle()
 
         assert line.slots.held == len(line.leases())
-        assert line.slots.waiting == sum(not task.done() for task in line.tasks)
+        waiting = [number for number, task in enumerate(line.tasks) if not task.done()]
+        assert line.slots.waiting == len(waiting)
         assert line.slots.waiting == 0 or line.slots.held >= line.slots.cap
-        assert line.served == sorted(line.served)
+        assert max(line.served, default=-1) < min(waiting, default=len(line.tasks))
         await line.leave()
         assert (line.slots.held, line.slots.waiting) == (0, 0)
 

@@ -348,6 +348,12 @@ def test_results_are_found_in_every_shape_seen(result: object, expected: tuple[s
     assert task.has_succeeded
 
 
+@pytest.mark.parametrize("name", ["url", "video_url", "audio_url", "image_url", "download_url"])
+def test_a_result_may_be_an_object_with_a_url(name: str) -> None:
+    """Models that answer with objects call the URL by one of these names."""
+    assert result_urls({"resultUrls": [{"id": 7, name: URL}]}) == (URL,)
+
+
 def test_a_success_without_any_result() -> None:
     """A success may come without its result; what that means is decided above."""
     assert read(success(resultJson=...)).urls == ()
