@@ -25,7 +25,7 @@ def _seconds(
 ) -> Callable[[object, attrs.Attribute[float], float], None]:
     def check(_: object, attribute: attrs.Attribute[float], value: object) -> None:
         number = value if isinstance(value, (int, float)) else math.nan
-        good = math.isfinite(number) and (number > minimum if above else number >= minimum)
+        good = (number > minimum if above else number >= minimum) and number < math.inf
         if not good or isinstance(value, bool):
             rule = "above" if above else "at least"
             msg = f"{attribute.name} must be {rule} {minimum:g} seconds, got {value!r}"

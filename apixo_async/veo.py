@@ -26,6 +26,9 @@ PROMPT_MAX_CHARACTERS: Final = 10_000
 REFERENCE_MAX_IMAGES: Final = 3
 """ "REFERENCE_2_VIDEO: ... image_urls (max 3)" (Veo 3.1 page, generation types)."""
 
+SEED_MAX_BITS: Final = 1_024
+"""No range is documented; this only keeps out numbers that cannot be written."""
+
 Problem: TypeAlias = tuple[str, str]
 Rule: TypeAlias = Callable[[str, Any], Iterator[Problem]]
 
@@ -77,6 +80,8 @@ def _seed(field: str, value: object) -> Iterator[Problem]:
     # No range is documented: relatives of the API use 10000-99999, its own sample is 1234.
     if not isinstance(value, int) or isinstance(value, bool):
         yield field, f"must be a whole number, got {value!r}"
+    elif value.bit_length() > SEED_MAX_BITS:
+        yield field, f"must have at most {SEED_MAX_BITS} bits, or no JSON can carry it"
 
 
 def _text(field: str, value: object) -> Iterator[Problem]:
@@ -136,8 +141,17 @@ def _ruled(rule: Rule, **options: Any) -> Any:  # noqa: ANN401  # as attrs.field
 
 
 def _frozen_copy(value: object) -> object:
+    """A copy down to the last value, so that later changes outside change nothing here."""
     mapping = as_mapping(value)
-    return value if mapping is None else dict(mapping)
+    if mapping is None:
+        return value
+    copied = dict(mapping)
+    if not all(isinstance(name, str) for name in copied):
+        return copied
+    try:
+        return json.loads(json.dumps(copied, allow_nan=False, sort_keys=True))
+    except (TypeError, ValueError, RecursionError):
+        return copied  # its rule says what is wrong with it
 
 
 def _as_tuple(value: object) -> object:

@@ -488,3 +488,19 @@ def test_whatever_is_given_either_works_or_is_explained(data: st.DataObject) -> 
     changes = data.draw(st.dictionaries(st.sampled_from(names), junk, max_size=4))
 
     assert {field.split("[")[0] for field, _ in problems(cls, **changes)} <= set(changes)
+
+
+def test_free_input_is_copied_to_its_last_value() -> None:
+    """Changing what was passed in, however deep, changes nothing in the request."""
+    inner: dict[str, object] = {"size": [1, 2]}
+    request = ModelRequest("nano-banana-2", {"options": inner})
+    inner["size"] = "changed"
+
+    assert request.input == {"options": {"size": [1, 2]}}
+
+
+def test_a_seed_that_json_cannot_carry_is_refused() -> None:
+    """Any whole number is a seed, as long as it can be written."""
+    assert TextToVideo("x", seed=2**1024 - 1).seed == 2**1024 - 1
+    with pytest.raises(InvalidRequestError, match="1024 bits"):
+        TextToVideo("x", seed=2**1024)

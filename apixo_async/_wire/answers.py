@@ -165,7 +165,9 @@ def result_urls(result: object) -> tuple[str, ...]:
             result = parse_json(result)
         except ValueError:
             return ()
-    urls = (as_mapping(result) or {}).get("resultUrls")
+    # Names are stripped: the page's own example has spaces inside its quotation marks.
+    fields = {str(name).strip(): value for name, value in (as_mapping(result) or {}).items()}
+    urls = fields.get("resultUrls")
     found = map(_url_in, [urls] if isinstance(urls, str) else as_sequence(urls) or ())
     return tuple(url.strip() for url in found if url is not None and url.strip())
 
@@ -176,7 +178,8 @@ _URL_FIELDS: Final = ("url", "video_url", "audio_url", "image_url", "download_ur
 
 def _url_in(item: object) -> str | None:
     if not isinstance(item, str) and (fields := as_mapping(item)) is not None:
-        item = next((fields[name] for name in _URL_FIELDS if name in fields), None)
+        named = (fields.get(name) for name in _URL_FIELDS)
+        item = next((value for value in named if isinstance(value, str)), None)
     return item if isinstance(item, str) else None
 
 

@@ -141,9 +141,7 @@ _NO_CREDITS: Final = re.compile(
     r"|\binsufficientcredit|\btop[ -]?up\b|\bout of credit",
     re.IGNORECASE,
 )
-_KEY_TROUBLE: Final = re.compile(
-    r"\b(api[ _-]?key|permission|token|unauthori[sz]ed)\b", re.IGNORECASE
-)
+_KEY_TROUBLE: Final = re.compile(r"\b(api[ _-]?key|permission|unauthori[sz]ed)\b", re.IGNORECASE)
 
 _BY_CODE: Final[Mapping[int, type[APIError]]] = {
     400: BadRequestError,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
@@ -46,6 +47,8 @@ def resolve_base_url(base_url: str | None, environment: Mapping[str, str] = os.e
     except ValueError:
         is_good, has_extras = False, False
     if not is_good or has_extras or not url.isprintable() or " " in url:
-        msg = f"base URL must be http(s)://host[:port][/path], got {given!r}; see {URL_VARIABLE}"
+        # What stands before an @ may be a password.
+        shown = re.sub(r"//[^/]*@", "//***@", given)
+        msg = f"base URL must be http(s)://host[:port][/path], got {shown!r}; see {URL_VARIABLE}"
         raise InvalidSettingError(msg)
     return url if url.endswith(_API_PATH) else url + _API_PATH

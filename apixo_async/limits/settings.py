@@ -25,7 +25,8 @@ def _at_least_one(_: object, attribute: attrs.Attribute[int], value: object) -> 
 
 
 def _share(_: object, attribute: attrs.Attribute[float], value: object) -> None:
-    if not isinstance(value, (int, float)) or not 0 < value <= 1:
+    number = value if isinstance(value, (int, float)) else 0
+    if isinstance(value, bool) or not 0 < number <= 1:
         msg = f"{attribute.name} must be above 0 and at most 1, got {value!r}"
         raise InvalidSettingError(msg)
 

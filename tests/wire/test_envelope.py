@@ -448,7 +448,7 @@ def test_an_empty_balance_is_told_from_a_wrong_request(
         ("API key lacks permission", AuthenticationError),
         ("Invalid api_key", AuthenticationError),
         ("You have no permission for this model", AuthenticationError),
-        ("Token expired", AuthenticationError),
+        ("Forbidden token in prompt", BadRequestError),
         ("Unauthorized", AuthenticationError),
         ("Content violates policy", BadRequestError),
         ("Forbidden", BadRequestError),
