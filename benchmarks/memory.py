@@ -174,7 +174,7 @@ def main() -> int:
     print(f"{'':22}" + "".join(f"{head:>20}" for head in COLUMNS.values()))
     for form, name in FORMS.items():
         cells = [figures[(form, *column)] / 2**20 for column in COLUMNS]
-        print(f"{name:22}" + "".join(f"{round(cell, 1) + 0:20.1f}" for cell in cells)  # no "-0.0")
+        print(f"{name:22}" + "".join(f"{round(cell, 1) + 0:20.1f}" for cell in cells))
     if options.json is not None:
         rows = [
             {"form": form, "source": source, "counted_by": tool, "bytes": count}
