@@ -7,6 +7,7 @@ A download that fails is only a download that failed: the task is done and paid,
 from __future__ import annotations
 
 import asyncio
+import codecs
 import hashlib
 import os
 import random
@@ -91,10 +92,20 @@ def suffix_of(head: bytes, content_type: str) -> str | None:
     for offset, signature, suffix in _SIGNATURES:
         if head[offset : offset + len(signature)] == signature:
             return suffix
-    text = head.lstrip()[:1]
-    if content_type.startswith(("text/", "application/json")) or text in {b"<", b"{"}:
-        return None
-    return ".bin"
+    is_text = content_type.startswith(("text/", "application/json")) or _reads_as_text(head)
+    return None if is_text else ".bin"
+
+
+def _reads_as_text(head: bytes) -> bool:
+    """Whether this is a page or all printable: a message that was announced as a video."""
+    if head.lstrip()[:1] in {b"<", b"{"}:
+        return True
+    try:
+        # The head may end within a character.
+        text = codecs.getincrementaldecoder("utf-8-sig")().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return all(mark.isprintable() or mark.isspace() for mark in text)
 
 
 def shown_url(url: str) -> str:
@@ -107,6 +118,22 @@ def shown_url(url: str) -> str:
         return "a malformed URL"
     text = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     return "".join(mark if mark.isprintable() else "?" for mark in text)
+
+
+_LABEL: Final = re.compile(r"[\w-]{1,63}")
+_ADDRESS: Final = re.compile(r"[0-9A-Fa-f:.]+(%[\w.-]+)?")
+
+
+def _check_url(url: str) -> None:
+    """Raises `ValueError` for what is no web address; aiohttp trips over some of these."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    is_named = all(map(_LABEL.fullmatch, host.removesuffix(".").split(".")))
+    is_address = ":" in host and _ADDRESS.fullmatch(host) is not None
+    # Reading the port checks it.
+    if parts.scheme not in {"http", "https"} or parts.port == 0 or not (is_named or is_address):
+        msg = "not a web address"
+        raise ValueError(msg)
 
 
 class Downloader:
@@ -147,6 +174,7 @@ class Downloader:
     async def _attempt(self, url: str, directory: Path, stem: str, *, overwrite: bool) -> SavedFile:
         shown = shown_url(url)
         try:
+            _check_url(url)
             async with _PartFile(directory, stem) as part:
                 head, content_type = await self._receive(url, part)
                 suffix = suffix_of(head, content_type)

@@ -299,6 +299,16 @@ async def test_what_will_not_change_is_not_tried_again(
         "ftp://a/v.mp4",
         "file:///etc/passwd",
         "data:video/mp4;base64,AAAA",
+        "//files.example/v.mp4",
+        "http:///v.mp4",
+        "https://user@/v.mp4",
+        "http://a..b/v.mp4",
+        "http://.a/v.mp4",
+        "http://exa mple/v.mp4",
+        "http://a%20b/v.mp4",
+        f"http://{'a' * 64}.example/v.mp4",
+        "http://host:99999/v.mp4",
+        "http://host:port/v.mp4",
         f"user:51b5c0ffee@host/?{SECRET}",
     ],
 )
@@ -834,6 +844,10 @@ def test_the_file_names_of_several_results() -> None:
         (b" \n{", "application/octet-stream", None),
         (b"plain words", "text/plain", None),
         (b"[1]", "application/json", None),
+        (b"Access Denied", MP4, None),
+        (b"Zugriff verweigert \xc3\xa4", "application/octet-stream", None),
+        (("nein " + "\u00e4" * 40).encode()[:64], MP4, None),
+        (b"plain\x00words", MP4, ".bin"),
     ],
 )
 def test_the_suffix_of_a_file(head: bytes, content_type: str, suffix: str | None) -> None:
