@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final, NoReturn
 
 MASK: Final = "***"
@@ -10,10 +11,12 @@ MASK: Final = "***"
 class Secret:
     """Holds the API key; repr, str, format and pickle never show it, `reveal()` does."""
 
-    __slots__ = ("_value",)
+    __slots__ = ("_bytes", "_pattern", "_value")
 
     def __init__(self, value: str) -> None:
         self._value = value
+        self._bytes = value.encode()
+        self._pattern: re.Pattern[bytes] | None = None
 
     def reveal(self) -> str:
         """The value itself; called in one place, where the request header is built."""
@@ -23,9 +26,24 @@ class Secret:
         """`text` with every occurrence of the secret masked."""
         return text.replace(self._value, MASK) if self._value else text
 
+    def _escaped(self) -> re.Pattern[bytes]:
+        """The secret as JSON or HTML may spell it, character by character."""
+        if self._pattern is None:
+            spelled = [
+                rf"(?:\\?{re.escape(mark)}|\\u{ord(mark):04x}|&#{ord(mark)};|&#x0*{ord(mark):x};)"
+                for mark in self._value
+            ]
+            self._pattern = re.compile("".join(spelled).encode(), re.IGNORECASE)
+        return self._pattern
+
     def redact_bytes(self, body: bytes) -> bytes:
-        """The same for bytes."""
-        return body.replace(self._value.encode(), MASK.encode()) if self._value else body
+        """The same for bytes, also where JSON or HTML escapes hide it."""
+        if not self._bytes:
+            return body
+        body = body.replace(self._bytes, MASK.encode())
+        if b"\\u" in body or b"\\/" in body or b"&#" in body:
+            body = self._escaped().sub(MASK.encode(), body)
+        return body
 
     def __repr__(self) -> str:
         return f"Secret({MASK})"

@@ -45,7 +45,12 @@ def _restore(cls: type[ApixoError], args: tuple[object, ...], state: dict[str, A
 
 
 class ApixoError(Exception):
-    """The base of every error raised on purpose by this library."""
+    """The base of every error raised on purpose by this library.
+
+    `task_id` is the task that the error concerns, where one is known.
+    """
+
+    task_id: str | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Exceptions are rebuilt by calling the class with `args`, which fails for keyword-only
@@ -196,8 +201,8 @@ class SubmitUncertainError(ApixoError):
     """Nobody can say whether this submit created a task; it may be running and billed.
 
     It is never repeated automatically, because the API knows no idempotency key. `reason` says
-    what happened, `phase` is `answer` (the request left, the answer did not arrive or made no
-    sense) or `cancelled`. `candidate_task_id` is an id seen in a broken answer, not confirmed.
+    what happened, `phase` is `answer`: the request left, the answer did not arrive or made no
+    sense. `candidate_task_id` is an id seen in a broken answer, not confirmed.
     """
 
     def __init__(
@@ -216,8 +221,9 @@ class SubmitUncertainError(ApixoError):
         self.received = received
         self.candidate_task_id = candidate_task_id
         self.http_status = http_status
+        seen = f"; it may be task {candidate_task_id}" if candidate_task_id else ""
         super().__init__(
-            f"it is unknown whether this {model} submit was accepted ({reason}); "
+            f"it is unknown whether this {model} submit was accepted ({reason}){seen}; "
             "it was not sent again, because it may be running and billed"
         )
 

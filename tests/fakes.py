@@ -25,11 +25,10 @@ def envelope(
     return Reply(status, json.dumps(body).encode())
 
 
-def refusal(code: int, message: str = "refused", **headers: str) -> Reply:
+def refusal(code: int, message: str = "refused", *, retry_after: str | None = None) -> Reply:
     """An error of the API, by HTTP status and code alike."""
     body = {"code": code, "message": message, "data": None}
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Reply(code, json.dumps(body).encode(), named)
+    return Reply(code, json.dumps(body).encode(), retry_after)
 
 
 @attrs.define

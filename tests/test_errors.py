@@ -289,7 +289,7 @@ def test_facts_are_attributes(name: str, attributes: dict[str, object]) -> None:
             "SubmitUncertainError",
             (
                 "it is unknown whether this veo-3-1 submit was accepted (reset); "
-                "it was not sent again, because it may be running and billed"
+                "it may be task t1; it was not sent again, because it may be running and billed"
             ),
         ),
         (

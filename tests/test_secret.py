@@ -92,3 +92,20 @@ def test_an_empty_secret_redacts_nothing() -> None:
     """Replacing the empty string would put masks between all characters."""
     assert Secret("").redact("abc") == "abc"
     assert Secret("").redact_bytes(b"abc") == b"abc"
+
+
+@pytest.mark.parametrize(
+    "echo",
+    [
+        rb"bad key ab\/CD+CANARY==",
+        rb"bad key \u0061b/CD+CANARY==",
+        rb"bad key \u0061\u0062\u002F\u0043D+CANARY=\u003d",
+        b"bad key &#97;b&#x2F;CD+CANARY==",
+    ],
+    ids=["slash", "one character", "many characters", "entities"],
+)
+def test_escapes_do_not_hide_the_secret(echo: bytes) -> None:
+    """A secret that comes back with JSON or HTML escapes in it is masked all the same."""
+    masked = Secret("ab/CD+CANARY==").redact_bytes(echo)
+
+    assert masked == b"bad key ***"

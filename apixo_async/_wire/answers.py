@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import attrs
-from cattrs import Converter, transform_error
-from cattrs.errors import BaseValidationError
+from cattrs import Converter
 from cattrs.gen import make_dict_structure_fn, override
 
 from apixo_async._narrow import as_mapping, as_sequence
@@ -27,31 +26,23 @@ MILLISECONDS: Final = 1000
 TASK_ID_MAX: Final = 512
 
 
-@attrs.frozen
-class _TaskData:
-    """`data` of a status answer. Everything but `state` may be missing."""
-
-    state: str
-    task_id: str | None = None
-    result: Any = None
-    fail_code: str | None = None
-    fail_message: str | None = None
-    created: float | None = None
-    completed: float | None = None
-    cost: float | None = None
+def _id(value: object, _: object) -> str:
+    if isinstance(value, str):
+        return value
+    return "" if value is None else _shown(value)
 
 
-def _state(value: object, _: object) -> str:
+def _state(value: object, _: object) -> TaskState | str:
     if not isinstance(value, str) or not value:
-        raise ValueError("must be a non-empty string")
-    return value
+        raise ValueError(f"data.state must be a non-empty string, got {type(value).__name__}")
+    return _STATES.get(value, value)
 
 
 def _text(value: object, _: object) -> str | None:
     return None if value is None else excerpt(str(value).encode("utf-8", "replace"))
 
 
-def _number(value: object, _: object) -> float | None:
+def _number(value: object) -> float | None:
     """A number, also in a string; anything else counts as missing: times are for display only."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
@@ -59,27 +50,51 @@ def _number(value: object, _: object) -> float | None:
         number = float(value)
     except (ValueError, OverflowError):
         return None
-    return number if math.isfinite(number) and number >= 0 else None
+    return number if 0 <= number < math.inf else None
 
 
-def _converter() -> Converter:
-    converter = Converter(detailed_validation=True, forbid_extra_keys=False)
+def _time(value: object, _: object) -> datetime | None:
+    stamp = value if type(value) is int else _number(value)
+    return None if stamp is None else utc_from_milliseconds(stamp)
+
+
+def _seconds(value: object, _: object) -> float | None:
+    milliseconds = _number(value)
+    return None if milliseconds is None else milliseconds / MILLISECONDS
+
+
+def _urls(value: object, _: object) -> tuple[str, ...]:
+    return result_urls(value)
+
+
+def _as_it_is(value: object, _: object) -> object:
+    return value
+
+
+_STATES: Final[Mapping[str, TaskState]] = {state.value: state for state in TaskState}
+
+
+def _task_reader() -> Callable[[Mapping[str, Any]], Task]:
+    """Structures `data` of a status answer as a task; everything but `state` may be missing."""
+    converter = Converter(detailed_validation=False, forbid_extra_keys=False)
     names = {
-        "task_id": override(rename="taskId", struct_hook=_text),
+        "id": override(rename="taskId", struct_hook=_id),
+        "model": override(struct_hook=_as_it_is),
         "state": override(struct_hook=_state),
-        "result": override(rename="resultJson", struct_hook=lambda value, _: value),
+        "urls": override(rename="resultJson", struct_hook=_urls),
         "fail_code": override(rename="failCode", struct_hook=_text),
         "fail_message": override(rename="failMsg", struct_hook=_text),
-        "created": override(rename="createTime", struct_hook=_number),
-        "completed": override(rename="completeTime", struct_hook=_number),
-        "cost": override(rename="costTime", struct_hook=_number),
+        "created_at": override(rename="createTime", struct_hook=_time),
+        "completed_at": override(rename="completeTime", struct_hook=_time),
+        "duration": override(rename="costTime", struct_hook=_seconds),
+        "raw": override(struct_hook=_as_it_is),
     }
-    hook = make_dict_structure_fn(_TaskData, converter, **names)  # type: ignore[arg-type]
-    converter.register_structure_hook(_TaskData, hook)
-    return converter
+    structure = make_dict_structure_fn(Task, converter, **names)  # type: ignore[arg-type]
+    return cast("Callable[[Mapping[str, Any]], Task]", structure)
 
 
-_CONVERTER: Final = _converter()
+# Called as it is: the converter would look it up by type each time.
+_READ: Final = _task_reader()
 
 
 def read_task_id(data: object) -> str:
@@ -111,48 +126,34 @@ def read_task(data: object, *, model: str, task_id: str) -> Task:
     fields = as_mapping(data)
     if fields is None:
         raise UnexpectedAnswerError("the status has no data", excerpt=_shown(data))
+    known: dict[Any, Any] = {"taskId": "", "state": None, **fields, "model": model, "raw": fields}
     try:
-        answer = _CONVERTER.structure(fields, _TaskData)
-    except BaseValidationError as error:
-        problems = "; ".join(transform_error(error, path="data"))
+        task = _READ(known)
+    except ValueError as error:
+        problem = str(error)
     else:
-        if answer.task_id in {None, task_id}:
-            return _task(answer, fields, model=model, task_id=task_id)
-        problems = f"asked for task {task_id}, answered for {answer.task_id}"
-    raise UnexpectedAnswerError(problems, excerpt=_shown(data))
+        if task.id in {"", task_id}:
+            return _completed(task, task_id)
+        problem = f"asked for task {task_id}, answered for {task.id}"
+    raise UnexpectedAnswerError(problem, excerpt=_shown(data))
 
 
-_STATES: Final[Mapping[str, TaskState]] = {state.value: state for state in TaskState}
-
-
-def _task(answer: _TaskData, fields: Mapping[object, object], *, model: str, task_id: str) -> Task:
-    state = _STATES.get(answer.state, answer.state)
-    succeeded, failed = state == TaskState.SUCCESS, state == TaskState.FAILED
-    return Task(
-        id=task_id,
-        model=model,
-        state=state,
-        urls=result_urls(answer.result) if succeeded else (),
-        fail_code=answer.fail_code if failed else None,
-        fail_message=answer.fail_message if failed else None,
-        created_at=_time(answer.created),
-        completed_at=_time(answer.completed),
-        duration=_duration(answer),
-        raw={str(name): value for name, value in fields.items()},
-    )
-
-
-def _time(stamp: float | None) -> datetime | None:
-    return None if stamp is None else utc_from_milliseconds(stamp)
-
-
-def _duration(answer: _TaskData) -> float | None:
-    """`costTime`, or the span between the two stamps: real answers leave `costTime` out."""
-    if answer.cost is not None:
-        return answer.cost / MILLISECONDS
-    if answer.created is None or answer.completed is None:
-        return None
-    return max(0.0, answer.completed - answer.created) / MILLISECONDS
+def _completed(task: Task, task_id: str) -> Task:
+    """The task with what its own answer left out, and without what its state excludes."""
+    changes: dict[str, Any] = {}
+    if not task.id:
+        changes["id"] = task_id
+    if task.duration is None and task.created_at is not None and task.completed_at is not None:
+        # Real answers leave `costTime` out; the span between the stamps is the same.
+        span = (task.completed_at - task.created_at).total_seconds()
+        changes["duration"] = max(0.0, span)
+    if task.urls and task.state != TaskState.SUCCESS:
+        changes["urls"] = ()
+    if task.fail_code is not None and task.state != TaskState.FAILED:
+        changes["fail_code"] = None
+    if task.fail_message is not None and task.state != TaskState.FAILED:
+        changes["fail_message"] = None
+    return attrs.evolve(task, **changes) if changes else task
 
 
 def result_urls(result: object) -> tuple[str, ...]:
@@ -165,27 +166,28 @@ def result_urls(result: object) -> tuple[str, ...]:
             result = parse_json(result)
         except ValueError:
             return ()
-    # Names are stripped: the page's own example has spaces inside its quotation marks.
-    fields = {str(name).strip(): value for name, value in (as_mapping(result) or {}).items()}
-    urls = fields.get("resultUrls")
-    found = map(_url_in, [urls] if isinstance(urls, str) else as_sequence(urls) or ())
-    return tuple(url.strip() for url in found if url is not None and url.strip())
+    fields = as_mapping(result) or {}
+    if (urls := fields.get("resultUrls")) is None:
+        # The page's own example has spaces inside its quotation marks.
+        urls = {str(name).strip(): value for name, value in fields.items()}.get("resultUrls")
+    items = [urls] if isinstance(urls, str) else as_sequence(urls) or ()
+    return tuple([url for item in items if (url := _url_in(item))])
 
 
 # Audio models are reported to answer with objects instead of plain strings.
 _URL_FIELDS: Final = ("url", "video_url", "audio_url", "image_url", "download_url")
 
 
-def _url_in(item: object) -> str | None:
-    if not isinstance(item, str) and (fields := as_mapping(item)) is not None:
-        named = (fields.get(name) for name in _URL_FIELDS)
-        item = next((value for value in named if isinstance(value, str)), None)
-    return item if isinstance(item, str) else None
+def _url_in(item: object) -> str:
+    if not isinstance(item, str):
+        named = map((as_mapping(item) or {}).get, _URL_FIELDS)
+        item = next((value for value in named if isinstance(value, str)), "")
+    return item.strip()
 
 
 def read_balance(data: object) -> float:
     """The USD left on this key; `data` is a bare number here, not an object."""
-    number = _number(data, float)
+    number = _number(data)
     if number is None:
         raise UnexpectedAnswerError("the balance is not a number", excerpt=_shown(data))
     return number

@@ -29,16 +29,20 @@ from apixo_async.errors import (
 )
 
 OK: Final = 200
+_LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 
 
 @attrs.frozen
 class Reply:
-    """One HTTP answer, read to its end. Header names are lower case."""
+    """One HTTP answer, read to its end.
+
+    `retry_after` is the header of that name and `received_at` the time to which it relates.
+    """
 
     status: int
     body: bytes
-    headers: Mapping[str, str] = attrs.field(factory=dict[str, str])
-    received_at: datetime = attrs.field(factory=lambda: datetime.now(UTC))
+    retry_after: str | None = None
+    received_at: datetime = _LONG_AGO
 
 
 @attrs.frozen
@@ -53,7 +57,8 @@ class Envelope:
 def parse_json(text: str | bytes) -> object:
     """JSON to plain data; `ValueError` for everything that is not JSON, however hostile."""
     try:
-        return json.loads(text)
+        # JSON between systems is UTF-8 (RFC 8259); a byte order mark may be ignored.
+        return json.loads(text if isinstance(text, str) else text.decode("utf-8-sig"))
     except RecursionError:
         msg = "nested too deeply"
     raise ValueError(msg)
@@ -103,6 +108,8 @@ def unwrap(reply: Reply) -> object:
     for one that is neither an error nor an envelope.
     """
     fields = _fields(reply.body)
+    if fields is not None and fields.get("code") == reply.status == OK:
+        return fields.get("data")
     code = _effective_code(reply.status, None if fields is None else _code(fields.get("code")))
     if code == OK and fields is not None:
         return fields.get("data")
@@ -136,9 +143,11 @@ def _unexpected(reply: Reply) -> UnexpectedAnswerError:
 
 # Whole words only: a `desktop upload` or a `casino fund` is no empty balance, and calling it one
 # would stop a batch. Codes such as INSUFFICIENT_CREDITS may stand where a sentence does.
+# Narrow on purpose: it stops a whole batch, and a refusal may quote any prompt.
 _NO_CREDITS: Final = re.compile(
-    r"\b(insufficient|not[ _]enough|no)([\W_].{0,20})?(?<![a-z])(credit|balance|fund)"
-    r"|\binsufficientcredit|\btop[ -]?up\b|\bout of credit",
+    r"\b(insufficient|not[ _]enough)[ _-]?(account |api |wallet )?(credits?|balance|funds)"
+    r"|\b(credits?|balance|funds) (is |are )?(insufficient|not enough|exhausted)\b"
+    r"|\bout of credits?\b",
     re.IGNORECASE,
 )
 _KEY_TROUBLE: Final = re.compile(r"\b(api[ _-]?key|permission|unauthori[sz]ed)\b", re.IGNORECASE)
@@ -165,7 +174,7 @@ def _error(reply: Reply, envelope: Envelope | None, code: int) -> APIError:
         "data": None if envelope is None else envelope.data,
     }
     if code == HTTPStatus.TOO_MANY_REQUESTS:
-        wait = retry_after_seconds(reply.headers.get("retry-after"), now=reply.received_at)
+        wait = retry_after_seconds(reply.retry_after, now=reply.received_at)
         return RateLimitedError(message, retry_after=wait, **facts)
     return _class_of(code, message)(message, **facts)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 from urllib.parse import quote
@@ -98,12 +99,19 @@ def fingerprint(request: Request) -> str:
 
 def submit_path(model: str) -> str:
     """Where a task of this model is created, below the base URL."""
-    return f"/generateTask/{quote(model, safe='')}"
+    return f"/generateTask/{_quoted(model)}"
 
 
 def status_path(model: str, task_id: str) -> str:
     """Where a task is looked up; the model must be the one it was submitted with."""
-    return f"/statusTask/{quote(model, safe='')}?taskId={quote(task_id, safe='')}"
+    return f"/statusTask/{_quoted(model)}?taskId={_quoted(task_id)}"
+
+
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_-]*")
+
+
+def _quoted(name: str) -> str:
+    return name if _PLAIN.fullmatch(name) else quote(name, safe="")
 
 
 BALANCE_PATH: Final = "/apikeys/current-balance"

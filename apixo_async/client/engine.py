@@ -7,17 +7,17 @@ import logging
 import random
 from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, cast
 
 from apixo_async._transport import Transport
 from apixo_async._wire import BALANCE_PATH, read_balance, read_task, status_path, unwrap
+from apixo_async.client.closing import Closing
 from apixo_async.client.submitting import Submission, SubmitObserver, Submitter
 from apixo_async.client.tracking import Tracked, Tracker
 from apixo_async.client.watching import Watch, Watcher
 from apixo_async.errors import (
-    APIError,
     ApixoError,
-    AuthenticationError,
+    BadRequestError,
     ClientUsageError,
     NotFoundError,
     RateLimitedError,
@@ -51,9 +51,11 @@ class Engine:
         self.schedule = schedule
         self.gate = Gate(limits, rng=self._rng)
         self.tracker = Tracker()
+        self.closing = Closing()
         self.key_worked = False
         self._watcher = Watcher(
             self.look,
+            self.closing,
             polls_per_second=self.gate.rate.poll_size.per_second,
             key_worked=lambda: self.key_worked,
             rng=self._rng,
@@ -62,15 +64,14 @@ class Engine:
         self._submitter: Submitter | None = None
         self._reclaimer: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._closed = False
+        self._holds: dict[Lease, asyncio.TimerHandle] = {}
+        self._is_down = asyncio.Event()
 
     # Opening and closing
 
     def open(self) -> Transport:
         """The transport, opened at first use; says so when the client is closed or elsewhere."""
-        if self._closed:
-            msg = "this client is closed; open a new one"
-            raise ClientUsageError(msg)
+        self.closing.check()
         loop = asyncio.get_running_loop()
         if self._transport is None:
             self._loop = loop
@@ -83,7 +84,7 @@ class Engine:
     @property
     def is_open(self) -> bool:
         """Whether something was opened that has to be closed."""
-        return self._transport is not None and not self._closed
+        return self._transport is not None and not self.closing.is_closed
 
     @property
     def submitter(self) -> Submitter:
@@ -91,7 +92,7 @@ class Engine:
         transport = self.open()
         if self._submitter is None:
             self._submitter = Submitter(
-                transport, self.gate, self, confirm=self._confirm, rng=self._rng
+                transport, self.gate, self, self.closing, confirm=self._confirm, rng=self._rng
             )
         return self._submitter
 
@@ -101,20 +102,29 @@ class Engine:
         return 0 if self._submitter is None else self._submitter.in_flight
 
     async def aclose(self) -> None:
-        """Lets POSTs in flight be answered, then closes; cancelled, it cuts them. Idempotent."""
-        if self._closed:
+        """Ends all waiting, lets POSTs in flight be answered, then closes; cancelled, it cuts them.
+
+        Whoever calls it again waits for the first to be done.
+        """
+        if self.closing.is_closed:
+            await self._is_down.wait()
             return
-        self._closed = True
+        self.closing.close()
         try:
             if self._submitter is not None:
                 await self._submitter.drain()
         finally:
             if self._reclaimer is not None:
                 self._reclaimer.cancel()
+            for hold in self._holds.values():
+                hold.cancel()
             self.tracker.close()
             self.gate.close()
-            if self._transport is not None:
-                await self._transport.aclose()
+            try:
+                if self._transport is not None:
+                    await self._transport.aclose()
+            finally:
+                self._is_down.set()
 
     # Slots
 
@@ -123,11 +133,14 @@ class Engine:
         self.open()
         if self.gate.slots.held >= self.gate.slots.cap:
             self._start_reclaiming()
-        return await self.gate.lease()
+        with self.closing.waiting():
+            return await self.gate.lease()
 
     def task_started(self, task: Task, lease: Lease) -> None:
         """The slot belongs to the task until it is seen to end."""
         self.key_worked = True
+        if (hold := self._holds.pop(lease, None)) is not None:
+            hold.cancel()
         self.tracker.start(task.id, task.model, lease, lifetime=self.schedule.slot_lifetime)
 
     def is_known(self, task_id: str) -> bool:
@@ -137,7 +150,12 @@ class Engine:
     def task_may_run(self, lease: Lease) -> None:
         """The slot is kept for the time a task would take, because one may be running."""
         lease.is_running = True
-        asyncio.get_running_loop().call_later(self.schedule.uncertain_hold, lease.release)
+        loop = asyncio.get_running_loop()
+        self._holds[lease] = loop.call_later(self.schedule.uncertain_hold, self._unhold, lease)
+
+    def _unhold(self, lease: Lease) -> None:
+        del self._holds[lease]
+        lease.release()
 
     def _start_reclaiming(self) -> None:
         if self._reclaimer is None or self._reclaimer.done():
@@ -192,7 +210,10 @@ class Engine:
 
     async def look(self, task_id: str, model: str) -> Task:
         """One status call. A task seen to end gives its slot back."""
-        data = await self._read(status_path(model, task_id), poll=True)
+        return await self._look(self.open(), task_id, model)
+
+    async def _look(self, transport: Transport, task_id: str, model: str) -> Task:
+        data = await self._read(transport, status_path(model, task_id), poll=True)
         task = read_task(data, model=model, task_id=task_id)
         if task.is_terminal:
             self.tracker.end(task_id)
@@ -200,30 +221,30 @@ class Engine:
 
     async def balance(self) -> float:
         """The USD left on this key."""
-        return read_balance(await self._read(BALANCE_PATH, poll=False))
+        return read_balance(await self._read(self.open(), BALANCE_PATH, poll=False))
 
-    async def _read(self, path: str, *, poll: bool) -> object:
+    async def _read(self, transport: Transport, path: str, *, poll: bool) -> object:
         """The data of one GET through the gate."""
-        transport = self.open()
-        permit = await self.gate.permit(poll=poll)
+        permit = await self.gate.rate.wait_open(poll=poll)
         reply = await transport.send("GET", path)
         try:
             data = unwrap(reply)
         except RateLimitedError as error:
             self.gate.throttled(permit, retry_after=error.retry_after, submit=False)
             raise
-        except APIError as error:
-            self.key_worked |= not isinstance(error, AuthenticationError)
+        except (NotFoundError, BadRequestError):
+            self.key_worked = True
             raise
         self.key_worked = True
         self.gate.answered()
         return data
 
     async def _confirm(self, task_id: str, model: str) -> bool:
-        """Whether the API knows this task id, seen in a broken answer."""
-        for looks in range(CONFIRM_LOOKS):
+        """Whether the API knows this task id, seen in a broken answer; also while closing."""
+        transport = self._transport
+        for looks in range(CONFIRM_LOOKS if transport is not None else 0):
             try:
-                await self.look(task_id, model)
+                await self._look(cast("Transport", transport), task_id, model)
             except NotFoundError:
                 pass
             except ApixoError as error:
@@ -239,15 +260,23 @@ class Engine:
     async def wait(self, task: Task, *, schedule: PollSchedule, timeout: float) -> Task:
         """The terminal snapshot, success or failure."""
         with self._watch(task, schedule, timeout) as watch:
-            return await self._watcher.end(watch)
+            try:
+                return await self._watcher.end(watch)
+            except ApixoError as error:
+                error.task_id = task.id  # whatever ends a wait, the id is never lost
+                raise
 
     async def changes(
         self, task: Task, *, schedule: PollSchedule, timeout: float
     ) -> AsyncIterator[Task]:
         """One snapshot per change of state, the terminal one last."""
         with self._watch(task, schedule, timeout) as watch:
-            async for snapshot in self._watcher.changes(watch):
-                yield snapshot
+            try:
+                async for snapshot in self._watcher.changes(watch):
+                    yield snapshot
+            except ApixoError as error:
+                error.task_id = task.id
+                raise
 
     @contextmanager
     def _watch(self, task: Task, schedule: PollSchedule, timeout: float) -> Generator[Watch]:

@@ -21,6 +21,7 @@ from apixo_async._wire import (
     submit_path,
     unwrap,
 )
+from apixo_async.client.closing import Closing
 from apixo_async.errors import (
     APIError,
     ApixoError,
@@ -100,6 +101,7 @@ class Submitter:
         transport: Transport,
         gate: Gate,
         books: Bookkeeper,
+        closing: Closing,
         *,
         confirm: Confirm,
         rng: random.Random,
@@ -107,6 +109,7 @@ class Submitter:
         self._transport = transport
         self._gate = gate
         self._books = books
+        self._closing = closing
         self._confirm = confirm
         self._rng = rng
         self._posts: set[asyncio.Task[Task]] = set()
@@ -125,11 +128,14 @@ class Submitter:
         body = encode(submit_body(submission.request, callback_url=submission.callback_url))
         try:
             return await self._attempts(submission, body)
-        except BaseException:
-            if submission.post is None or submission.post.done():
-                _release_unless_running(submission.lease)
+        except BaseException as error:
+            post = submission.post
+            if post is not None and not post.done():
+                post.add_done_callback(lambda post: _settle_orphan(submission, post))
+            elif post is not None and isinstance(error, asyncio.CancelledError):
+                _settle_orphan(submission, post)  # it ended in the very moment of cancellation
             else:
-                submission.post.add_done_callback(lambda post: _settle_orphan(submission, post))
+                _release_unless_running(submission.lease)
             raise
 
     async def _attempts(self, submission: Submission, body: bytes) -> Task:
@@ -148,10 +154,13 @@ class Submitter:
                 if not error.is_retryable or patience_left <= 0:
                     raise
                 delay = resubmit_delay(failures, unit=self._rng.random())
-                await asyncio.sleep(min(delay, patience_left))
+                with self._closing.waiting():
+                    await asyncio.sleep(min(delay, patience_left))
 
     async def _attempt(self, submission: Submission, body: bytes, attempt: int) -> Task:
-        turn = await self._gate.turn(submission.lease)
+        submission.post = None
+        with self._closing.waiting():
+            turn = await self._gate.turn(submission.lease)
         post = asyncio.create_task(self._post(submission, body, attempt, turn.permit))
         # The turn ends with the POST, which a cancelled caller leaves behind.
         post.add_done_callback(lambda _: turn.end())
@@ -178,8 +187,14 @@ class Submitter:
             raise
         else:
             return await self._accepted(submission, task_id)
-        received = excerpt(reply.body) if reply is not None else _received(failure)
-        return await self._failed(submission, failure, received, attempt, permit)
+        answer = reply.body.decode("utf-8", "replace") if reply is not None else _received(failure)
+        candidate = candidate_task_id(answer)
+        if candidate == getattr(submission.request, "task_id", None):
+            candidate = None  # an extension's own source, quoted in a refusal
+        if candidate is not None or submit_verdict(failure) is SubmitVerdict.UNCERTAIN:
+            # An answer that holds a task id is no refusal, whatever else it says.
+            return await self._uncertain(submission, failure, answer, candidate)
+        return await self._refused(submission, failure, attempt, permit)
 
     def _new_id(self, task_id: str) -> str:
         """The id, if it is new: one task must never be taken for the video of two jobs."""
@@ -195,39 +210,33 @@ class Submitter:
             await submission.observer.accepted(task)
         return task
 
-    async def _failed(
-        self,
-        submission: Submission,
-        failure: ApixoError,
-        received: str,
-        attempt: int,
-        permit: Permit,
+    async def _refused(
+        self, submission: Submission, failure: ApixoError, attempt: int, permit: Permit
     ) -> Task:
-        """Tells the observer what the failure means and raises it, unless an id can be saved."""
-        verdict = submit_verdict(failure)
-        observer = submission.observer
-        if verdict is SubmitVerdict.UNCERTAIN:
-            return await self._uncertain(submission, failure, received)
+        """Surely no task exists: tells the observer what that means and raises it."""
         if isinstance(failure, RateLimitedError):
             self._gate.throttled(permit, retry_after=failure.retry_after, submit=True)
-        if observer is not None and verdict is SubmitVerdict.REJECTED:
-            await observer.rejected(failure)
-        elif observer is not None:
-            await observer.not_sent(attempt, failure)
+        if submission.observer is not None:
+            if submit_verdict(failure) is SubmitVerdict.REJECTED:
+                await submission.observer.rejected(failure)
+            else:
+                await submission.observer.not_sent(attempt, failure)
         raise failure
 
-    async def _uncertain(self, submission: Submission, failure: ApixoError, received: str) -> Task:
+    async def _uncertain(
+        self, submission: Submission, failure: ApixoError, answer: str, candidate: str | None
+    ) -> Task:
+        """A task may exist: it is saved if its id was seen and is confirmed, else stated."""
         model = submission.request.model
         self._books.task_may_run(submission.lease)
-        candidate = candidate_task_id(received)
         is_new = candidate is not None and not self._books.is_known(candidate)
         if candidate is not None and is_new and await self._confirm(candidate, model):
             return await self._accepted(submission, candidate)
         error = SubmitUncertainError(
             model=model,
             reason=str(failure),
-            received=received,
-            candidate_task_id=candidate,
+            received=excerpt(answer.encode("utf-8", "replace")),
+            candidate_task_id=candidate if is_new else None,
             http_status=failure.http_status if isinstance(failure, APIError) else None,
         )
         if submission.observer is not None:

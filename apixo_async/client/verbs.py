@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import warnings
 from collections.abc import AsyncIterator
 from importlib.metadata import PackageNotFoundError, version
@@ -22,6 +24,8 @@ from apixo_async.limits import GateStatistics, Limits
 from apixo_async.polling import PollSchedule
 from apixo_async.tasks import Task
 from apixo_async.veo import REQUEST_TYPES, Request, TextToVideo, is_request
+
+_LOGGER = logging.getLogger("apixo_async")
 
 DEFAULT_MODEL = TextToVideo.model
 
@@ -60,6 +64,8 @@ class ApixoClient:
         session: Session | None = None,
         transport: Transport | None = None,
     ) -> None:
+        _check_types(limits=(limits, Limits), schedule=(schedule, PollSchedule))
+        _check_types(timeout=(timeout, Timeouts), session=(session, Session))
         self.base_url = resolve_base_url(base_url)
         self._key = resolve_key(api_key)
         self._timeouts = timeout or Timeouts()
@@ -105,8 +111,9 @@ class ApixoClient:
         Raises `NotFoundError` for an unknown task, other `APIError`s, `TransportError` or
         `UnexpectedAnswerError`; none of them says anything about the task itself.
         """
-        known = _as_task(task, model)
-        return await self.engine.look(known.id, known.model)
+        if isinstance(task, Task):
+            return await self.engine.look(task.id, task.model)
+        return await self.engine.look(_task_id(task), model)
 
     async def wait(
         self,
@@ -166,7 +173,15 @@ class ApixoClient:
         """
         _timeout(timeout, schedule or self.engine.schedule)
         task = await self.submit(request)
-        return await self.wait(task, timeout=timeout, schedule=schedule)
+        try:
+            return await self.wait(task, timeout=timeout, schedule=schedule)
+        except asyncio.CancelledError:
+            _LOGGER.warning(
+                "task %s goes on though its caller was cancelled; wait for it by its id",
+                task.id,
+                extra={"task_id": task.id, "model": task.model},
+            )
+            raise
 
     async def download(
         self,
@@ -221,9 +236,10 @@ class ApixoClient:
         )
 
     async def aclose(self) -> None:
-        """Lets POSTs in flight be answered (60 s at most), then closes what was opened.
+        """Ends all waiting with `ClientUsageError`, then closes what was opened.
 
-        May be called twice. Tasks go on at the server.
+        POSTs in flight are answered first (`Timeouts.submit` and a few looks at most); nothing new
+        is sent. May be called twice. Tasks go on at the server.
         """
         try:
             await self.engine.aclose()
@@ -259,12 +275,21 @@ def _version() -> str:
         return "unknown"
 
 
+def _check_types(**settings: tuple[object, type]) -> None:
+    for name, (value, expected) in settings.items():
+        if value is not None and not isinstance(value, expected):
+            msg = f"{name} must be a {expected.__name__}, got {type(value).__name__}"
+            raise InvalidSettingError(msg)
+
+
 def _as_task(task: object, model: str) -> Task:
-    if isinstance(task, Task):
-        return task
-    if not isinstance(task, str) or not task.strip():
-        raise InvalidRequestError("task", [("id", f"must be a Task or its id, got {task!r}")])
-    return Task(id=task.strip(), model=model)
+    return task if isinstance(task, Task) else Task(id=_task_id(task), model=model)
+
+
+def _task_id(task: object) -> str:
+    if isinstance(task, str) and (task_id := task.strip()):
+        return task_id
+    raise InvalidRequestError("task", [("id", f"must be a Task or its id, got {task!r}")])
 
 
 def _timeout(timeout: float | None, schedule: PollSchedule) -> float:
@@ -285,5 +310,5 @@ def _check_request(request: object) -> None:
 
 def _check_callback_url(url: str | None) -> None:
     if url is not None and not url.lower().startswith(("https://", "http://")):
-        rule = f"must be a public HTTPS URL, got {url!r}"
+        rule = f"must be a public http(s) URL, got {url!r}"
         raise InvalidRequestError("submit", [("callback_url", rule)])

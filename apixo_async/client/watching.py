@@ -10,6 +10,7 @@ from typing import Final
 
 import attrs
 
+from apixo_async.client.closing import Closing
 from apixo_async.errors import (
     ApixoError,
     RateLimitedError,
@@ -24,6 +25,9 @@ _LOGGER = logging.getLogger("apixo_async")
 
 UNUSABLE_LOOKS: Final = 3
 """Answers "success" without a URL before that is believed: the copy may still be under way."""
+
+STATES_TOLD: Final = 20
+"""Unknown states that are logged, once each; a server that invents more is not worth the memory."""
 
 Look = Callable[[str, str], Awaitable[Task]]
 """One status call through the gate: task id and model to a snapshot, or an error."""
@@ -66,12 +70,14 @@ class Watcher:
     def __init__(
         self,
         look: Look,
+        closing: Closing,
         *,
         polls_per_second: float,
         key_worked: Callable[[], bool],
         rng: random.Random,
     ) -> None:
         self._look = look
+        self._closing = closing
         self._polls_per_second = polls_per_second
         self._key_worked = key_worked
         self._rng = rng
@@ -113,11 +119,9 @@ class Watcher:
         loop = asyncio.get_running_loop()
         scope = asyncio.timeout_at(watch.deadline)
         try:
-            async with scope:
-                await asyncio.sleep(self._pause(watch, loop.time()))
-                self._polling += watch.looks == 0
-                watch.looks += 1
-                task = await self._look(watch.task.id, watch.task.model)
+            with self._closing.waiting():
+                async with scope:
+                    task = await self._due_look(watch)
         except TimeoutError:
             # Not by the time of day: uvloop's timers may fire a millisecond early.
             if not scope.expired():
@@ -130,6 +134,12 @@ class Watcher:
             self._note_state(task)
             return task
         raise TaskTimeoutError(watch.task, waited=loop.time() - watch.started)
+
+    async def _due_look(self, watch: Watch) -> Task:
+        await asyncio.sleep(self._pause(watch, asyncio.get_running_loop().time()))
+        self._polling += watch.looks == 0
+        watch.looks += 1
+        return await self._look(watch.task.id, watch.task.model)
 
     def _pause(self, watch: Watch, now: float) -> float:
         interval = stretched_interval(
@@ -170,6 +180,7 @@ class Watcher:
         return True
 
     def _note_state(self, task: Task) -> None:
-        if not isinstance(task.state, TaskState) and task.state not in self._seen_states:
+        is_strange = not isinstance(task.state, TaskState) and task.state not in self._seen_states
+        if is_strange and len(self._seen_states) < STATES_TOLD:
             self._seen_states.add(task.state)
             _LOGGER.info("unknown task state %r counts as running", task.state)

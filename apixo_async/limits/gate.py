@@ -8,7 +8,7 @@ import random
 
 import attrs
 
-from apixo_async.limits.rate import RateGate
+from apixo_async.limits.rate import Permit, RateGate
 from apixo_async.limits.settings import Limits
 from apixo_async.limits.slots import Lease, Slots
 from apixo_async.limits.throttling import CapFinder, is_task_limit, pause_seconds
@@ -28,13 +28,6 @@ class GateStatistics:
     waiting: int
     throttled: int
     closed_for: float
-
-
-@attrs.frozen
-class Permit:
-    """The right to one request; remembers since which 429 episode it is."""
-
-    episode: int
 
 
 @attrs.frozen
@@ -70,7 +63,6 @@ class Gate:
         self._finder = CapFinder(limits.concurrent_tasks, limits.concurrent_tasks)
         self._probe_timer: asyncio.TimerHandle | None = None
         self._rng = rng or random.Random()  # noqa: S311  # jitter, not secrets
-        self._episode = 0
         self._in_a_row = {True: 0, False: 0}
         self._throttled = 0
 
@@ -111,8 +103,7 @@ class Gate:
 
     async def permit(self, *, poll: bool) -> Permit:
         """Waits for the right to send one request."""
-        await self.rate.wait_open(poll=poll)
-        return Permit(self._episode)
+        return await self.rate.wait_open(poll=poll)
 
     def throttled(self, permit: Permit, *, retry_after: float | None, submit: bool) -> None:
         """A request with this permit was answered 429: close for everyone.
@@ -122,8 +113,7 @@ class Gate:
         """
         now = asyncio.get_running_loop().time()
         self._throttled += 1
-        if permit.episode == self._episode:
-            self._episode += 1
+        if self.rate.is_new_episode(permit):
             self._in_a_row[submit] += 1
         episode = max(self._in_a_row[submit], 1)
         pause = pause_seconds(retry_after, episode=episode, unit=self._rng.random())

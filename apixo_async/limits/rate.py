@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Final
+from typing import Final, NewType
 
 import attrs
 from aiolimiter import AsyncLimiter
@@ -14,6 +14,10 @@ WINDOW_SECONDS: Final = 61.0
 arrive bunched by the network."""
 BURST_MAX: Final = 100
 """A bucket this small fills in 0.6 s at 10,000 a minute; a larger one would only cost rate."""
+
+
+Permit = NewType("Permit", int)
+"""The right to one request; the number of 429 episodes before it was given."""
 
 
 @attrs.frozen
@@ -71,25 +75,32 @@ class RateGate:
         self._all = self.size.limiter()
         self._polls = self.poll_size.limiter()
         self._closed_until = 0.0
+        self._episode = Permit(0)
         self.meter = RequestMeter()
 
-    async def wait_open(self, *, poll: bool) -> None:
+    async def wait_open(self, *, poll: bool) -> Permit:
         """Waits for a token and an open gate; status calls first need one of their own bucket."""
         loop = asyncio.get_running_loop()
         if poll:
             await self._polls.acquire()
         while True:
-            await self._wait_reopened(loop)
+            # The end of a pause may move while we sleep, only ever to a later time.
+            while (left := self._closed_until - loop.time()) > 0:  # noqa: ASYNC110
+                await asyncio.sleep(left)
             await self._all.acquire()
-            if loop.time() >= self._closed_until:
+            now = loop.time()
+            if now >= self._closed_until:
                 break
             # Closed while we queued for the token: the token is spent, which errs to the safe side.
-        self.meter.count(loop.time())
+        self.meter.count(now)
+        return self._episode
 
-    async def _wait_reopened(self, loop: asyncio.AbstractEventLoop) -> None:
-        # The end may move while we sleep, only ever to a later time.
-        while (left := self._closed_until - loop.time()) > 0:  # noqa: ASYNC110
-            await asyncio.sleep(left)
+    def is_new_episode(self, permit: Permit) -> bool:
+        """Whether a 429 on this permit begins another episode; if so, it has begun."""
+        if permit != self._episode:
+            return False
+        self._episode = Permit(self._episode + 1)
+        return True
 
     def close_for(self, seconds: float, *, now: float) -> None:
         """Nobody passes for this long; a later end is never brought forward."""

@@ -2,16 +2,19 @@
 
 import asyncio
 import gc
+from typing import Any
 
 import pytest
 
 from apixo_async import (
     ApixoClient,
     ClientUsageError,
+    InvalidSettingError,
     Limits,
     PollSchedule,
     TaskTimeoutError,
     TextToVideo,
+    Timeouts,
 )
 from tests.fakes import BASE_URL, KEY, FakeApi, client_for, refusal
 from tests.virtual import run_virtual, virtual
@@ -167,3 +170,21 @@ def test_a_client_left_open_is_reported() -> None:
             gc.collect()
 
     run_virtual(use())
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"limits": 5}, {"schedule": 10}, {"timeout": 30}, {"session": "x"}],
+    ids=["limits", "schedule", "timeout", "session"],
+)
+def test_settings_of_the_wrong_kind_are_named(settings: dict[str, Any]) -> None:
+    """What is no setting of that name is refused when the client is built, by name."""
+    with pytest.raises(InvalidSettingError, match=next(iter(settings))):
+        ApixoClient(KEY, base_url=BASE_URL, **settings)
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), "a", True])
+def test_a_timeout_is_a_time(seconds: Any) -> None:  # noqa: ANN401  # wrong on purpose
+    """Zero would mean no timeout at all to the layer below: it is refused, as is nonsense."""
+    with pytest.raises(InvalidSettingError, match="submit"):
+        Timeouts(submit=seconds)

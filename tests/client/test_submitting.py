@@ -1,6 +1,7 @@
 """One submit, at most once."""
 
 import asyncio
+import json
 import logging
 
 import attrs
@@ -11,6 +12,7 @@ from apixo_async import (
     AuthenticationError,
     BadRequestError,
     ClientUsageError,
+    ExtendVideo,
     InsufficientCreditsError,
     InvalidRequestError,
     Limits,
@@ -400,4 +402,107 @@ async def test_one_id_is_never_taken_for_two_tasks() -> None:
         with pytest.raises(SubmitUncertainError) as caught:
             await client.submit(OCEAN)
 
-    assert caught.value.candidate_task_id == "task_1"
+    assert "task_1" in caught.value.reason
+    assert caught.value.candidate_task_id is None, "it is another job's video"
+
+
+@pytest.mark.parametrize("status", [200, 400, 401, 404, 429, 503])
+@pytest.mark.parametrize("code", [200, 400, 401, 429, 500])
+@virtual
+async def test_an_answer_with_a_task_id_is_no_refusal(status: int, code: int) -> None:
+    """However an answer contradicts itself, a task id in it is confirmed and kept."""
+    body = {"code": code, "message": "?", "data": {"taskId": "task_1"}}
+    answer = Reply(status, json.dumps(body).encode())
+    api = FakeApi(on_submit=lambda *_: answer, accept_anyway=True)
+    async with client_for(api) as client:
+        task = await client.submit(OCEAN)
+
+    assert task.id == "task_1"
+    assert len(api.submits) == 1
+
+
+@virtual
+async def test_a_refused_extension_may_quote_its_source() -> None:
+    """The source's id in the refusal of an extension is not taken for a new task."""
+    body = {"code": 400, "message": "expired", "data": {"taskId": "task_0"}}
+    api = FakeApi(on_submit=lambda *_: Reply(400, json.dumps(body).encode()))
+    async with client_for(api) as client:
+        with pytest.raises(BadRequestError):
+            await client.submit(ExtendVideo("on and on", task_id="task_0"))
+
+
+@virtual
+async def test_a_confirmed_task_keeps_its_slot() -> None:
+    """A task saved from a broken answer holds its slot until it ends, however long that takes."""
+    cut = unanswered('{"code":200,"data":{"taskId":"task_1"')
+    api = FakeApi(
+        duration=lambda _: 1500.0,
+        on_submit=lambda number, _: cut if number == 1 else None,
+        accept_anyway=True,
+    )
+    async with client_for(api, limits=Limits(concurrent_tasks=1)) as client:
+        await asyncio.gather(client.generate(OCEAN), client.generate(TextToVideo("second")))
+
+    assert api.peak_unfinished == 1
+
+
+@virtual
+async def test_closing_sends_nothing_new() -> None:
+    """Submits that wait for their turn when the client closes are not sent, and say so."""
+    api = FakeApi(latency=10.0)
+    client = client_for(api, limits=Limits(concurrent_submits=2))
+    waiting = [asyncio.create_task(client.generate(OCEAN)) for _ in range(30)]
+    await asyncio.sleep(1)
+    await client.aclose()
+    ends = await asyncio.gather(*waiting, return_exceptions=True)
+
+    assert len(api.submits) == 2
+    assert all(isinstance(end, ClientUsageError) for end in ends)
+
+
+@pytest.mark.parametrize("trouble", ["429", "slot"])
+@virtual
+async def test_closing_leaves_nobody_waiting(trouble: str) -> None:
+    """Whoever waits for a slot or out a pause when the client closes is told at once."""
+    pause = refusal(429, retry_after="100")
+    api = FakeApi(on_submit=lambda *_: pause if trouble == "429" else unanswered())
+    client = client_for(api, limits=Limits(concurrent_tasks=1))
+    waiting = [asyncio.create_task(client.submit(OCEAN)) for _ in range(3)]
+    await asyncio.sleep(1)
+    started = asyncio.get_running_loop().time()
+    await client.aclose()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+    assert asyncio.get_running_loop().time() - started < 0.1
+
+
+@virtual
+async def test_no_moment_of_cancellation_hides_a_task_id(caplog: pytest.LogCaptureFixture) -> None:
+    """Cancelled after any number of loop steps, a task that was accepted is named in the log."""
+    for steps in range(1, 80):
+        caplog.clear()
+        api = FakeApi(latency=0.0)
+        async with client_for(api) as client:
+            caller = asyncio.create_task(client.generate(OCEAN))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            caller.cancel()
+            await asyncio.gather(caller, return_exceptions=True)
+            await asyncio.sleep(1)
+
+        assert all(task_id in caplog.text for task_id in api.tasks), steps
+
+
+@virtual
+async def test_a_refused_post_of_a_cancelled_caller_frees_its_slot() -> None:
+    """When the caller is gone and the API refuses, nothing runs and the slot is free."""
+    api = FakeApi(latency=2.0, on_submit=lambda *_: refusal(400))
+    async with client_for(api) as client:
+        caller = asyncio.create_task(client.submit(OCEAN))
+        await asyncio.sleep(0.5)
+        caller.cancel()
+        await asyncio.gather(caller, return_exceptions=True)
+        await asyncio.sleep(5)
+        held = client.statistics().gate.tasks
+
+    assert held == 0

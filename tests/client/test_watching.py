@@ -336,3 +336,26 @@ async def test_a_timer_that_fires_early_still_means_time_is_up() -> None:
         task = await client.submit(OCEAN)
         with mock.patch.object(loop, "call_at", early), pytest.raises(TaskTimeoutError):
             await client.wait(task, timeout=95)
+
+
+@virtual
+async def test_whatever_ends_a_wait_names_the_task() -> None:
+    """Errors that end a wait carry the id of the task, also those that are not about it."""
+    api = FakeApi(on_status=lambda _: refusal(401))
+    async with client_for(api) as client:
+        with pytest.raises(AuthenticationError) as caught:
+            await client.generate(OCEAN)
+
+    assert caught.value.task_id == "task_1"
+
+
+@virtual
+async def test_many_tasks_stretch_the_interval() -> None:
+    """On a small plan, looks of many tasks are spaced so that they fit into their share."""
+    api = FakeApi(duration=lambda _: 400.0)
+    limits = Limits(requests_per_minute=600, concurrent_tasks=100)
+    async with client_for(api, limits=limits) as client:
+        await asyncio.gather(*(client.generate(OCEAN) for _ in range(100)))
+
+    documented = 100 * (400 - 92) / 5
+    assert api.statuses < 0.7 * documented, "100 tasks every 5 s would be 1,200 looks a minute"

@@ -38,7 +38,7 @@ def test_the_judge_counts_right(moments: list[float], expected: int) -> None:
 
 
 async def saturate(
-    enter: Callable[[int], Awaitable[None]], *, workers: int, seconds: float
+    enter: Callable[[int], Awaitable[object]], *, workers: int, seconds: float
 ) -> list[float]:
     """The moments at which workers that always want to get through did, over this time."""
     loop = asyncio.get_running_loop()

@@ -1,0 +1,55 @@
+"""What waits in a client is cut short when the client closes, with an error that says why."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+from apixo_async.errors import ClientUsageError
+
+
+class Closing:
+    """Knows who waits inside the client; nobody is left hanging, and nothing new begins."""
+
+    def __init__(self) -> None:
+        self._waiting: set[asyncio.Task[Any]] = set()
+        self._cut: set[asyncio.Task[Any]] = set()
+        self.is_closed = False
+
+    def check(self) -> None:
+        """Raises `ClientUsageError` once the client is closed."""
+        if self.is_closed:
+            msg = "this client is closed; open a new one"
+            raise ClientUsageError(msg)
+
+    @contextmanager
+    def waiting(self) -> Generator[None]:
+        """A wait that the client's end may cut; then it raises `ClientUsageError`.
+
+        Never around a POST on its way: its answer is always awaited.
+        """
+        self.check()
+        task = asyncio.current_task()
+        if task is None or task in self._waiting:
+            yield
+            return
+        self._waiting.add(task)
+        try:
+            yield
+        except asyncio.CancelledError:
+            # Ours is taken back; somebody else's cancellation of the same moment stays.
+            if task not in self._cut or task.uncancel() > 0:
+                raise
+        finally:
+            self._waiting.discard(task)
+            self._cut.discard(task)
+        self.check()
+
+    def close(self) -> None:
+        """Refuses what comes and cuts what waits."""
+        self.is_closed = True
+        for task in list(self._waiting):
+            self._cut.add(task)
+            task.cancel()
