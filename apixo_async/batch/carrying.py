@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import logging
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
@@ -17,6 +20,7 @@ from apixo_async.errors import (
     APIError,
     ApixoError,
     AuthenticationError,
+    DownloadError,
     InsufficientCreditsError,
     SubmitUncertainError,
     TaskFailedError,
@@ -31,6 +35,8 @@ PATIENCE: Final = 300.0
 """Seconds for which a batch puts up with a host that was reached before and is gone now."""
 PATIENCE_AT_START: Final = 15.0
 
+_LOGGER = logging.getLogger("apixo_async")
+
 Publish = Callable[[events.Event], None]
 
 
@@ -44,8 +50,25 @@ class RunSettings:
     on_event: Publish | None
 
 
+class _StoppedWaitingError(ApixoError):
+    """We left while the task was still running."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the batch was ended before this task was; it goes on: wait for it by its id"
+        )
+
+
+class _UnexpectedError(ApixoError):
+    """An error that nothing here provides for; the log has its traceback."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(f"unexpected {type(cause).__name__}: {cause}")
+        self.__cause__ = cause
+
+
 class Carrier:
-    """Carries jobs out. Every expected error is an outcome; others are bugs and pass through."""
+    """Carries jobs out. Whatever goes wrong with one job is its outcome, a bug of ours included."""
 
     def __init__(
         self, client: ApixoClient, settings: RunSettings, admission: Admission, publish: Publish
@@ -54,27 +77,79 @@ class Carrier:
         self._settings = settings
         self._admission = admission
         self._publish = publish
+        self.given_up: list[Outcome] = []
+        """Jobs with a task that were cancelled."""
 
     async def carry_out(self, index: int, job: Job, lease: Lease) -> Outcome:
-        """The outcome of one job; its lease is settled whatever happens."""
-        worked = self._client.engine.key_worked
+        """The outcome of one job; its lease is settled whatever happens.
+
+        Cancelled with a task accepted, it leaves the outcome in `given_up`.
+        """
+        story = _Story(self._admission, self._publish, job.key or "")
         try:
-            task = await self._client.engine.submit(
-                job.request,
-                lease=lease,
-                observer=_Recorder(self._admission, self._publish, job.key or ""),
-                patience=PATIENCE if worked else PATIENCE_AT_START,
-            )
+            return await self._carry_out(index, job, lease, story)
+        except asyncio.CancelledError:
+            if story.task is not None:
+                self.given_up.append(self._cut_short(index, job, story, _StoppedWaitingError()))
+            raise
+        except Exception as error:
+            _LOGGER.exception("job %r met an error that is a bug", job.key)
+            if story.task is None and not story.is_sent:
+                lease.release()
+            return await self._after_bug(index, job, story, _UnexpectedError(error))
+
+    async def _carry_out(self, index: int, job: Job, lease: Lease, story: _Story) -> Outcome:
+        try:
+            task = await self._submit(job, lease, story)
         except SubmitUncertainError as error:
             return Outcome(job=job, index=index, status=OutcomeStatus.UNCERTAIN, error=error)
         except NotAdmittedError:
-            return self.not_started(index, job, self._admission.error)
+            lease.release()
+            return self.not_started(index, job, self._admission.refusal)
         except ApixoError as error:
             if not stops_batch(error):
                 return Outcome(job=job, index=index, status=OutcomeStatus.FAILED, error=error)
             self._admission.stop(_stop_reason(error), error)
             return self.not_started(index, job, error)
-        return await self._collect(index, job, task)
+        return await self._collect(index, job, task, story)
+
+    async def _submit(self, job: Job, lease: Lease, story: _Story) -> Task:
+        """The accepted task; raises `NotAdmittedError` if the batch stopped before it was sent."""
+        worked = self._client.engine.key_worked
+        with story.waiting_to_send() as asyncio_task:
+            try:
+                return await self._client.engine.submit(
+                    job.request,
+                    lease=lease,
+                    observer=story,
+                    patience=PATIENCE if worked else PATIENCE_AT_START,
+                )
+            except asyncio.CancelledError:
+                if not self._admission.has_called_back(asyncio_task):
+                    raise
+                asyncio_task.uncancel()
+                raise NotAdmittedError from None
+
+    async def _after_bug(self, index: int, job: Job, story: _Story, error: ApixoError) -> Outcome:
+        if not story.is_sent:
+            return self._cut_short(index, job, story, error)
+        uncertain = SubmitUncertainError(model=job.request.model, reason=str(error))
+        await story.uncertain(uncertain)
+        return Outcome(job=job, index=index, status=OutcomeStatus.UNCERTAIN, error=uncertain)
+
+    def _cut_short(self, index: int, job: Job, story: _Story, error: ApixoError) -> Outcome:
+        """The outcome of a job that did not come to its end, by how far it came."""
+        key, task = job.key or "", story.task
+        if task is None:
+            return Outcome(job=job, index=index, status=OutcomeStatus.FAILED, error=error)
+        if task.has_succeeded:
+            lost = DownloadError(str(error), url="", reason="cut_short")
+            self._publish(events.SaveFailed(key=key, reason=str(error)))
+            return _outcome(job, index, OutcomeStatus.SUCCEEDED, task, lost)
+        if task.is_terminal:
+            return _outcome(job, index, OutcomeStatus.FAILED, task, error)
+        self._publish(events.TimedOut(key=key, task=task, reason=str(error)))
+        return _outcome(job, index, OutcomeStatus.TIMED_OUT, task, error)
 
     def not_started(self, index: int, job: Job, error: BaseException | None) -> Outcome:
         """The outcome of a job that the stop of the batch came before."""
@@ -82,7 +157,7 @@ class Carrier:
         self._publish(events.NotStarted(key=job.key or "", reason=str(why)))
         return Outcome(job=job, index=index, status=OutcomeStatus.NOT_STARTED, error=why)
 
-    async def _collect(self, index: int, job: Job, task: Task) -> Outcome:
+    async def _collect(self, index: int, job: Job, task: Task, story: _Story) -> Outcome:
         key = job.key or ""
         settings = self._settings
         try:
@@ -97,6 +172,7 @@ class Carrier:
             last = getattr(error, "task", None) or task
             self._publish(events.TimedOut(key=key, task=last, reason=str(error)))
             return _outcome(job, index, OutcomeStatus.TIMED_OUT, last, error)
+        story.task = task
         if not task.has_succeeded:
             return self._failed(index, job, task, task_failure(task))
         self._publish(events.Succeeded(key=key, task=task))
@@ -139,22 +215,43 @@ def _stop_reason(error: ApixoError) -> StopReason:
             return StopReason.UNREACHABLE
 
 
-class _Recorder:
-    """Turns the steps of one submit into events."""
+class _Story:
+    """How far one job has come; turns the steps of its submit into events."""
 
     def __init__(self, admission: Admission, publish: Publish, key: str) -> None:
         self._admission = admission
         self._publish = publish
         self._key = key
+        self._job: asyncio.Task[Any] | None = None
+        self.is_sent = False
+        """Whether a POST left that may have made a task, and nothing was recorded about it."""
+        self.task: Task | None = None
+        """The task as last seen, from its acceptance on."""
+
+    @contextmanager
+    def waiting_to_send(self) -> Generator[asyncio.Task[Any]]:
+        """The submit takes place in this block; gives the asyncio task that waits for it."""
+        job = self._job = asyncio.current_task()
+        if job is None:  # pragma: no cover  # there is always one in a coroutine
+            raise NotAdmittedError
+        self._admission.enter(job)
+        try:
+            yield job
+        finally:
+            self._admission.leave(job)
 
     async def sending(self, attempt: int) -> None:
-        self._admission.begin()
+        if self._job is not None:
+            self._admission.begin(self._job)
+        self.is_sent = True
         self._publish(events.Sending(key=self._key, attempt=attempt))
 
     async def not_sent(self, attempt: int, error: ApixoError) -> None:
-        self._end(events.NotSent(key=self._key, attempt=attempt, reason=str(error)))
+        event = events.NotSent(key=self._key, attempt=attempt, reason=str(error))
+        self._end(event, will_wait=True)
 
     async def accepted(self, task: Task) -> None:
+        self.task = task
         self._end(events.Accepted(key=self._key, task_id=task.id, model=task.model))
 
     async def rejected(self, error: ApixoError) -> None:
@@ -172,6 +269,8 @@ class _Recorder:
             )
         )
 
-    def _end(self, event: events.Event) -> None:
+    def _end(self, event: events.Event, *, will_wait: bool = False) -> None:
+        self.is_sent = False
         self._publish(event)
-        self._admission.end()
+        if self._job is not None:
+            self._admission.end(self._job, will_wait=will_wait)

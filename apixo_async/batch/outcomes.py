@@ -30,7 +30,8 @@ class Job:
     """A request with a name. The key makes the job: its files and records are named by it.
 
     Without a `key` it is a hash of the request and the number of its occurrence in the input, so
-    that the same input always gives the same keys. `metadata` is carried along untouched.
+    that the same input always gives the same keys. Two jobs with the same key and the same request
+    are one job, which is run and paid once. `metadata` is carried along untouched.
     """
 
     request: Request

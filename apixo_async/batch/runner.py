@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
 from os import PathLike
 from pathlib import Path
@@ -12,11 +13,12 @@ from apixo_async._narrow import as_sequence
 from apixo_async.batch.carrying import RunSettings
 from apixo_async.batch.events import Event
 from apixo_async.batch.keys import KeyIndex
-from apixo_async.batch.outcomes import BatchReport, Outcome, StopReason
+from apixo_async.batch.outcomes import BatchReport, Job, Outcome, StopReason
 from apixo_async.batch.running import Run, Source, as_job
 from apixo_async.client import ApixoClient
 from apixo_async.errors import ClientUsageError, InvalidRequestError, InvalidSettingError
 from apixo_async.polling import PollSchedule
+from apixo_async.veo import Request
 
 
 class BatchRunner:
@@ -27,7 +29,8 @@ class BatchRunner:
     `on_event` is called with every event on the event loop; keep it short, its errors are logged
     and change nothing.
 
-    A runner can be used for one batch after another, not for two at once.
+    A runner can be used for one batch after another, not for two at once: that raises
+    `ClientUsageError`.
     """
 
     def __init__(
@@ -57,20 +60,30 @@ class BatchRunner:
     async def run(self, requests: Source) -> BatchReport:
         """Runs all requests (or `Job`s) and returns every outcome in input order.
 
-        `requests` may be an iterable or an async iterable; it is pulled lazily, the next item when
-        a slot is free. A list is checked as a whole before anything is sent.
+        `requests` may be an iterable or an async iterable; it is pulled lazily. The next item of an
+        iterable is taken when a slot is free. An async iterable is asked before there is a slot, so
+        that it may wait, or use the same client, without holding one; it is at most one item ahead.
+        A list is checked as a whole before anything is sent.
+
+        The same request twice is two jobs and is paid twice. A `Job` with a key that was there
+        before, and with the same request, is the same job: it is run once and has one outcome. With
+        another request it is an error of the input.
 
         A wrong key, an empty balance or a vanished host stop the batch: what is running is still
         awaited and the report's `stopped` says why. An error raised by `requests` itself, or an
         item that is no request, is raised here after everything running was awaited; the outcomes
-        are in `report` then. Cancelling lets POSTs in flight be answered first.
+        are in `report` then. Cancelling lets POSTs in flight be answered first; `report` then has
+        an outcome for every task that was accepted, `timed_out` for those that go on.
         """
+        outcomes = self.stream(requests)
         gathered: list[Outcome] = []
-        async with self.stream(requests) as outcomes:
-            try:
+        try:
+            async with outcomes:
                 async for outcome in outcomes:
                     gathered.append(outcome)  # noqa: PERF401  # what came before an error is kept
-            finally:
+        finally:
+            if outcomes.was_begun:
+                gathered += outcomes.left
                 gathered.sort(key=lambda outcome: outcome.index)
                 self.report = BatchReport(tuple(gathered), outcomes.stopped, outcomes.stop_error)
         return self.report
@@ -79,11 +92,16 @@ class BatchRunner:
         """Outcomes in the order of completion, in flat memory, for `async with` and `async for`.
 
         Leaving the block early stops submitting, lets POSTs in flight be answered, and stops
-        waiting for the rest; their tasks go on at the server.
+        waiting for the rest; their tasks go on at the server and the log names their ids.
         """
         _check_source(requests)
-        self._stream = OutcomeStream(self._client, requests, self._settings)
-        return self._stream
+        return OutcomeStream(self._client, requests, self._settings, begin=self._begin)
+
+    def _begin(self, stream: OutcomeStream) -> None:
+        if self._stream is not None and self._stream.is_running:
+            msg = "this runner is running a batch; wait for its end, or make another BatchRunner"
+            raise ClientUsageError(msg)
+        self._stream = stream
 
     def stop(self) -> None:
         """Takes no more requests; what is running is still awaited. For signal handlers."""
@@ -94,12 +112,35 @@ class BatchRunner:
 class OutcomeStream:
     """The outcomes of one run as they come; see `BatchRunner.stream`."""
 
-    def __init__(self, client: ApixoClient, source: Source, settings: RunSettings) -> None:
+    def __init__(
+        self,
+        client: ApixoClient,
+        source: Source,
+        settings: RunSettings,
+        *,
+        begin: Callable[[OutcomeStream], None],
+    ) -> None:
         self._client = client
         self._source = source
         self._settings = settings
+        self._begin = begin
         self._run: Run | None = None
         self._is_over = False
+
+    @property
+    def was_begun(self) -> bool:
+        """Whether the block was entered."""
+        return self._run is not None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the block was entered and there may be more outcomes."""
+        return self.was_begun and not self._is_over
+
+    @property
+    def left(self) -> Sequence[Outcome]:
+        """After the block: outcomes that nobody took, and those of tasks that were given up."""
+        return () if self._run is None else tuple(self._run.left)
 
     @property
     def stopped(self) -> StopReason | None:
@@ -121,6 +162,7 @@ class OutcomeStream:
             msg = "this stream was used before; call stream() again"
             raise ClientUsageError(msg)
         self._client.engine.open()
+        self._begin(self)
         self._run = Run(self._client, self._source, self._settings)
         self._run.start()
         return self
@@ -136,6 +178,10 @@ class OutcomeStream:
         if outcome is not None:
             return outcome
         self._is_over = True
+        # Whoever else waits for an outcome learns the end, too.
+        self._run.tell_end()
+        if self._run.bug is not None:
+            raise self._run.bug
         if self.stopped is StopReason.INPUT and self.stop_error is not None:
             raise self.stop_error
         raise StopAsyncIteration
@@ -147,7 +193,11 @@ class OutcomeStream:
         traceback: TracebackType | None,
     ) -> None:
         if self._run is not None:
-            await self._run.aclose()
+            try:
+                await self._run.aclose()
+            finally:
+                self._is_over = True
+                self._run.tell_end()
 
 
 def _check_source(requests: object) -> None:
@@ -161,17 +211,25 @@ def _check_source(requests: object) -> None:
 
 
 def _check_all(items: Sequence[object]) -> None:
-    keys = KeyIndex()
-    try:
-        for index, item in enumerate(items):
-            try:
-                keys.claim(as_job(item))
-            except InvalidRequestError as error:
-                raise InvalidRequestError(
-                    f"requests[{index}], {error.subject}", error.problems
-                ) from None
-            except TypeError as error:
-                msg = f"requests[{index}]: {error}"
-                raise TypeError(msg) from None
-    finally:
-        keys.close()
+    """Types, and keys that were given; cheap, because it holds up the event loop."""
+    by_key: dict[str, Request] = {}
+    for index, item in enumerate(items):
+        try:
+            job = as_job(item)
+        except TypeError as error:
+            msg = f"requests[{index}]: {error}"
+            raise TypeError(msg) from None
+        if job.key is not None and by_key.setdefault(job.key, job.request) != job.request:
+            _refuse_key(index, job, job.key, by_key[job.key])
+
+
+def _refuse_key(index: int, job: Job, key: str, first: Request) -> None:
+    """Raises what the run would raise, if both requests differ also as they are sent."""
+    with contextlib.closing(KeyIndex()) as keys:
+        try:
+            keys.claim(Job(first, key=key))
+            keys.claim(job)
+        except InvalidRequestError as error:
+            raise InvalidRequestError(
+                f"requests[{index}], {error.subject}", error.problems
+            ) from None

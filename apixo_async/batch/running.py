@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import logging
 from collections.abc import (
     AsyncIterable,
@@ -19,8 +21,9 @@ from apixo_async.batch import events
 from apixo_async.batch.admission import Admission
 from apixo_async.batch.carrying import Carrier, RunSettings
 from apixo_async.batch.keys import KeyIndex
-from apixo_async.batch.outcomes import Job, Outcome, StopReason
+from apixo_async.batch.outcomes import Job, Outcome, OutcomeStatus, StopReason
 from apixo_async.client import ApixoClient
+from apixo_async.errors import InvalidRequestError
 from apixo_async.limits import Lease
 from apixo_async.veo import Request, is_request
 
@@ -28,6 +31,9 @@ _LOGGER = logging.getLogger("apixo_async")
 
 BACKLOG: Final = 256
 """Jobs that may be saving, or wait for their outcome to be taken, beside those with a slot."""
+
+IDS_SHOWN: Final = 100
+"""Ids of tasks that one line of the log names."""
 
 Item: TypeAlias = Request | Job
 Source: TypeAlias = Iterable[Item] | AsyncIterable[Item]
@@ -54,6 +60,24 @@ async def _next_of(source: Iterator[Item] | AsyncIterator[Item]) -> Item:
     raise StopAsyncIteration
 
 
+async def _item_of(source: Iterator[Item] | AsyncIterator[Item]) -> Item:
+    """As `_next_of`; a cancellation that comes from the source itself is an error of it."""
+    try:
+        return await _next_of(source)
+    except asyncio.CancelledError as error:
+        feeder = asyncio.current_task()
+        if feeder is not None and feeder.cancelling():
+            raise
+        msg = "the input ended with CancelledError, though nobody cancelled the batch"
+        raise RuntimeError(msg) from error
+
+
+def _task_ids(outcomes: Iterable[Outcome]) -> str:
+    ids = [outcome.task.id for outcome in outcomes if outcome.task is not None]
+    more = f" and {len(ids) - IDS_SHOWN:,} more" if len(ids) > IDS_SHOWN else ""
+    return ", ".join(ids[:IDS_SHOWN]) + more
+
+
 class Run:
     """One run. `start` it, read `outcomes` until `None`, and `aclose` it whatever happened."""
 
@@ -69,12 +93,19 @@ class Run:
         self._keys = KeyIndex()
         self._room = asyncio.Semaphore(client.engine.gate.limits.concurrent_tasks + BACKLOG)
         self._jobs: set[asyncio.Task[None]] = set()
+        self._unbegun: dict[int, Lease] = {}
         self._feeder: asyncio.Task[None] | None = None
         self._main: asyncio.Task[None] | None = None
+        self._is_feeding = False
+        self._pulled: Item | None = None
         self._index = 0
         self.admission = Admission(self._stopped)
         self._carrier = Carrier(client, settings, self.admission, self.publish)
         self.outcomes: asyncio.Queue[Outcome | None] = asyncio.Queue(BACKLOG)
+        self.left: list[Outcome] = []
+        """After `aclose`: outcomes that nobody took, and those of the jobs that were given up."""
+        self.bug: BaseException | None = None
+        """An error that no job is responsible for, to be raised at the end."""
 
     # Life of the run
 
@@ -85,7 +116,11 @@ class Run:
 
     def _stopped(self, reason: StopReason, error: BaseException | None) -> None:
         self.publish(events.Stopped(reason=reason, message=str(error or "")))
-        if self._feeder is not None:
+        if not self._is_feeding or self._feeder is None:
+            return
+        self._is_feeding = False
+        # The feeder itself, or the input that it asks, sees the stop when it comes back.
+        if asyncio.current_task(self._feeder.get_loop()) is not self._feeder:
             self._feeder.cancel()
 
     async def aclose(self) -> None:
@@ -100,9 +135,24 @@ class Run:
             for task in ours:
                 task.cancel()
             await asyncio.gather(*ours, return_exceptions=True)
+            self._gather_left()
             self._keys.close()
             if self._close_source is not None:
                 await self._close_source()
+
+    def _gather_left(self) -> None:
+        """Takes what nobody took."""
+        while not self.outcomes.empty():
+            outcome = self.outcomes.get_nowait()
+            if outcome is not None:
+                self.left.append(outcome)
+        given_up, self._carrier.given_up = self._carrier.given_up, []
+        self.left += given_up
+        running = [done for done in given_up if done.status is OutcomeStatus.TIMED_OUT]
+        if running:
+            _LOGGER.warning(
+                "%d tasks go on at the server: ids %s", len(running), _task_ids(running)
+            )
 
     async def _run(self) -> None:
         if self._feeder is not None:
@@ -110,6 +160,11 @@ class Run:
         while self._jobs:
             await asyncio.wait(self._jobs)
         await self.outcomes.put(None)
+
+    def tell_end(self) -> None:
+        """Once all outcomes were taken: whoever still waits for one is told that there is none."""
+        with contextlib.suppress(asyncio.QueueFull):  # then the mark is there
+            self.outcomes.put_nowait(None)
 
     def publish(self, event: events.Event) -> None:
         """Hands an event to the user's callback, whose faults are its own."""
@@ -123,24 +178,41 @@ class Run:
     # Feeding
 
     async def _feed(self) -> None:
+        self._is_feeding = self.admission.stopped is None
         try:
-            while await self._feed_one():
+            while self._is_feeding and await self._feed_one():
                 pass
         except asyncio.CancelledError:
-            if self.admission.stopped is None:
+            feeder = asyncio.current_task()
+            if self.admission.stopped is None or self.admission.is_closed or feeder is None:
                 raise
+            feeder.uncancel()
         except Exception as error:  # noqa: BLE001  # whatever the input raises ends the input only
             self.admission.stop(StopReason.INPUT, error)
-        if self.admission.stopped is not None and self._is_sized:
-            await self._skip_rest()
+        self._is_feeding = False
+        if self.admission.stopped is not None:
+            try:
+                await self._skip_rest()
+            except Exception as error:  # noqa: BLE001  # as above
+                self.admission.stop(StopReason.INPUT, error)
 
     async def _feed_one(self) -> bool:
         """Starts the next job as soon as there is room and a slot; false at the end."""
         await self._room.acquire()
         lease: Lease | None = None
         try:
-            lease = await self._client.engine.lease()
-            job = self._keys.claim(as_job(await _next_of(self._source)))
+            if isinstance(self._source, AsyncIterator):
+                # It may take its time, or slots of this client itself: it is asked without one.
+                self._pulled = await _item_of(self._source)
+                if not self._is_feeding:
+                    self._give_up_place(None)
+                    return False
+                lease = await self._client.engine.lease()
+                item, self._pulled = self._pulled, None
+            else:
+                lease = await self._client.engine.lease()
+                item = await _item_of(self._source)
+            job = self._keys.claim(as_job(item))
         except StopAsyncIteration:
             self._give_up_place(lease)
             return False
@@ -160,32 +232,51 @@ class Run:
 
     def _start_job(self, job: Job, lease: Lease) -> None:
         index, self._index = self._index, self._index + 1
-        task = asyncio.create_task(self._job(index, job, lease))
+        self._unbegun[index] = lease
+        task = asyncio.create_task(self._job(index, job))
         self._jobs.add(task)
-        task.add_done_callback(self._job_done)
+        task.add_done_callback(functools.partial(self._job_done, index))
 
-    def _job_done(self, task: asyncio.Task[None]) -> None:
+    def _job_done(self, index: int, task: asyncio.Task[None]) -> None:
         self._jobs.discard(task)
         self._room.release()
+        lease = self._unbegun.pop(index, None)
+        if lease is not None:  # cancelled before its first step
+            lease.release()
         if not task.cancelled() and (error := task.exception()) is not None:
-            self.admission.stop(StopReason.INPUT, error)
+            _LOGGER.error("a job of the batch broke", exc_info=error)
+            self.bug = self.bug or error
 
     async def _skip_rest(self) -> None:
-        """Every job of an input of known length gets an outcome, also those never begun."""
-        if isinstance(self._source, AsyncIterator):
-            return
-        for item in self._source:
-            job = self._keys.claim(as_job(item))
+        """Every job of an input of known length gets an outcome, also those never begun.
+
+        So does the one item that was taken from an async input and had no slot yet.
+        """
+        rest: Iterable[Item] = () if self._pulled is None else (self._pulled,)
+        if not isinstance(self._source, AsyncIterator) and self._is_sized:
+            rest = self._source
+        for item in rest:
+            try:
+                job = self._keys.claim(as_job(item))
+            except (TypeError, InvalidRequestError) as error:
+                self.admission.stop(StopReason.INPUT, error)
+                continue
             if job is not None:
-                outcome = self._carrier.not_started(self._index, job, None)
+                outcome = self._carrier.not_started(self._index, job, self.admission.refusal)
                 self._index += 1
                 await self.outcomes.put(outcome)
 
     # Jobs
 
-    async def _job(self, index: int, job: Job, lease: Lease) -> None:
+    async def _job(self, index: int, job: Job) -> None:
+        lease = self._unbegun.pop(index)
         mode = job.request.mode
         self.publish(
             events.Queued(key=job.key or "", index=index, model=job.request.model, mode=mode)
         )
-        await self.outcomes.put(await self._carrier.carry_out(index, job, lease))
+        outcome = await self._carrier.carry_out(index, job, lease)
+        try:
+            await self.outcomes.put(outcome)
+        except asyncio.CancelledError:
+            self.left.append(outcome)
+            raise
