@@ -12,8 +12,9 @@ import hashlib
 import os
 import random
 import re
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -54,6 +55,19 @@ class SavedFile:
 
     def __str__(self) -> str:
         return str(self.path)
+
+
+_saved: ContextVar[list[SavedFile] | None] = ContextVar("saved", default=None)
+
+
+@contextmanager
+def noting_saved(files: list[SavedFile]) -> Generator[None]:
+    """Adds to `files` what is saved in this block, so that an error in it does not hide them."""
+    token = _saved.set(files)
+    try:
+        yield
+    finally:
+        _saved.reset(token)
 
 
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]+", re.ASCII)
@@ -162,10 +176,14 @@ class Downloader:
             while True:
                 attempt += 1
                 try:
-                    return await self._attempt(url, directory, stem, overwrite=overwrite)
+                    file = await self._attempt(url, directory, stem, overwrite=overwrite)
                 except DownloadError as error:
                     if error.reason not in _RETRIED or attempt == ATTEMPTS:
                         raise
+                else:
+                    if (noted := _saved.get()) is not None:
+                        noted.append(file)
+                    return file
                 pause = full_jitter(
                     self._rng.random(), base=RETRY_BASE, cap=RETRY_CAP, attempt=attempt
                 )

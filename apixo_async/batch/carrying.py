@@ -16,6 +16,7 @@ from apixo_async.batch import events
 from apixo_async.batch.admission import Admission, NotAdmittedError
 from apixo_async.batch.outcomes import Job, Outcome, OutcomeStatus, StopReason
 from apixo_async.client import ApixoClient
+from apixo_async.downloads import SavedFile, noting_saved
 from apixo_async.errors import (
     APIError,
     ApixoError,
@@ -144,8 +145,7 @@ class Carrier:
             return Outcome(job=job, index=index, status=OutcomeStatus.FAILED, error=error)
         if task.has_succeeded:
             lost = DownloadError(str(error), url="", reason="cut_short")
-            self._publish(events.SaveFailed(key=key, reason=str(error)))
-            return _outcome(job, index, OutcomeStatus.SUCCEEDED, task, lost)
+            return self._saved(index, job, story, task, lost)
         if task.is_terminal:
             return _outcome(job, index, OutcomeStatus.FAILED, task, error)
         self._publish(events.TimedOut(key=key, task=task, reason=str(error)))
@@ -176,7 +176,7 @@ class Carrier:
         if not task.has_succeeded:
             return self._failed(index, job, task, task_failure(task))
         self._publish(events.Succeeded(key=key, task=task))
-        return await self._save(index, job, task)
+        return await self._save(index, job, task, story)
 
     def _failed(self, index: int, job: Job, task: Task, error: TaskFailedError) -> Outcome:
         self._publish(events.Failed(key=job.key or "", task=task, reason=str(error)))
@@ -184,19 +184,28 @@ class Carrier:
             self._admission.stop(StopReason.BALANCE, error)
         return _outcome(job, index, OutcomeStatus.FAILED, task, error)
 
-    async def _save(self, index: int, job: Job, task: Task) -> Outcome:
+    async def _save(self, index: int, job: Job, task: Task, story: _Story) -> Outcome:
         if self._settings.save_to is None:
             return _outcome(job, index, OutcomeStatus.SUCCEEDED, task, None)
-        key = job.key or ""
+        key, failure = job.key or "", None
         try:
-            files = await self._client.save(task, self._settings.save_to, name=key)
+            with noting_saved(story.files):
+                await self._client.save(task, self._settings.save_to, name=key)
         except ApixoError as error:
-            self._publish(events.SaveFailed(key=key, reason=str(error)))
-            return _outcome(job, index, OutcomeStatus.SUCCEEDED, task, error)
-        for file in files:
+            failure = error
+        return self._saved(index, job, story, task, failure)
+
+    def _saved(
+        self, index: int, job: Job, story: _Story, task: Task, error: ApixoError | None
+    ) -> Outcome:
+        """The outcome of a success with the files that were saved, all of them or not."""
+        key = job.key or ""
+        for file in story.files:
             self._publish(events.Saved(key=key, path=str(file), size=file.size, sha256=file.sha256))
-        done = _outcome(job, index, OutcomeStatus.SUCCEEDED, task, None)
-        return attrs.evolve(done, files=tuple(files))
+        if error is not None:
+            self._publish(events.SaveFailed(key=key, reason=str(error)))
+        done = _outcome(job, index, OutcomeStatus.SUCCEEDED, task, error)
+        return attrs.evolve(done, files=tuple(story.files))
 
 
 def _outcome(
@@ -227,6 +236,8 @@ class _Story:
         """Whether a POST left that may have made a task, and nothing was recorded about it."""
         self.task: Task | None = None
         """The task as last seen, from its acceptance on."""
+        self.files: list[SavedFile] = []
+        """What was saved of its results."""
 
     @contextmanager
     def waiting_to_send(self) -> Generator[asyncio.Task[Any]]:

@@ -60,7 +60,8 @@ class Outcome:
     """How one job ended. `index` is its place in the input, from 0.
 
     `error` is set unless the status is `succeeded`; a success whose files could not be saved has
-    the `DownloadError` there, because the video itself is done and its URLs work for 15 days.
+    the `DownloadError` there, because the video itself is done and its URLs work for 15 days;
+    `files` then has those that were saved.
     """
 
     job: Job

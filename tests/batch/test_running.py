@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -11,15 +12,18 @@ from apixo_async import (
     ApixoClient,
     BatchRunner,
     ClientUsageError,
+    DownloadError,
     Job,
     Limits,
     Outcome,
     OutcomeStatus,
     Request,
+    SavedFile,
     StopReason,
     TextToVideo,
 )
 from apixo_async.batch import events
+from apixo_async.downloads import Downloader
 from tests.fakes import Answer, FakeApi, FakeTask, client_for, refusal
 from tests.virtual import virtual
 
@@ -472,3 +476,33 @@ async def test_a_bug_while_saving_keeps_the_video(
     assert outcome.status is OutcomeStatus.SUCCEEDED
     assert outcome.urls
     assert outcome.error is not None
+
+
+@pytest.mark.parametrize("ending", ["error", "cancelled"])
+@virtual
+async def test_files_that_were_saved_are_named_though_a_later_one_is_missing(
+    ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of several results those that are on disk are in the outcome, whatever ended the rest."""
+
+    async def attempt(_: Downloader, url: str, directory: Path, stem: str, **__: bool) -> SavedFile:
+        if url.endswith("2"):
+            await asyncio.sleep(100 if ending == "cancelled" else 0)
+            raise DownloadError("gone", url=url, reason="gone")
+        return SavedFile(directory / f"{stem}.mp4", 7, "00")
+
+    monkeypatch.setattr(Downloader, "_attempt", attempt)
+    seen: list[events.Event] = []
+    urls = '{"resultUrls":["https://files.test/1","https://files.test/2"]}'
+    async with client_for(FakeApi(result=lambda _: urls)) as client:
+        runner = BatchRunner(client, save_to="videos", on_event=seen.append)
+        running = asyncio.create_task(runner.run([Job(TextToVideo("one"), key="a")]))
+        await asyncio.sleep(180)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    (outcome,) = runner.report.outcomes
+    assert outcome.status is OutcomeStatus.SUCCEEDED
+    assert isinstance(outcome.error, DownloadError)
+    assert [str(file) for file in outcome.files] == [str(Path("videos") / "a.mp4")]
+    assert [type(event) for event in seen][-2:] == [events.Saved, events.SaveFailed]
