@@ -13,7 +13,7 @@ import math
 import ssl
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Final, Literal, Protocol, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias, cast
 
 import aiohttp
 import attrs
@@ -42,9 +42,9 @@ POST on a connection that the server is just closing ends as uncertain."""
 
 
 def _positive(_: object, attribute: attrs.Attribute[float], value: float) -> None:
-    given: object = value
-    is_number = isinstance(given, (int, float)) and not isinstance(given, bool)
-    if not is_number or not 0 < value < math.inf:
+    given = cast("object", value)  # the annotation is the caller's promise, which may be broken
+    number = given if isinstance(given, (int, float)) else 0
+    if isinstance(given, bool) or not 0 < number < math.inf:
         msg = f"timeout {attribute.name} must be above 0 seconds, got {value!r}"
         raise InvalidSettingError(msg)
 
