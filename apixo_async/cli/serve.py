@@ -31,12 +31,31 @@ if TYPE_CHECKING:
     help="How long tasks take: 120, uniform:60:180, normal:120:20, fast=75,quality=150 ...",
 )
 @click.option("--latency", help="Real seconds before an answer: 0.05 or uniform:0.01:0.2.")
-@click.option("--requests-per-minute", type=int, metavar="N", help="[default: 10000]")
-@click.option("--concurrent-tasks", type=int, metavar="N", help="[default: 1000]")
+@click.option(
+    "--requests-per-minute",
+    type=int,
+    metavar="N",
+    help="More requests in a minute of its clock are answered 429.  [default: 10000]",
+)
+@click.option(
+    "--concurrent-tasks",
+    type=int,
+    metavar="N",
+    help="More unfinished tasks at a time are answered 429.  [default: 1000]",
+)
 @click.option("--api-key", help="The key that it accepts.  [default: test-key]")
-@click.option("--balance", type=float, metavar="USD", help="[default: 1000000]")
-@click.option("--result-lifetime", type=float, metavar="SECONDS", help="[default: 15 days]")
-@click.option("--urls-per-task", type=int, metavar="N", help="[default: 1]")
+@click.option(
+    "--balance", type=float, metavar="USD", help="What its account holds.  [default: 1000000]"
+)
+@click.option(
+    "--result-lifetime",
+    type=float,
+    metavar="SECONDS",
+    help="How long result URLs work.  [default: 15 days]",
+)
+@click.option(
+    "--urls-per-task", type=int, metavar="N", help="How many videos a task has.  [default: 1]"
+)
 @click.option(
     "--errors-as-http-200", is_flag=True, default=None, help="Errors come with HTTP status 200."
 )

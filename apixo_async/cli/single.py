@@ -14,7 +14,11 @@ from apixo_async.veo import AspectRatio, Mode, Provider
 @click.command(short_help="Generate one video.")
 @click.argument("prompt")
 @click.option("--mode", type=click.Choice(get_args(Mode)), help="quality is dearer and slower.")
-@click.option("--aspect-ratio", type=click.Choice(get_args(AspectRatio)), help="[default: 16:9]")
+@click.option(
+    "--aspect-ratio",
+    type=click.Choice(get_args(AspectRatio)),
+    help="The shape of the picture.  [default: 16:9]",
+)
 @click.option("--seed", type=int, help="Makes the result repeatable as far as the model allows.")
 @click.option("--watermark", metavar="TEXT", help="Text shown in the picture.")
 @click.option("--first-frame", metavar="URL", help="The picture that the video begins with.")

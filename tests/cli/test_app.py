@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
+import click
 import pytest
 
+from apixo_async.cli.app import apixo
 from tests.cli.conftest import run
 
 COMMANDS = ["generate", "batch", "status", "wait", "download", "balance", "emulator"]
@@ -55,11 +58,22 @@ def test_help_names_all_commands() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(command: str) -> None:
-    """Each command explains itself."""
-    result = run(command, "--help")
+    """Each command says what it does in a sentence, and so does each of its options."""
+    result = run(command, "--help", env={"COLUMNS": "80"})
+    found = apixo.get_command(click.Context(apixo), command)
 
     assert result.exit_code == 0
     assert result.output.startswith(f"Usage: apixo {command}")
+    assert found is not None
+    shown = " ".join(result.output.split())
+    assert len(said := " ".join((found.help or "").split("\n\n")[0].split())) > 20
+    assert said in shown
+    for option in found.params:
+        if isinstance(option, click.Option) and not option.hidden:
+            text = re.sub(r"\[default: .*\]", "", option.help or "")
+            assert len(text.split()) > 1, option.name
+            assert option.opts[-1] in shown
+            assert " ".join(text.split()) in shown
 
 
 def test_version_is_one_line() -> None:
