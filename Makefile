@@ -26,7 +26,7 @@ help: ## list the targets (what a bare `make` does)
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name what; do \
 	    printf '%-12s %s\n' "$$name" "$$what"; done
 
-demo: ## generate a few videos without a key or cost, on an emulated APIXO
+demo: ## generate 200 videos without a key or cost, on an emulated APIXO
 	$(IN_VENV) cli
 	@directory=demo/$$(date +%Y-%m-%dT%H-%M-%S); mkdir -p demo; \
 	    command="$(DEMO)"; command=$${command//"{}"/$$directory}; \
