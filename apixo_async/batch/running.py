@@ -151,7 +151,10 @@ class Run:
         running = [done for done in given_up if done.status is OutcomeStatus.TIMED_OUT]
         if running:
             _LOGGER.warning(
-                "%d tasks go on at the server: ids %s", len(running), _task_ids(running)
+                "%d tasks go on at the server: ids %s",
+                len(running),
+                _task_ids(running),
+                extra={"given_up": len(running)},
             )
 
     async def _run(self) -> None:

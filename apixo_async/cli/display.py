@@ -64,9 +64,11 @@ def counts_line(figures: Figures) -> str:
 
 def traffic_line(traffic: Traffic) -> str:
     """Both limits and how much of each is used."""
+    clock = "" if traffic.speed == 1 else f" (clock x{traffic.speed:g})"
     line = (
         f"{traffic.requests_last_minute:,} of {traffic.requests_per_minute:,} requests in the "
-        f"last minute · {traffic.unfinished_tasks:,} of {traffic.task_cap:,} tasks unfinished"
+        f"last minute{clock} · "
+        f"{traffic.unfinished_tasks:,} of {traffic.task_cap:,} tasks unfinished"
     )
     if traffic.closed_for > 0:
         line += f" · the API asked for a pause of {lasting(traffic.closed_for)}"

@@ -53,7 +53,7 @@ _ADVICE: Final[tuple[tuple[type[BaseException], Advice], ...]] = (
 def advice_for(error: BaseException) -> Advice:
     """What to do about an error; a pure look into the table above."""
     if isinstance(error, errors.TaskTimeoutError):
-        return Advice(f"go on waiting with: {command('wait', error.task_id, error.task.model)}")
+        return Advice(f"go on waiting with: {command('wait', error.task.id, error.task.model)}")
     for kind, advice in _ADVICE:
         if isinstance(error, kind):
             return advice

@@ -28,6 +28,8 @@ class Traffic:
     task_cap: int
     closed_for: float = 0.0
     """Seconds for which nothing is sent because the API answered 429."""
+    speed: float = 1.0
+    """How fast the API's clock goes; the requests are those of a real minute."""
 
 
 @attrs.frozen(kw_only=True)

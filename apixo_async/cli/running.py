@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import signal
 import sys
 import time
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import click
@@ -29,6 +30,21 @@ from apixo_async.client import ApixoClient
 from apixo_async.errors import ApixoError
 
 _PIPE: int = getattr(signal, "SIGPIPE", 13)
+
+
+@contextmanager
+def _own_words() -> Generator[None]:
+    """Keeps one warning of the library back: the summary names the tasks that go on, and how."""
+
+    def is_ours(record: logging.LogRecord) -> bool:
+        return not hasattr(record, "given_up")
+
+    logger = logging.getLogger("apixo_async")
+    logger.addFilter(is_ours)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_ours)
 
 
 class BatchSession:
@@ -58,7 +74,7 @@ class BatchSession:
         started = time.monotonic()
         client = self._connection.client()
         try:
-            with self._display:
+            with self._display, _own_words():
                 run(self._run(client), on_interrupt=self._say_stopping)
         except Interrupted as interrupted:
             self._signal = interrupted.number
@@ -120,6 +136,7 @@ class BatchSession:
             unfinished_tasks=gate.tasks,
             task_cap=gate.tasks_cap,
             closed_for=gate.closed_for,
+            speed=speed,
         )
 
     # What comes in
@@ -173,7 +190,9 @@ class BatchSession:
         return code
 
     def _print(self, summary: Summary, code: int) -> None:
-        to_stderr = self._as_json or self._signal == _PIPE
+        # Standard output is for results alone: for JSON, or for URLs with their keys.
+        has_results = self._as_json or self._save_to is None
+        to_stderr = has_results or self._signal == _PIPE
         for line in summary.lines():
             click.echo(line, err=to_stderr)
         extract = self._ledger()

@@ -14,15 +14,14 @@ QUICK = {"speed": 50.0, "durations": "5"}
 
 @pytest.mark.apixo_emulator(**QUICK)
 def test_a_batch_prints_urls_with_their_keys(apixo_emulator: EmulatorThread, prompts: Path) -> None:
-    """Without a directory each line of output is a key and a URL; then come totals and code 0."""
+    """Without a directory each line of output is a key and a URL; totals go to stderr."""
     result = run("batch", prompts, *FAST)
 
-    *results, totals = result.stdout.splitlines()
-    found = dict(line.split("\t") for line in results)
+    found = dict(line.split("\t") for line in result.stdout.splitlines())
     assert result.exit_code == 0
     assert sorted(found) == ["a", "b", "c", "d"]
     assert all(url.startswith(apixo_emulator.base_url) for url in found.values())
-    assert totals.startswith("4 jobs = 4 succeeded + 0 failed + 0 uncertain + 0 timed out")
+    assert "\n4 jobs = 4 succeeded + 0 failed + 0 uncertain + 0 timed out" in result.stderr
 
 
 @pytest.mark.apixo_emulator(**QUICK)
@@ -71,8 +70,9 @@ def test_failures_are_grouped_by_reason(apixo_emulator: EmulatorThread, prompts:
     result = run("batch", prompts, *FAST)
 
     assert result.exit_code == 1
-    assert result.stderr.count("failed: ") == 4
-    assert "failed: 4 x CONTENT_VIOLATION" in result.stdout
+    lines, end = result.stderr.split("failed: 4 x CONTENT_VIOLATION")
+    assert lines.count("failed: ") == 4
+    assert "failed: " not in end
 
 
 @pytest.mark.apixo_emulator(**QUICK, faults={"submit_500_after": 1})
@@ -81,8 +81,8 @@ def test_uncertain_jobs_exit_with_3(apixo_emulator: EmulatorThread, prompts: Pat
     result = run("batch", prompts, *FAST)
 
     assert result.exit_code == 3
-    assert "+ 4 uncertain +" in result.stdout
-    assert "not sent again" in result.stdout
+    assert "+ 4 uncertain +" in result.stderr
+    assert "not sent again" in result.stderr
     assert apixo_emulator.ledger.billed_twice == []
 
 
@@ -120,8 +120,8 @@ def test_a_refused_key_stops_the_batch(
     result = run("batch", prompts, *FAST)
 
     assert result.exit_code == 4
-    assert "+ 4 not started," in result.stdout
-    assert "APIXO_API_KEY" in result.stdout
+    assert "+ 4 not started," in result.stderr
+    assert "APIXO_API_KEY" in result.stderr
 
 
 @pytest.mark.apixo_emulator(**QUICK, balance=0.5)
@@ -130,7 +130,7 @@ def test_an_empty_balance_stops_the_batch(apixo_emulator: EmulatorThread, prompt
     result = run("batch", prompts, *FAST, "--concurrent-tasks", "1")
 
     assert result.exit_code == 4
-    assert "stopped early because the balance is empty" in result.stdout
+    assert "stopped early because the balance is empty" in result.stderr
 
 
 def test_an_unreachable_host_stops_the_batch(
@@ -143,8 +143,8 @@ def test_an_unreachable_host_stops_the_batch(
     result = run("batch", prompts, "--base-url", "http://127.0.0.1:1")
 
     assert result.exit_code == 1
-    assert "cannot reach 127.0.0.1:1" in result.stdout
-    assert "+ 4 not started," in result.stdout
+    assert "cannot reach 127.0.0.1:1" in result.stderr
+    assert "+ 4 not started," in result.stderr
 
 
 def test_a_bad_file_is_reported_in_full_and_nothing_is_sent(

@@ -92,6 +92,12 @@ def test_both_limits_are_shown() -> None:
     assert "50 of 1,000 tasks" in line
 
 
+def test_a_faster_clock_is_named() -> None:
+    """Beside a limit that is scaled to an emulator's clock stands how fast that clock goes."""
+    assert "minute (clock x20) ·" in traffic_line(Traffic(1, 200_000, 3, 4, speed=20.0))
+    assert "clock" not in traffic_line(TRAFFIC)
+
+
 def test_a_pause_is_explained() -> None:
     """While the API has asked for a pause, its length is shown."""
     assert "pause of 7 s" in traffic_line(Traffic(1, 2, 3, 4, closed_for=7.2))

@@ -69,6 +69,13 @@ def test_a_failure_line_shows_the_way_back() -> None:
     assert failure_line(outcome("uncertain", uncertain)).endswith("may be task t9")
 
 
+def test_an_uncertain_job_without_a_candidate_names_no_task() -> None:
+    """Where no task can be meant, the line ends with the reason."""
+    uncertain = SubmitUncertainError(model="m", reason="answered with the id of another task")
+
+    assert failure_line(outcome("uncertain", uncertain)).endswith("id of another task")
+
+
 def test_saved_is_only_a_success_without_an_error() -> None:
     """A success that lacks its files is not saved."""
     assert is_saved(outcome("succeeded"))
