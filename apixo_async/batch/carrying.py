@@ -79,12 +79,12 @@ class Carrier:
         self._admission = admission
         self._publish = publish
         self.given_up: list[Outcome] = []
-        """Jobs with a task that were cancelled."""
+        """Jobs that were cancelled and have a task, or may have one."""
 
     async def carry_out(self, index: int, job: Job, lease: Lease) -> Outcome:
         """The outcome of one job; its lease is settled whatever happens.
 
-        Cancelled with a task accepted, it leaves the outcome in `given_up`.
+        Cancelled with a task accepted, or maybe accepted, it leaves the outcome in `given_up`.
         """
         story = _Story(self._admission, self._publish, job.key or "")
         try:
@@ -92,6 +92,8 @@ class Carrier:
         except asyncio.CancelledError:
             if story.task is not None:
                 self.given_up.append(self._cut_short(index, job, story, _StoppedWaitingError()))
+            elif story.doubt is not None:
+                self.given_up.append(_uncertain(index, job, story.doubt))
             raise
         except Exception as error:
             _LOGGER.exception("job %r met an error that is a bug", job.key)
@@ -103,7 +105,7 @@ class Carrier:
         try:
             task = await self._submit(job, lease, story)
         except SubmitUncertainError as error:
-            return Outcome(job=job, index=index, status=OutcomeStatus.UNCERTAIN, error=error)
+            return _uncertain(index, job, error)
         except NotAdmittedError:
             lease.release()
             return self.not_started(index, job, self._admission.refusal)
@@ -136,7 +138,7 @@ class Carrier:
             return self._cut_short(index, job, story, error)
         uncertain = SubmitUncertainError(model=job.request.model, reason=str(error))
         await story.uncertain(uncertain)
-        return Outcome(job=job, index=index, status=OutcomeStatus.UNCERTAIN, error=uncertain)
+        return _uncertain(index, job, uncertain)
 
     def _cut_short(self, index: int, job: Job, story: _Story, error: ApixoError) -> Outcome:
         """The outcome of a job that did not come to its end, by how far it came."""
@@ -214,6 +216,10 @@ def _outcome(
     return Outcome(job=job, index=index, status=status, task=task, error=error)
 
 
+def _uncertain(index: int, job: Job, error: SubmitUncertainError) -> Outcome:
+    return Outcome(job=job, index=index, status=OutcomeStatus.UNCERTAIN, error=error)
+
+
 def _stop_reason(error: ApixoError) -> StopReason:
     match error:
         case AuthenticationError():
@@ -236,6 +242,8 @@ class _Story:
         """Whether a POST left that may have made a task, and nothing was recorded about it."""
         self.task: Task | None = None
         """The task as last seen, from its acceptance on."""
+        self.doubt: SubmitUncertainError | None = None
+        """Why nobody can say whether there is a task."""
         self.files: list[SavedFile] = []
         """What was saved of its results."""
 
@@ -270,6 +278,7 @@ class _Story:
         self._end(events.Rejected(key=self._key, reason=str(error), code=code))
 
     async def uncertain(self, error: SubmitUncertainError) -> None:
+        self.doubt = error
         self._end(
             events.Uncertain(
                 key=self._key,

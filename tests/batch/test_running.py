@@ -21,6 +21,7 @@ from apixo_async import (
     SavedFile,
     StopReason,
     TextToVideo,
+    UnansweredError,
 )
 from apixo_async.batch import events
 from apixo_async.downloads import Downloader
@@ -237,6 +238,21 @@ async def test_a_run_cancelled_at_any_step_reports_every_task() -> None:
         known = [outcome.task.id for outcome in runner.report.outcomes if outcome.task]
         assert sorted(known) == sorted(api.tasks)
         assert unstarted == 0, "a job that never began kept its slot"
+
+
+@virtual
+async def test_a_cancelled_run_reports_what_is_uncertain() -> None:
+    """A POST whose answer is lost while the run ends is in the report, as it may be billed."""
+    cut = UnansweredError("cut", host="api.test", reason="reset")
+    api = FakeApi(latency=10.0, on_submit=lambda *_: cut)
+    async with client_for(api, limits=Limits(concurrent_submits=4)) as client:
+        runner = BatchRunner(client)
+        running = asyncio.create_task(runner.run(prompts(50)))
+        await asyncio.sleep(3)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    assert runner.report.counts[OutcomeStatus.UNCERTAIN] == len(api.submits) == 4
 
 
 @virtual
