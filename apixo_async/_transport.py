@@ -160,7 +160,18 @@ class HttpTransport:
         """One call; never follows a redirect, never repeats itself, reads at most `REPLY_CAP`."""
         sent = _Sent()
         try:
-            return await self._call(method, path, body, sent)
+            async with self._session(method).request(
+                method,
+                URL(self._base_url + path, encoded=True),
+                data=body,
+                headers=self._headers[method],
+                allow_redirects=False,
+                timeout=self._timeouts[method],
+                trace_request_ctx=sent,
+            ) as response:
+                sent.is_sent = True
+                await _read_capped(response, sent)
+                return self._reply(response, sent.received)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             # Plain facts only: the exception itself holds the request's headers, and so the key.
             # TimeoutError is an OSError; ValueError comes from answers the parser cannot stand.
@@ -174,24 +185,13 @@ class HttpTransport:
             reason = "other"
         raise self._failure(reason, sent, is_read=method == "GET")
 
-    async def _call(self, method: Method, path: str, body: bytes | None, sent: _Sent) -> Reply:
-        async with self._session(method).request(
-            method,
-            URL(self._base_url + path, encoded=True),
-            data=body,
-            headers=self._headers[method],
-            allow_redirects=False,
-            timeout=self._timeouts[method],
-            trace_request_ctx=sent,
-        ) as response:
-            sent.is_sent = True
-            await _read_capped(response, sent)
-            # A server that echoes the key must not bring it into errors, logs or records.
-            received = self._key.redact_bytes(sent.received)
-            retry_after = response.headers.get("Retry-After")
-            if retry_after is None:
-                return Reply(response.status, received)
-            return Reply(response.status, received, retry_after, datetime.now(UTC))
+    def _reply(self, response: aiohttp.ClientResponse, received: bytes) -> Reply:
+        # A server that echoes the key must not bring it into errors, logs or records.
+        body = self._key.redact_bytes(received)
+        retry_after = response.headers.get("Retry-After")
+        if retry_after is None:
+            return Reply(response.status, body)
+        return Reply(response.status, body, retry_after, datetime.now(UTC))
 
     def _failure(self, reason: str, sent: _Sent, *, is_read: bool) -> TransportError:
         # Reads are not traced; whether one was sent makes no difference, unless the connection

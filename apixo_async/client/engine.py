@@ -210,10 +210,10 @@ class Engine:
 
     async def look(self, task_id: str, model: str) -> Task:
         """One status call. A task seen to end gives its slot back."""
-        return await self._look(self.open(), task_id, model)
+        data = await self._read(self.open(), status_path(model, task_id), poll=True)
+        return self._seen(data, task_id, model)
 
-    async def _look(self, transport: Transport, task_id: str, model: str) -> Task:
-        data = await self._read(transport, status_path(model, task_id), poll=True)
+    def _seen(self, data: object, task_id: str, model: str) -> Task:
         task = read_task(data, model=model, task_id=task_id)
         if task.is_terminal:
             self.tracker.end(task_id)
@@ -244,7 +244,9 @@ class Engine:
         transport = self._transport
         for looks in range(CONFIRM_LOOKS if transport is not None else 0):
             try:
-                await self._look(cast("Transport", transport), task_id, model)
+                path = status_path(model, task_id)
+                data = await self._read(cast("Transport", transport), path, poll=True)
+                self._seen(data, task_id, model)
             except NotFoundError:
                 pass
             except ApixoError as error:
