@@ -28,6 +28,7 @@ from apixo_async.downloads import (
     SavedFile,
     file_names,
     file_stem,
+    files,
     shown_url,
     suffix_of,
 )
@@ -502,7 +503,7 @@ async def test_a_disk_that_fails_at_a_step(
     def fail(*_: object, **__: object) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(f"apixo_async.downloads._PartFile.{step}", fail)
+    monkeypatch.setattr(f"apixo_async.downloads.files.PartFile.{step}", fail)
     async with FaultServer(in_turn(video())) as server:
         error = await failed(loader, f"{server.url}/v.mp4?{SECRET}", tmp_path)
 
@@ -559,8 +560,8 @@ async def test_cancelled_while_a_thread_is_at_the_disk(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The thread is waited for: no rest, but a file that just got its name stays and is whole."""
-    where = f"apixo_async.downloads._PartFile.{step}"
-    original = pytest.importorskip("apixo_async.downloads")._PartFile.__dict__[step]
+    where = f"apixo_async.downloads.files.PartFile.{step}"
+    original = files.PartFile.__dict__[step]
     reached, go_on = threading.Event(), threading.Event()
 
     def slow(*args: Any, **options: Any) -> Any:  # noqa: ANN401 - handed on
