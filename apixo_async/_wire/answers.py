@@ -89,6 +89,7 @@ def _task_reader() -> Callable[[Mapping[str, Any]], Task]:
         "duration": override(rename="costTime", struct_hook=_seconds),
         "raw": override(struct_hook=_as_it_is),
     }
+    # The stubs take the overrides for options of the function itself.
     structure = make_dict_structure_fn(Task, converter, **names)  # type: ignore[arg-type]
     return cast("Callable[[Mapping[str, Any]], Task]", structure)
 

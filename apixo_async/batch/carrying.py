@@ -61,11 +61,13 @@ class _StoppedWaitingError(ApixoError):
 
 
 class _UnexpectedError(ApixoError):
-    """An error that nothing here provides for; the log has its traceback."""
+    """An error that nothing here provides for; the log has its traceback.
+
+    It is not chained to its cause, which may be an aiohttp error, whose repr holds the API key.
+    """
 
     def __init__(self, cause: Exception) -> None:
         super().__init__(f"unexpected {type(cause).__name__}: {cause}")
-        self.__cause__ = cause
 
 
 class Carrier:

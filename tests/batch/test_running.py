@@ -464,7 +464,9 @@ async def test_a_bug_costs_one_job(where: str, caplog: pytest.LogCaptureFixture)
     assert report.stopped is None
     assert report.counts[OutcomeStatus.SUCCEEDED] == 4
     (hit,) = (outcome for outcome in report.outcomes if outcome.error is not None)
+    assert hit.error is not None
     assert "ZeroDivisionError" in str(hit.error)
+    assert (hit.error.__cause__, hit.error.__context__) == (None, None), "it may hold the key"
     if where == "status":
         assert hit.status is OutcomeStatus.TIMED_OUT
         assert hit.task is not None
