@@ -140,6 +140,9 @@ save_to = click.option(
     metavar="DIR",
     help="Download the videos into this directory.",
 )
+max_jobs = click.option(
+    "--max-jobs", type=click.IntRange(min=1), metavar="N", help="Take only the first N jobs."
+)
 model = click.option(
     "--model", default="veo-3-1", show_default=True, help="The model the task was submitted with."
 )

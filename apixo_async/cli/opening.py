@@ -1,0 +1,51 @@
+"""The input file of a command: opened, checked as a whole, and everything wrong with it named."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import click
+
+from apixo_async.cli import exits
+from apixo_async.cli.faults import Fault
+from apixo_async.cli.text import counted, printable
+
+if TYPE_CHECKING:
+    from apixo_async.batch.inputs import JobFile, Problem
+
+
+def opened(file: str, max_jobs: int | None) -> JobFile:
+    """The jobs of a file, or of standard input for `-`; close it. Raises `Fault` if unreadable."""
+    from apixo_async.batch.inputs import JobFile
+
+    try:
+        if file == "-":
+            return JobFile.from_stream(sys.stdin.buffer, limit=max_jobs)
+        return JobFile(file, limit=max_jobs)
+    except OSError as error:
+        raise unreadable(file, error) from None
+
+
+def unreadable(file: str, error: OSError) -> Fault:
+    """The fault of a file that cannot be read."""
+    return Fault(f"cannot read {file}: {error.strerror or error}", code=exits.USAGE)
+
+
+def check(jobs: JobFile) -> None:
+    """Reads the whole input and names all that is wrong; raises `Fault` if anything is."""
+    try:
+        refuse(jobs.name, jobs.problems())
+    except OSError as error:
+        raise unreadable(jobs.name, error) from None
+
+
+def refuse(name: str, problems: Iterable[Problem]) -> None:
+    """Names every problem as `file:line: field: rule` on stderr; raises `Fault` if there is one."""
+    found = 0
+    for problem in problems:
+        found += 1
+        click.echo(printable(problem.shown(name)), err=True)
+    if found:
+        raise Fault(f"{counted(found, 'problem')} in {name}; nothing was sent", code=exits.USAGE)
