@@ -16,7 +16,7 @@ from apixo_async.batch import events
 from apixo_async.batch.admission import Admission, NotAdmittedError
 from apixo_async.batch.outcomes import Job, Outcome, OutcomeStatus, StopReason
 from apixo_async.client import ApixoClient
-from apixo_async.downloads import SavedFile, noting_saved
+from apixo_async.downloads import SavedFile
 from apixo_async.errors import (
     APIError,
     ApixoError,
@@ -193,8 +193,7 @@ class Carrier:
             return _outcome(job, index, OutcomeStatus.SUCCEEDED, task, None)
         key, failure = job.key or "", None
         try:
-            with noting_saved(story.files):
-                await self._client.save(task, self._settings.save_to, name=key)
+            await self._client.save(task, self._settings.save_to, name=key, observer=story)
         except ApixoError as error:
             failure = error
         return self._saved(index, job, story, task, failure)
@@ -296,3 +295,9 @@ class _Story:
         self._publish(event)
         if self._job is not None:
             self._admission.end(self._job, will_wait=will_wait)
+
+    async def naming(self, file: SavedFile) -> None:
+        pass  # nothing is kept of it yet
+
+    async def saved(self, file: SavedFile) -> None:
+        self.files.append(file)

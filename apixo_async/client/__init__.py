@@ -1,7 +1,8 @@
 """The client: what an application awaits."""
 
 from apixo_async.client.engine import Engine
+from apixo_async.client.saving import SaveObserver
 from apixo_async.client.submitting import SubmitObserver
 from apixo_async.client.verbs import ApixoClient, ClientStatistics
 
-__all__ = ["ApixoClient", "ClientStatistics", "Engine", "SubmitObserver"]
+__all__ = ["ApixoClient", "ClientStatistics", "Engine", "SaveObserver", "SubmitObserver"]

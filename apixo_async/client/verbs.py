@@ -17,9 +17,10 @@ import attrs
 from apixo_async._transport import HttpTransport, Session, Timeouts, Transport
 from apixo_async._wire import task_failure
 from apixo_async.client.engine import Engine
+from apixo_async.client.saving import SaveObserver, Saver
 from apixo_async.client.settings import resolve_base_url, resolve_key
-from apixo_async.downloads import Downloader, SavedFile, file_names
-from apixo_async.errors import DownloadError, InvalidRequestError, InvalidSettingError
+from apixo_async.downloads import SavedFile
+from apixo_async.errors import InvalidRequestError, InvalidSettingError
 from apixo_async.limits import GateStatistics, Limits
 from apixo_async.polling import PollSchedule
 from apixo_async.tasks import Task
@@ -71,10 +72,10 @@ class ApixoClient:
         self._timeouts = timeout or Timeouts()
         self._session = session
         self._transport = transport
-        self._downloader: Downloader | None = None
         self.engine = Engine(
             self._open_transport, limits=limits or Limits(), schedule=schedule or PollSchedule()
         )
+        self._saver = Saver(self.engine)
 
     def _open_transport(self) -> Transport:
         if self._transport is not None:
@@ -209,19 +210,12 @@ class ApixoClient:
         *,
         name: str | None = None,
         overwrite: bool = False,
+        observer: SaveObserver | None = None,
     ) -> list[SavedFile]:
-        """As `download`, with size and SHA-256 of each file."""
-        self.engine.open()
-        if not task.urls:
-            msg = f"task {task.id} ({task.state}) has no result to download"
-            raise DownloadError(msg, url="", reason="no_urls")
-        if self._downloader is None:
-            self._downloader = Downloader()
-        stems = file_names(name if name is not None else task.id, len(task.urls))
-        return [
-            await self._downloader.save(url, Path(directory), stems[index], overwrite=overwrite)
-            for index, url in enumerate(task.urls)
-        ]
+        """As `download`, with size and SHA-256 of each file; `observer` is told of each in turn."""
+        return await self._saver.save(
+            task, Path(directory), name=name, overwrite=overwrite, observer=observer
+        )
 
     async def balance(self) -> float:
         """The USD left on this key."""
@@ -244,8 +238,7 @@ class ApixoClient:
         try:
             await self.engine.aclose()
         finally:
-            if self._downloader is not None:
-                await self._downloader.aclose()
+            await self._saver.aclose()
 
     async def __aenter__(self) -> Self:
         self.engine.open()

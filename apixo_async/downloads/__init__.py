@@ -1,6 +1,6 @@
 """Results to files: streamed beside their name, checked, then renamed."""
 
-from apixo_async.downloads.fetching import ATTEMPTS, Downloader, noting_saved, shown_url
+from apixo_async.downloads.fetching import ATTEMPTS, Downloader, shown_url
 from apixo_async.downloads.files import SavedFile, file_names, file_stem, suffix_of
 
 __all__ = [
@@ -9,7 +9,6 @@ __all__ = [
     "SavedFile",
     "file_names",
     "file_stem",
-    "noting_saved",
     "shown_url",
     "suffix_of",
 ]

@@ -9,9 +9,6 @@ from __future__ import annotations
 import asyncio
 import random
 import re
-from collections.abc import Generator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -19,7 +16,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from apixo_async._timing import full_jitter
-from apixo_async.downloads.files import PartFile, SavedFile, suffix_of
+from apixo_async.downloads.files import AboutToName, PartFile, SavedFile, suffix_of
 from apixo_async.errors import ClientUsageError, DownloadError
 
 CONCURRENT_DOWNLOADS: Final = 16
@@ -30,19 +27,6 @@ MAX_BYTES: Final = 2 * 1024**3
 MAX_REDIRECTS: Final = 3
 CHUNK: Final = 1024 * 1024
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=900, sock_connect=10, sock_read=60)
-
-
-_saved: ContextVar[list[SavedFile] | None] = ContextVar("saved", default=None)
-
-
-@contextmanager
-def noting_saved(files: list[SavedFile]) -> Generator[None]:
-    """Adds to `files` what is saved in this block, so that an error in it does not hide them."""
-    token = _saved.set(files)
-    try:
-        yield
-    finally:
-        _saved.reset(token)
 
 
 def shown_url(url: str) -> str:
@@ -88,7 +72,15 @@ class Downloader:
         self._rng = rng or random.Random()  # noqa: S311  # jitter, not secrets
         self._session: aiohttp.ClientSession | None = None
 
-    async def save(self, url: str, directory: Path, stem: str, *, overwrite: bool) -> SavedFile:
+    async def save(
+        self,
+        url: str,
+        directory: Path,
+        stem: str,
+        *,
+        overwrite: bool,
+        about_to_name: AboutToName | None = None,
+    ) -> SavedFile:
         """Saves one URL as `<stem>.<suffix>` in `directory`, which is made if missing.
 
         The suffix follows the content. A file that is there is never replaced without `overwrite`;
@@ -99,20 +91,26 @@ class Downloader:
             while True:
                 attempt += 1
                 try:
-                    file = await self._attempt(url, directory, stem, overwrite=overwrite)
+                    return await self._attempt(
+                        url, directory, stem, overwrite=overwrite, about_to_name=about_to_name
+                    )
                 except DownloadError as error:
                     if error.reason not in _RETRIED or attempt == ATTEMPTS:
                         raise
-                else:
-                    if (noted := _saved.get()) is not None:
-                        noted.append(file)
-                    return file
                 pause = full_jitter(
                     self._rng.random(), base=RETRY_BASE, cap=RETRY_CAP, attempt=attempt
                 )
                 await asyncio.sleep(pause)
 
-    async def _attempt(self, url: str, directory: Path, stem: str, *, overwrite: bool) -> SavedFile:
+    async def _attempt(
+        self,
+        url: str,
+        directory: Path,
+        stem: str,
+        *,
+        overwrite: bool,
+        about_to_name: AboutToName | None,
+    ) -> SavedFile:
         shown = shown_url(url)
         try:
             _check_url(url)
@@ -123,7 +121,7 @@ class Downloader:
                     reason = "not_media"
                     message = f"{shown} answered with {content_type or 'text'}, not with a video"
                 else:
-                    return await part.keep(suffix, overwrite=overwrite)
+                    return await part.keep(suffix, overwrite=overwrite, about_to_name=about_to_name)
         except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError, ValueError):
             reason, message = "bad_url", f"not a URL that can be downloaded: {shown}"
         except aiohttp.TooManyRedirects:

@@ -7,12 +7,12 @@ import codecs
 import hashlib
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Final, Self, TypeVar
+from typing import BinaryIO, Final, Self, TypeAlias, TypeVar
 
 import attrs
 
@@ -37,6 +37,9 @@ class SavedFile:
     def __str__(self) -> str:
         return str(self.path)
 
+
+AboutToName: TypeAlias = Callable[[SavedFile], Awaitable[None]]
+"""Awaited before a complete file gets the name that it is told with."""
 
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]+", re.ASCII)
 _RESERVED: Final = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE | re.ASCII)
@@ -111,6 +114,15 @@ async def _in_thread(work: Callable[[], T]) -> T:
         raise
 
 
+def _mark(number: int) -> str:
+    """What tells files of one name apart: the first has no mark, the second is `~2`."""
+    return "" if number == 1 else f"~{number}"
+
+
+def _is_taken(path: Path) -> bool:
+    return os.path.lexists(path)
+
+
 class PartFile:
     """`<stem>.<random>.part` in a directory; gone afterwards, unless it got its final name."""
 
@@ -148,14 +160,25 @@ class PartFile:
             self._file.write(chunk)
             self._hash.update(chunk)
 
-    async def keep(self, suffix: str, *, overwrite: bool) -> SavedFile:
-        """Makes the content durable and gives it its name.
+    async def keep(
+        self, suffix: str, *, overwrite: bool, about_to_name: AboutToName | None = None
+    ) -> SavedFile:
+        """Makes the content durable and gives it its name, after `about_to_name` was told it.
 
         Cancelled in the very moment it gets the name, the file stays: it is complete.
         """
         await _in_thread(self._settle)
-        path = await _in_thread(partial(self._give_name, suffix, overwrite=overwrite))
-        return SavedFile(path, self.size, self._hash.hexdigest())
+        number = 0
+        while True:
+            number += 1
+            path = self._directory / f"{self._stem}{_mark(number)}{suffix}"
+            if not overwrite and await _in_thread(partial(_is_taken, path)):
+                continue
+            file = SavedFile(path, self.size, self._hash.hexdigest())
+            if about_to_name is not None:
+                await about_to_name(file)
+            if await _in_thread(partial(self._give_name, path, overwrite=overwrite)):
+                return file
 
     def _settle(self) -> None:
         if self._file is not None:
@@ -163,17 +186,13 @@ class PartFile:
             os.fsync(self._file.fileno())
             self._file.close()
 
-    def _give_name(self, suffix: str, *, overwrite: bool) -> Path:
-        path = self._directory / f"{self._stem}{suffix}"
+    def _give_name(self, path: Path, *, overwrite: bool) -> bool:
         if overwrite:
             self._path.replace(path)
-        else:
-            number = 1
-            while not self._took(path):
-                number += 1
-                path = self._directory / f"{self._stem}~{number}{suffix}"
+        elif not self._took(path):
+            return False
         _sync_directory(self._directory)
-        return path
+        return True
 
     def _took(self, path: Path) -> bool:
         """Whether the file now has this name; false if it was taken, also by a fast neighbour."""

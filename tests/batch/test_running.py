@@ -503,13 +503,13 @@ async def test_files_that_were_saved_are_named_though_a_later_one_is_missing(
 ) -> None:
     """Of several results those that are on disk are in the outcome, whatever ended the rest."""
 
-    async def attempt(_: Downloader, url: str, directory: Path, stem: str, **__: bool) -> SavedFile:
+    async def save(_: Downloader, url: str, directory: Path, stem: str, **__: object) -> SavedFile:
         if url.endswith("2"):
             await asyncio.sleep(100 if ending == "cancelled" else 0)
             raise DownloadError("gone", url=url, reason="gone")
         return SavedFile(directory / f"{stem}.mp4", 7, "00")
 
-    monkeypatch.setattr(Downloader, "_attempt", attempt)
+    monkeypatch.setattr(Downloader, "save", save)
     seen: list[events.Event] = []
     urls = '{"resultUrls":["https://files.test/1","https://files.test/2"]}'
     async with client_for(FakeApi(result=lambda _: urls)) as client:
