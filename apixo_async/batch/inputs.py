@@ -45,6 +45,15 @@ class Problem:
         return ": ".join(part for part in (f"{name}:{self.line}", self.field, self.rule) if part)
 
 
+@attrs.frozen
+class Line:
+    """What one line of an input file holds: a job with its key set, or all that is wrong."""
+
+    number: int
+    job: Job | None
+    problems: tuple[Problem, ...] = ()
+
+
 class JobFile(Iterable[Job]):
     """The jobs of a file, read lazily and anew by each iteration.
 
@@ -101,24 +110,30 @@ class JobFile(Iterable[Job]):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def problems(self) -> Iterator[Problem]:
-        """Reads the whole file and yields every broken rule of every line.
+    def lines(self) -> Iterator[Line]:
+        """Reads the whole file, `limit` or not, and yields each line that is not blank, checked.
 
         Raises `OSError` if the file cannot be read.
         """
         jobs = 0
         keys = KeyIndex()
         with contextlib.closing(keys):
-            row = None
+            line = None
             for row in self._rows():
-                job, rules = _job(row)
-                if job is not None:
-                    jobs += 1
-                    rules = _conflict(keys, job, row.line)
-                yield from (Problem(row.line, field, rule) for field, rule in rules)
-            if row is None:
-                yield Problem(1, "", "holds no jobs")
+                line = _line(row, keys)
+                jobs += line.job is not None
+                yield line
+            if line is None:
+                yield Line(1, None, (Problem(1, "", "holds no jobs"),))
         self._jobs = jobs
+
+    def problems(self) -> Iterator[Problem]:
+        """Reads the whole file and yields every broken rule of every line.
+
+        Raises `OSError` if the file cannot be read.
+        """
+        for line in self.lines():
+            yield from line.problems
 
     def check(self) -> None:
         """Raises `InvalidRequestError` with every broken rule of the file, if there is one."""
@@ -160,6 +175,14 @@ class JobFile(Iterable[Job]):
 # From rows to jobs
 
 
+def _line(row: Row, keys: KeyIndex) -> Line:
+    """The job of a row unless an earlier line has its key, or every rule that is broken."""
+    job, rules = _job(row)
+    if job is not None:
+        job, rules = _claimed(keys, job, row.line)
+    return Line(row.line, job, tuple(Problem(row.line, field, rule) for field, rule in rules))
+
+
 def _job(row: Row) -> tuple[Job | None, Rules]:
     """The job of a row, or every rule that the row breaks."""
     if row.fields is None:
@@ -186,14 +209,15 @@ def _key_rules(key: Any) -> Rules:  # noqa: ANN401  # a value of JSON
     return []
 
 
-def _conflict(keys: KeyIndex, job: Job, line: int) -> Rules:
-    """Whether an earlier line has the same key."""
+def _claimed(keys: KeyIndex, job: Job, line: int) -> tuple[Job | None, Rules]:
+    """The job with its key, unless an earlier line has the same key."""
     try:
         claimed = keys.claim(job, place=line)
     except InvalidRequestError:
         what = "another request; give every job a key of its own"
     else:
         if claimed is not None:
-            return []
+            return claimed, []
         what = "the same request; leave one out, or give it a key of its own to pay for both"
-    return [("key", f"{job.key!r} was used in line {keys.place_of(job.key or '')} for {what}")]
+    rule = f"{job.key!r} was used in line {keys.place_of(job.key or '')} for {what}"
+    return None, [("key", rule)]

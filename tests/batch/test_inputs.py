@@ -315,3 +315,17 @@ def test_iterating_a_bad_file_stops_at_the_bad_line(tmp_path: Path) -> None:
 
     with pytest.raises(InvalidRequestError, match=r"a\.jsonl, line 2"):
         next(jobs)
+
+
+def test_lines_are_jobs_with_keys_or_problems(tmp_path: Path) -> None:
+    """Each line that is not blank comes once with its number; a good one has its key set."""
+    file = written(
+        tmp_path, "a.jsonl", lines({"prompt": "a", "key": "k"}, "", {"prompt": ""}, {"prompt": "b"})
+    )
+
+    good, bad, keyless = file.lines()
+    assert (good.number, good.job, good.problems) == (1, Job(TextToVideo("a"), key="k"), ())
+    assert (bad.number, bad.job, len(bad.problems)) == (3, None, 1)
+    assert keyless.number == 4
+    assert keyless.job is not None
+    assert keyless.job.key
