@@ -8,11 +8,10 @@ import hashlib
 import io
 import os
 import pickle
-import random
 import re
 import threading
 import traceback
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,68 +27,34 @@ from apixo_async.downloads import (
     SavedFile,
     file_names,
     file_stem,
-    files,
+    parts,
     shown_url,
     suffix_of,
 )
 from tests import faults
-from tests.faults import Act, FaultServer, Peer, reply, saying
+from tests.faults import FaultServer, Peer, reply, saying
+from tests.filehost import (
+    MP4,
+    OTHER,
+    VIDEO,
+    FullJitter,
+    NoJitter,
+    files_in,
+    in_turn,
+    until,
+    video,
+)
 
 KEY = "apx_CANARY_7f3b29d1c85e4a60"
-VIDEO = b"\x00\x00\x00\x18ftypisom" + bytes(range(256)) * 800
-OTHER = b"\x00\x00\x00\x18ftypisom" + bytes(range(255, -1, -1)) * 700
-MP4 = "video/mp4"
 SECRET = "X-Signature=51b5c0ffee"
-
-
-def video(body: bytes = VIDEO) -> bytes:
-    """The answer of a healthy file host."""
-    return reply(body, content_type=MP4)
-
-
-class NoJitter(random.Random):
-    """Draws zeros, so that retries follow at once."""
-
-    def random(self) -> float:
-        return 0.0
-
-
-class FullJitter(random.Random):
-    """Draws the longest pauses."""
-
-    def random(self) -> float:
-        return 0.999
 
 
 @pytest.fixture
 async def loader() -> AsyncIterator[Downloader]:
     """A downloader that does not wait between attempts."""
-    loader = Downloader(rng=NoJitter())
+    loader = Downloader(allow_private_hosts=True, rng=NoJitter())
     yield loader
     await loader.aclose()
-
-
-def files_in(directory: Path) -> dict[str, bytes]:
-    """Names and contents."""
-    return {path.name: path.read_bytes() for path in directory.iterdir()}
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Waits for something that has no event: what is on a disk."""
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - a directory has no event
-            await asyncio.sleep(0.002)
-
-
-def in_turn(*answers: bytes) -> Act:
-    """One answer for each connection in turn, the last for all that follow."""
-
-    async def act(peer: Peer) -> None:
-        await peer.request()
-        answer = answers[min(len(peer.server.seen), len(answers)) - 1]
-        await peer.send(answer.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
-
-    return act
 
 
 async def failed(loader: Downloader, url: str, directory: Path) -> DownloadError:
@@ -141,7 +106,7 @@ async def test_a_file_has_another_name_until_it_is_complete(
         go_on.set()
         await task
 
-    assert re.fullmatch(r"job\.[0-9a-f]{8}\.part", part)
+    assert part == "job.part"
     assert files_in(tmp_path) == {"job.mp4": VIDEO}
 
 
@@ -324,7 +289,7 @@ async def test_what_is_no_url_is_not_tried_at_all(
 
 async def test_a_file_that_is_announced_too_large(tmp_path: Path) -> None:
     """It is not begun."""
-    loader = Downloader(max_bytes=len(VIDEO) - 1)
+    loader = Downloader(allow_private_hosts=True, max_bytes=len(VIDEO) - 1)
     async with FaultServer(in_turn(video())) as server:
         error = await failed(loader, f"{server.url}/v.mp4?{SECRET}", tmp_path)
         await loader.aclose()
@@ -335,7 +300,7 @@ async def test_a_file_that_is_announced_too_large(tmp_path: Path) -> None:
 
 async def test_a_file_without_end(tmp_path: Path) -> None:
     """It is stopped at the limit, and what was written is removed."""
-    loader = Downloader(max_bytes=100_000)
+    loader = Downloader(allow_private_hosts=True, max_bytes=100_000)
 
     async def act(peer: Peer) -> None:
         await peer.request()
@@ -353,7 +318,7 @@ async def test_a_file_without_end(tmp_path: Path) -> None:
 
 async def test_the_largest_file_that_is_allowed(tmp_path: Path) -> None:
     """A file of exactly the limit is saved."""
-    loader = Downloader(max_bytes=len(VIDEO))
+    loader = Downloader(allow_private_hosts=True, max_bytes=len(VIDEO))
     async with FaultServer(in_turn(video())) as server:
         await loader.save(server.url, tmp_path, "job", overwrite=False)
         await loader.aclose()
@@ -459,11 +424,11 @@ class FullDisk(io.FileIO):
 def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files opened for writing are on a full disk."""
 
-    def open_full(path: Path, mode: str) -> io.BufferedWriter:
-        assert mode == "xb"
-        return io.BufferedWriter(FullDisk(path, "xb"), buffer_size=10 * len(VIDEO))
+    def open_full(descriptor: int, mode: str) -> io.BufferedWriter:
+        assert mode == "wb"
+        return io.BufferedWriter(FullDisk(descriptor, "wb"), buffer_size=10 * len(VIDEO))
 
-    monkeypatch.setattr(Path, "open", open_full)
+    monkeypatch.setattr(os, "fdopen", open_full)
 
 
 async def test_a_full_disk(loader: Downloader, tmp_path: Path, full_disk: None) -> None:
@@ -503,7 +468,7 @@ async def test_a_disk_that_fails_at_a_step(
     def fail(*_: object, **__: object) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(f"apixo_async.downloads.files.PartFile.{step}", fail)
+    monkeypatch.setattr(f"apixo_async.downloads.parts.PartFile.{step}", fail)
     async with FaultServer(in_turn(video())) as server:
         error = await failed(loader, f"{server.url}/v.mp4?{SECRET}", tmp_path)
 
@@ -560,8 +525,8 @@ async def test_cancelled_while_a_thread_is_at_the_disk(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The thread is waited for: no rest, but a file that just got its name stays and is whole."""
-    where = f"apixo_async.downloads.files.PartFile.{step}"
-    original = files.PartFile.__dict__[step]
+    where = f"apixo_async.downloads.parts.PartFile.{step}"
+    original = parts.PartFile.__dict__[step]
     reached, go_on = threading.Event(), threading.Event()
 
     def slow(*args: Any, **options: Any) -> Any:  # noqa: ANN401 - handed on
@@ -588,11 +553,11 @@ async def test_cancelled_while_a_thread_is_at_the_disk(
 
 async def test_cancelled_between_two_attempts(tmp_path: Path) -> None:
     """A pause is no obstacle, and the place is free for the next download."""
-    loader = Downloader(concurrent=1, rng=FullJitter())
+    loader = Downloader(allow_private_hosts=True, concurrent=1, rng=FullJitter())
     async with FaultServer(in_turn(reply(b"", status="503 Busy"), video())) as server:
         task = asyncio.create_task(loader.save(server.url, tmp_path, "job", overwrite=False))
         await server.until(lambda: bool(server.seen) and server.open == 0)
-        await until(lambda: not any(tmp_path.iterdir()))
+        await until(lambda: any(tmp_path.iterdir()))
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -701,30 +666,29 @@ async def test_a_rename_that_fails_gives_its_name_back(
 
 async def test_only_so_many_at_once(tmp_path: Path) -> None:
     """The others wait for their turn, and all are saved."""
-    loader = Downloader(concurrent=3)
-    busy = peak = 0
+    loader = Downloader(allow_private_hosts=True, concurrent=3)
+    go_on = asyncio.Event()
 
     async def act(peer: Peer) -> None:
-        nonlocal busy, peak
         await peer.request()
-        busy += 1
-        peak = max(peak, busy)
-        await asyncio.sleep(0.01)
-        busy -= 1
+        await go_on.wait()
         await peer.send(video())
 
     async with FaultServer(act) as server:
         save = partial(loader.save, server.url, tmp_path, overwrite=False)
-        await asyncio.gather(*[save(stem=f"job-{number}") for number in range(12)])
+        saving = asyncio.gather(*[save(stem=f"job-{number}") for number in range(12)])
+        await server.until(lambda: len(server.seen) == 3)
+        go_on.set()
+        await saving
         await loader.aclose()
 
-    assert peak == 3
+        assert server.peak == 3
     assert len(files_in(tmp_path)) == 12
 
 
 async def test_a_downloader_that_is_closed(tmp_path: Path) -> None:
     """It says so; closing twice, or before any use, is fine."""
-    loader = Downloader(rng=NoJitter())
+    loader = Downloader(allow_private_hosts=True, rng=NoJitter())
     await loader.aclose()
     async with FaultServer(in_turn(video())) as server:
         await loader.save(server.url, tmp_path, "job", overwrite=False)

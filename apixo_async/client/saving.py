@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
+
+import attrs
 
 from apixo_async.client.engine import Engine
 from apixo_async.downloads import Downloader, SavedFile, file_names
-from apixo_async.errors import DownloadError
-from apixo_async.tasks import Task
+from apixo_async.errors import ApixoError, ClientUsageError, DownloadError
+from apixo_async.tasks import RESULT_LIFETIME, Task
+
+_GONE: Final = "gone"
 
 
 class SaveObserver(Protocol):
@@ -31,8 +38,10 @@ class SaveObserver(Protocol):
 class Saver:
     """Saves the results of one client's tasks."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, allow_private_hosts: bool | None, api_url: str) -> None:
         self._engine = engine
+        self._allow_private_hosts = allow_private_hosts
+        self._api_url = api_url
         self._downloader: Downloader | None = None
 
     async def save(
@@ -50,17 +59,19 @@ class Saver:
             msg = f"task {task.id} ({task.state}) has no result to download"
             raise DownloadError(msg, url="", reason="no_urls")
         if self._downloader is None:
-            self._downloader = Downloader()
-        stems = file_names(name if name is not None else task.id, len(task.urls))
-        files: list[SavedFile] = []
-        for index, url in enumerate(task.urls):
-            file = await self._downloader.save(
-                url,
-                directory,
-                stems[index],
-                overwrite=overwrite,
-                about_to_name=None if observer is None else observer.naming,
+            self._downloader = Downloader(
+                allow_private_hosts=self._allow_private_hosts, api_url=self._api_url
             )
+        save = partial(
+            self._downloader.save,
+            overwrite=overwrite,
+            about_to_name=None if observer is None else observer.naming,
+        )
+        source = _Source(self._engine, task)
+        files: list[SavedFile] = []
+        stems = file_names(name if name is not None else task.id, len(task.urls))
+        for index, stem in stems.items():
+            file = await source.fetched(index, partial(save, directory=directory, stem=stem))
             files.append(file)
             if observer is not None:
                 await observer.saved(file)
@@ -70,3 +81,58 @@ class Saver:
         """Closes what was opened."""
         if self._downloader is not None:
             await self._downloader.aclose()
+
+
+@attrs.define
+class _Source:
+    """Where the results of one task are; asked again once, as URLs may have been signed anew."""
+
+    _engine: Engine
+    _task: Task
+    _urls: Sequence[str] = attrs.field(init=False)
+    _is_fresh: bool = attrs.field(default=False, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._urls = self._task.urls
+
+    async def fetched(self, index: int, save: Callable[[str], Awaitable[SavedFile]]) -> SavedFile:
+        """What `save` makes of result `index`, tried at its fresh URL, too, if it has gone."""
+        while True:
+            try:
+                return await save(self._urls[index])
+            except DownloadError as error:
+                if error.reason != _GONE:
+                    raise
+                lost = error
+            if self._is_fresh:
+                raise self._end(lost, "nor does its status give another place")
+            await self._renew(lost, index)
+
+    async def _renew(self, lost: DownloadError, index: int) -> None:
+        self._is_fresh = True
+        try:
+            self._task = await self._engine.look(self._task.id, self._task.model)
+        except ClientUsageError:
+            raise
+        except ApixoError as error:
+            failure = self._end(lost, f"and its status call failed: {error}")
+        else:
+            if index < len(self._task.urls):
+                self._urls = self._task.urls
+                return
+            failure = self._end(lost, "nor does its status give another place")
+        raise failure
+
+    def _end(self, lost: DownloadError, detail: str) -> DownloadError:
+        is_old = has_expired(self._task, datetime.now(UTC))
+        why = f"as results are kept for {RESULT_LIFETIME.days} days" if is_old else detail
+        message = f"the result of task {self._task.id} is no longer at {lost.url}, {why}"
+        reason = "expired" if is_old else _GONE
+        return DownloadError(message, url=lost.url, reason=reason, http_status=lost.http_status)
+
+
+def has_expired(task: Task, now: datetime) -> bool:
+    """Whether the results of a task are past their time at `now`, as far as its stamps tell."""
+    if task.expires_at is not None:
+        return now >= task.expires_at
+    return task.created_at is not None and now - task.created_at >= RESULT_LIFETIME

@@ -48,6 +48,10 @@ class ApixoClient:
     HTTP calls. A `session` passed in is used for its connector and is never closed here.
     `transport` replaces HTTP altogether, for tests.
 
+    Results are not downloaded from private hosts (this machine, its network, a cloud's metadata)
+    unless `allow_private_hosts`. `None` allows them exactly if `base_url` itself leads to such a
+    host, an emulator or a gateway, whose results lie there as well.
+
     No I/O happens and nothing is opened before the first call. A client belongs to the event loop
     that first uses it. Use it as `async with`, or call `aclose()`.
 
@@ -64,9 +68,11 @@ class ApixoClient:
         timeout: Timeouts | None = None,
         session: Session | None = None,
         transport: Transport | None = None,
+        allow_private_hosts: bool | None = None,
     ) -> None:
         _check_types(limits=(limits, Limits), schedule=(schedule, PollSchedule))
         _check_types(timeout=(timeout, Timeouts), session=(session, Session))
+        _check_types(allow_private_hosts=(allow_private_hosts, bool))
         self.base_url = resolve_base_url(base_url)
         self._key = resolve_key(api_key)
         self._timeouts = timeout or Timeouts()
@@ -75,7 +81,9 @@ class ApixoClient:
         self.engine = Engine(
             self._open_transport, limits=limits or Limits(), schedule=schedule or PollSchedule()
         )
-        self._saver = Saver(self.engine)
+        self._saver = Saver(
+            self.engine, allow_private_hosts=allow_private_hosts, api_url=self.base_url
+        )
 
     def _open_transport(self) -> Transport:
         if self._transport is not None:
@@ -196,8 +204,9 @@ class ApixoClient:
 
         Files are named by `name` (default: the task id), never by URL, with a suffix that follows
         the content. Existing files are kept unless `overwrite`: the new one gets the next free
-        name. The API key is not sent. Raises `DownloadError`; then the task is still done and
-        paid, and downloading again is enough.
+        name. The API key is not sent. A file that has gone is looked for once more where a fresh
+        status call says. Raises `DownloadError`; then the task is still done and paid, and
+        downloading again is enough.
         """
         return [
             file.path for file in await self.save(task, directory, name=name, overwrite=overwrite)
@@ -212,7 +221,10 @@ class ApixoClient:
         overwrite: bool = False,
         observer: SaveObserver | None = None,
     ) -> list[SavedFile]:
-        """As `download`, with size and SHA-256 of each file; `observer` is told of each in turn."""
+        """As `download`, with size (bytes) and SHA-256 (hex) of each file.
+
+        `observer` is told of each file before and after it gets its name.
+        """
         return await self._saver.save(
             task, Path(directory), name=name, overwrite=overwrite, observer=observer
         )

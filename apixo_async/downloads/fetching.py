@@ -8,19 +8,30 @@ from __future__ import annotations
 
 import asyncio
 import random
-import re
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from http import HTTPStatus
 from pathlib import Path
-from typing import Final
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Final
 
 import aiohttp
 
 from apixo_async._timing import full_jitter
-from apixo_async.downloads.files import AboutToName, PartFile, SavedFile, suffix_of
+from apixo_async.downloads.files import SavedFile, suffix_of
+from apixo_async.downloads.hosts import Guard, PrivateHosts, RefusedHostError
+from apixo_async.downloads.parts import AboutToName, DiskError, PartFile
+from apixo_async.downloads.resuming import Transfer
+from apixo_async.downloads.urls import InsecureRedirectError, read_redirect, read_url, shown_url
 from apixo_async.errors import ClientUsageError, DownloadError
+
+if TYPE_CHECKING:
+    from yarl import URL
 
 CONCURRENT_DOWNLOADS: Final = 16
 ATTEMPTS: Final = 8
+"""Attempts in a row that bring nothing new before a download is given up."""
+MOST_ATTEMPTS: Final = 100
+"""Attempts in all, with those that brought a piece of the file."""
 RETRY_BASE: Final = 0.5
 RETRY_CAP: Final = 15.0
 MAX_BYTES: Final = 2 * 1024**3
@@ -28,47 +39,31 @@ MAX_REDIRECTS: Final = 3
 CHUNK: Final = 1024 * 1024
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=900, sock_connect=10, sock_read=60)
 
-
-def shown_url(url: str) -> str:
-    """A URL for messages: without its query, which may be a signature, and without a password."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        parts = urlsplit("")
-    if not parts.scheme or not parts.netloc:
-        return "a malformed URL"
-    text = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-    return "".join(mark if mark.isprintable() else "?" for mark in text)
-
-
-_LABEL: Final = re.compile(r"[\w-]{1,63}")
-_ADDRESS: Final = re.compile(r"[0-9A-Fa-f:.]+(%[\w.-]+)?")
-
-
-def _check_url(url: str) -> None:
-    """Raises `ValueError` for what is no web address; aiohttp trips over some of these."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    is_named = all(map(_LABEL.fullmatch, host.removesuffix(".").split(".")))
-    is_address = ":" in host and _ADDRESS.fullmatch(host) is not None
-    # Reading the port checks it.
-    if parts.scheme not in {"http", "https"} or parts.port == 0 or not (is_named or is_address):
-        msg = "not a web address"
-        raise ValueError(msg)
+_RETRIED: Final = frozenset({"network", "short", "server", "not_media"})
+_GONE: Final = frozenset({403, 404, 410})
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
 
 class Downloader:
-    """Saves results, `concurrent` at a time, over a session of its own that knows no key."""
+    """Saves results, `concurrent` at a time, over a session of its own that knows no key.
+
+    Results on private hosts are refused. With `allow_private_hosts` they are fetched; `None` means
+    if the host in `api_url` is private itself (see `PrivateHosts`). `max_bytes` is for one file.
+    """
 
     def __init__(
         self,
         *,
         concurrent: int = CONCURRENT_DOWNLOADS,
         max_bytes: int = MAX_BYTES,
+        allow_private_hosts: bool | None = None,
+        api_url: str | None = None,
         rng: random.Random | None = None,
     ) -> None:
         self._places = asyncio.Semaphore(concurrent)
         self._max_bytes = max_bytes
+        self._private_hosts = PrivateHosts(allow_private_hosts, api_url)
+        self._guard = Guard()
         self._rng = rng or random.Random()  # noqa: S311  # jitter, not secrets
         self._session: aiohttp.ClientSession | None = None
 
@@ -84,85 +79,55 @@ class Downloader:
         """Saves one URL as `<stem>.<suffix>` in `directory`, which is made if missing.
 
         The suffix follows the content. A file that is there is never replaced without `overwrite`;
-        then the new one gets the next free name (`stem~2.mp4`). Raises `DownloadError`.
+        then the new one gets the next free name (`stem~2.mp4`). A transfer that breaks off is
+        resumed where the server allows it, else begun anew; it is given up after `ATTEMPTS` in a
+        row that brought nothing.
+
+        `about_to_name` is awaited with the file as it will be, once the content is complete and
+        durable and before it has its name; again with the next name if this one was just taken.
+        What it raises ends the download, and the content is removed.
+
+        Raises `DownloadError`.
         """
         async with self._places:
-            attempt = 0
-            while True:
-                attempt += 1
-                try:
-                    return await self._attempt(
-                        url, directory, stem, overwrite=overwrite, about_to_name=about_to_name
-                    )
-                except DownloadError as error:
-                    if error.reason not in _RETRIED or attempt == ATTEMPTS:
-                        raise
-                pause = full_jitter(
-                    self._rng.random(), base=RETRY_BASE, cap=RETRY_CAP, attempt=attempt
-                )
-                await asyncio.sleep(pause)
-
-    async def _attempt(
-        self,
-        url: str,
-        directory: Path,
-        stem: str,
-        *,
-        overwrite: bool,
-        about_to_name: AboutToName | None,
-    ) -> SavedFile:
-        shown = shown_url(url)
-        try:
-            _check_url(url)
-            async with PartFile(directory, stem) as part:
-                head, content_type = await self._receive(url, part)
-                suffix = suffix_of(head, content_type)
-                if suffix is None:
-                    reason = "not_media"
-                    message = f"{shown} answered with {content_type or 'text'}, not with a video"
-                else:
+            self._guard.allow_private = await self._private_hosts.are_allowed()
+            fetch = _Fetch(self._opened_session(), self._guard, self._max_bytes, url)
+            fetch.read_url()
+            try:
+                async with PartFile(directory, stem) as part:
+                    suffix = await self._until_whole(fetch, part)
                     return await part.keep(suffix, overwrite=overwrite, about_to_name=about_to_name)
-        except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError, ValueError):
-            reason, message = "bad_url", f"not a URL that can be downloaded: {shown}"
-        except aiohttp.TooManyRedirects:
-            reason, message = "redirects", f"{shown} leads to more than {MAX_REDIRECTS} redirects"
-        except (aiohttp.ClientError, TimeoutError) as error:
-            reason, message = "network", f"{shown}: {type(error).__name__} while downloading"
-        except OSError as error:
-            reason, message = "disk", f"cannot write to {directory}: {error.strerror or error}"
-        raise DownloadError(message, url=shown, reason=reason)
+            except DiskError as error:
+                message = f"cannot write to {directory}: {error}"
+            raise DownloadError(message, url=fetch.shown, reason="disk")
 
-    async def _receive(self, url: str, part: PartFile) -> tuple[bytes, str]:
+    async def _until_whole(self, fetch: _Fetch, part: PartFile) -> str:
+        """The suffix of the file, after as many attempts as it takes."""
+        fruitless = attempts = 0
+        while True:
+            attempts += 1
+            try:
+                return await fetch.attempt(part)
+            except DownloadError as error:
+                has_advanced = error.reason != "not_media" and fetch.transfer.advanced(part.size)
+                fruitless = 0 if has_advanced else fruitless + 1
+                is_hopeless = fruitless == ATTEMPTS or attempts == MOST_ATTEMPTS
+                if error.reason not in _RETRIED or is_hopeless:
+                    raise
+            pause = full_jitter(
+                self._rng.random(), base=RETRY_BASE, cap=RETRY_CAP, attempt=fruitless
+            )
+            await asyncio.sleep(pause)
+
+    def _opened_session(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 cookie_jar=aiohttp.DummyCookieJar(),
-                connector=aiohttp.TCPConnector(limit=0),
+                connector=aiohttp.TCPConnector(limit=0, socket_factory=self._guard.socket),
                 headers={"Accept-Encoding": "identity"},
                 timeout=_TIMEOUT,
             )
-        if self._session.closed:
-            msg = "the client was closed while it downloaded"
-            raise ClientUsageError(msg)
-        # aiohttp gives up at the redirect with this number, not after it.
-        async with self._session.get(url, max_redirects=MAX_REDIRECTS + 1) as response:
-            if response.status != 200:  # noqa: PLR2004  # the one status that carries a whole file
-                raise _bad_status(response.status, url)
-            # Packed against our wish, a file has another length than was announced.
-            is_packed = "Content-Encoding" in response.headers
-            expected = None if is_packed else response.content_length
-            self._check_size(expected or 0, url)
-            while chunk := await response.content.read(CHUNK):
-                self._check_size(part.size + len(chunk), url)
-                await part.write(chunk)
-            if part.size == 0 or (expected is not None and part.size != expected):
-                message = f"{shown_url(url)}: got {part.size} of {expected} bytes"
-                raise DownloadError(message, url=shown_url(url), reason="short")
-            return part.head, response.content_type
-
-    def _check_size(self, size: int, url: str) -> None:
-        if size > self._max_bytes:
-            message = f"{shown_url(url)} is larger than {self._max_bytes} bytes"
-            raise DownloadError(message, url=shown_url(url), reason="too_large")
+        return self._session
 
     async def aclose(self) -> None:
         """Closes the session."""
@@ -170,16 +135,140 @@ class Downloader:
             await self._session.close()
 
 
-_RETRIED: Final = frozenset({"network", "short", "server", "not_media"})
-_GONE: Final = frozenset({403, 404, 410})
+class _Fetch:
+    """One file from its URL, attempt by attempt. Every failure is a `DownloadError`."""
 
+    def __init__(
+        self, session: aiohttp.ClientSession, guard: Guard, max_bytes: int, url: str
+    ) -> None:
+        self._session = session
+        self._guard = guard
+        self._max_bytes = max_bytes
+        self._url = url
+        self.shown = shown_url(url)
+        self.transfer = Transfer()
 
-def _bad_status(status: int, url: str) -> DownloadError:
-    shown = shown_url(url)
-    if status in _GONE:
-        message = f"{shown} is gone (HTTP {status}): results expire, ask for its status again"
-        return DownloadError(message, url=shown, reason="gone", http_status=status)
-    server_side = status in {408, 425, 429} or status >= 500  # noqa: PLR2004  # by HTTP
-    message = f"{shown} answered HTTP {status}"
-    reason = "server" if server_side else "refused"
-    return DownloadError(message, url=shown, reason=reason, http_status=status)
+    def read_url(self) -> URL:
+        """The URL, checked."""
+        try:
+            return read_url(self._url, allow_private=self._guard.allow_private)
+        except RefusedHostError as error:
+            failure = self._refused_host(error)
+        except ValueError:
+            failure = self._failure("bad_url", f"not a URL that can be downloaded: {self.shown}")
+        raise failure
+
+    async def attempt(self, part: PartFile) -> str:
+        """Adds to the part what is missing; the suffix of the file when it is whole."""
+        if self._session.closed:
+            msg = "the client was closed while it downloaded"
+            raise ClientUsageError(msg)
+        shown = self.shown
+        try:
+            headers = self.transfer.request_headers(part.size)
+            async with self._answer(self.read_url(), headers) as response:
+                await self._begin(response, part, asked_for_rest=bool(headers))
+                await self._receive(response, part)
+                return self._suffix(response, part)
+        except RefusedHostError as error:
+            failure = self._refused_host(error)
+        except InsecureRedirectError:
+            failure = self._failure("redirects", f"{shown} redirects to a place without TLS")
+        except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError, ValueError):
+            failure = self._failure("bad_url", f"not a URL that can be downloaded: {shown}")
+        except aiohttp.ClientConnectorError as error:
+            if isinstance(error.os_error, RefusedHostError):
+                failure = self._refused_host(error.os_error)
+            else:
+                failure = self._broken_off(error)
+        except (OSError, aiohttp.ClientError) as error:  # the first includes TimeoutError
+            failure = self._broken_off(error)
+        raise failure
+
+    @asynccontextmanager
+    async def _answer(
+        self, url: URL, headers: Mapping[str, str]
+    ) -> AsyncGenerator[aiohttp.ClientResponse]:
+        """The answer at the end of the redirects, each of which is checked like the first URL."""
+        for _ in range(MAX_REDIRECTS + 1):
+            async with self._session.get(url, headers=headers, allow_redirects=False) as response:
+                place = response.headers.get("Location")
+                if response.status not in _REDIRECTS or place is None:
+                    yield response
+                    return
+            url = read_redirect(url, place, allow_private=self._guard.allow_private)
+        message = f"{self.shown} leads to more than {MAX_REDIRECTS} redirects"
+        raise self._failure("redirects", message)
+
+    async def _begin(
+        self, response: aiohttp.ClientResponse, part: PartFile, *, asked_for_rest: bool
+    ) -> None:
+        """Gets the part ready for what comes: kept for the rest of the file, cleared for all."""
+        status, transfer = response.status, self.transfer
+        if status == HTTPStatus.OK:
+            await part.clear()
+            transfer.start(response.headers, response.content_length)
+        elif not asked_for_rest or status not in {
+            HTTPStatus.PARTIAL_CONTENT,
+            HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
+        }:
+            raise self._bad_status(status)
+        elif status != HTTPStatus.PARTIAL_CONTENT or not transfer.goes_on(
+            response.headers, part.size
+        ):
+            transfer.distrust()
+            raise self._failure("server", f"{self.shown} did not go on where it broke off")
+        self._check_size(transfer.total or 0)
+
+    async def _receive(self, response: aiohttp.ClientResponse, part: PartFile) -> None:
+        transfer = self.transfer
+        while chunk := await response.content.read(CHUNK):
+            size = part.size + len(chunk)
+            self._check_size(size)
+            if transfer.total is not None and size > transfer.total:
+                transfer.distrust()
+                break
+            await part.write(chunk)
+        else:
+            if part.size and transfer.total in {None, part.size}:
+                return
+        message = f"{self.shown}: got {part.size} of {transfer.total} bytes"
+        raise self._failure("short", message)
+
+    def _suffix(self, response: aiohttp.ClientResponse, part: PartFile) -> str:
+        content_type = response.content_type
+        suffix = suffix_of(part.head, content_type)
+        if suffix is None:
+            self.transfer.drop()
+            message = f"{self.shown} answered with {content_type or 'text'}, not with a video"
+            raise self._failure("not_media", message)
+        return suffix
+
+    def _check_size(self, size: int) -> None:
+        if size > self._max_bytes:
+            message = f"{self.shown} is larger than {self._max_bytes} bytes"
+            raise self._failure("too_large", message)
+
+    # Failures
+
+    def _failure(self, reason: str, message: str, status: int | None = None) -> DownloadError:
+        return DownloadError(message, url=self.shown, reason=reason, http_status=status)
+
+    def _broken_off(self, error: Exception) -> DownloadError:
+        message = f"{self.shown}: {type(error).__name__} while downloading"
+        return self._failure("network", message)
+
+    def _refused_host(self, error: RefusedHostError) -> DownloadError:
+        message = (
+            f"{self.shown} is not fetched: {error}; if you trust it, "
+            "open the client with allow_private_hosts=True"
+        )
+        return self._failure("refused_host", message)
+
+    def _bad_status(self, status: int) -> DownloadError:
+        if status in _GONE:
+            message = f"{self.shown} is gone (HTTP {status})"
+            return self._failure("gone", message, status)
+        server_side = status in {408, 425, 429} or status >= 500  # noqa: PLR2004  # by HTTP
+        message = f"{self.shown} answered HTTP {status}"
+        return self._failure("server" if server_side else "refused", message, status)
