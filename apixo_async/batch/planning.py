@@ -71,8 +71,8 @@ class Plan:
     one, the same request is meant twice.
 
     `seconds` is how long the batch may take, as `expected_seconds` has it. `affordable` is how many
-    jobs from the top of the file `max_cost` pays for; it is `None` without a `max_cost`, and where
-    a price is missing.
+    jobs from the top of the file `max_cost` (US dollars) pays for; it is `None` without a
+    `max_cost`, and where a price is missing.
     """
 
     jobs: int
@@ -113,7 +113,11 @@ class Plan:
     @property
     def fits(self) -> bool | None:
         """Whether `max_cost` pays for all jobs; `None` if there is none, or nobody can say."""
-        return None if self.affordable is None else self.affordable == self.jobs
+        if self.max_cost is None:
+            return None
+        if self.known_cost > self.max_cost:
+            return False  # whatever the missing prices are
+        return None if self.missing_prices else True
 
 
 def _summed(pairs: Iterable[tuple[K, int]]) -> Mapping[K, int]:

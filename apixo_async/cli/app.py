@@ -15,6 +15,7 @@ from apixo_async.errors import ApixoError
 
 _COMMANDS: Final = {
     "generate": "single",
+    "plan": "plan",
     "batch": "batch",
     "status": "single",
     "wait": "single",

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
 import click
+
+from apixo_async.errors import InvalidSettingError
+
+if TYPE_CHECKING:
+    from apixo_async.batch.spending import Prices
 
 Decorated: TypeAlias = Callable[..., None]
 
@@ -143,6 +149,42 @@ save_to = click.option(
 max_jobs = click.option(
     "--max-jobs", type=click.IntRange(min=1), metavar="N", help="Take only the first N jobs."
 )
+
+
+def _read_prices(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> Prices:
+    from apixo_async.batch.spending import parse_prices
+
+    try:
+        return parse_prices(values)
+    except InvalidSettingError as error:
+        raise click.BadParameter(str(error), ctx, param) from None
+
+
+def _read_money(ctx: click.Context, param: click.Parameter, value: str | None) -> Decimal | None:
+    from apixo_async.batch.spending import usd
+
+    try:
+        return None if value is None else usd(value, name="it")
+    except InvalidSettingError as error:
+        raise click.BadParameter(str(error), ctx, param) from None
+
+
+price = click.option(
+    "--price",
+    "prices",
+    multiple=True,
+    metavar="NAME=USD",
+    callback=_read_prices,
+    help="What one video costs, by mode or model, such as fast=0.20; repeatable.",
+)
+"""Gives the command `prices`, a `Prices`."""
+max_cost = click.option(
+    "--max-cost",
+    metavar="USD",
+    callback=_read_money,
+    help="The most that all videos together may cost; needs prices.",
+)
+"""Gives the command `max_cost`, a `Decimal`, or `None` for no cap."""
 model = click.option(
     "--model", default="veo-3-1", show_default=True, help="The model the task was submitted with."
 )

@@ -161,6 +161,14 @@ def test_missing_prices_are_named(tmp_path: Path) -> None:
     assert plan.fits is None
 
 
+def test_known_prices_alone_can_pass_the_cap(tmp_path: Path) -> None:
+    """A plan surely does not fit when what is known costs too much already."""
+    plan = planned(tmp_path, *EVERY_KIND, prices=Prices({"fast": "0.20"}), max_cost="0.79")
+
+    assert plan.affordable is None
+    assert plan.fits is False
+
+
 @pytest.mark.parametrize(
     ("max_cost", "affordable", "fits"),
     [

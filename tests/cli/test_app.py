@@ -10,7 +10,7 @@ import pytest
 from apixo_async.cli.app import apixo
 from tests.cli.conftest import run
 
-COMMANDS = ["generate", "batch", "status", "wait", "download", "balance", "emulator"]
+COMMANDS = ["generate", "plan", "batch", "status", "wait", "download", "balance", "emulator"]
 
 
 def python(code: str) -> subprocess.CompletedProcess[str]:
@@ -18,7 +18,9 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["batch", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["batch", "--help"], ["plan", "--help"]]
+)
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     """Asking for help waits neither for aiohttp nor for rich."""
     done = python(
@@ -93,6 +95,11 @@ def test_version_is_one_line() -> None:
         ["generate", "a", "--mode", "slow"],
         ["generate", "a", "--deadline", "0"],
         ["batch", "f", "--max-jobs", "0"],
+        ["plan"],
+        ["plan", "f", "--price", "fast"],
+        ["plan", "f", "--price", "fast=dear"],
+        ["plan", "f", "--price", "fast=1", "--price", "fast=2"],
+        ["plan", "f", "--max-cost", "-1"],
         ["batch", "f", "--emulator-fault", "failed_task"],
         ["batch", "f", "--emulator-fault", "failed_task=2"],
         ["generate", "a", "--last-frame", "https://x.example/a.png"],

@@ -1,0 +1,87 @@
+"""`apixo plan`: what a file would cost and how long it would take; nothing is billed."""
+
+from __future__ import annotations
+
+import json
+import os
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import click
+
+from apixo_async.cli.faults import KEY_VARIABLE, Fault
+from apixo_async.cli.opening import opened, refuse, unreadable
+from apixo_async.cli.options import Options, max_cost, max_jobs, price, shared
+from apixo_async.errors import ApixoError
+
+if TYPE_CHECKING:
+    from apixo_async.batch.inputs import JobFile
+    from apixo_async.batch.planning import Plan
+    from apixo_async.batch.spending import Prices
+    from apixo_async.cli.connecting import Connection
+    from apixo_async.cli.planned import Balance
+    from apixo_async.limits import Limits
+
+
+@click.command(short_help="Show what a file would cost, and how long it would take.")
+@click.argument("file", type=click.Path(allow_dash=True))
+@price
+@max_cost
+@max_jobs
+@shared()
+def plan(
+    *,
+    file: str,
+    prices: Prices,
+    max_cost: Decimal | None,
+    max_jobs: int | None,
+    options: Options,
+) -> None:
+    """Show what FILE asks for, what it would cost, and how long it would take.
+
+    FILE is what apixo batch takes; - is standard input. It is checked as a whole: if anything is
+    wrong, all of it is named. Nothing is submitted and nothing is billed. The API tells no prices,
+    so they have to be given. With a key, the balance is looked up, too.
+    """
+    from apixo_async.cli.connecting import connected
+    from apixo_async.cli.planned import Balance, plan_as_json, plan_lines
+
+    with opened(file, max_jobs) as jobs, connected(options) as connection:
+        limits = connection.account
+        made = _made(jobs, limits=limits, prices=prices, max_cost=max_cost)
+        balance = Balance() if made.problems else _balance(connection)
+    if options.as_json:
+        click.echo(json.dumps(plan_as_json(made, balance, name=jobs.name)))
+    refuse(jobs.name, made.problems)
+    if not options.as_json:
+        for line in plan_lines(made, limits, balance, name=jobs.name):
+            click.echo(line)
+
+
+def _made(jobs: JobFile, *, limits: Limits, prices: Prices, max_cost: Decimal | None) -> Plan:
+    from apixo_async.batch.planning import make_plan
+
+    try:
+        return make_plan(jobs, limits=limits, prices=prices, max_cost=max_cost)
+    except OSError as error:
+        raise unreadable(jobs.name, error) from None
+
+
+def _balance(connection: Connection) -> Balance:
+    """What is left on the key if there is one; a plan is worth showing without it, too."""
+    from apixo_async.cli.loop import run
+    from apixo_async.cli.planned import Balance
+
+    if connection.api_key is None and not os.environ.get(KEY_VARIABLE, "").strip():
+        return Balance()
+    client = connection.client()
+
+    async def ask() -> float:
+        async with client:
+            return await client.balance()
+
+    try:
+        return Balance(usd=Decimal(str(run(ask()))))
+    except ApixoError as error:
+        fault = Fault.of(error)
+        return Balance(error="; ".join(part for part in (fault.message, fault.advice) if part))
