@@ -68,6 +68,7 @@ _REPLACEMENTS: Mapping[str, Callable[[Circumstances], Reply]] = {
     "submit_503_before": lambda _: error(503),
     "status_503": lambda _: error(503),
     "download_503": lambda _: error(503),
+    "download_403": lambda _: error(403, "Access denied"),
     "submit_500_after": lambda _: error(500),
     "submit_502_html_before": lambda _: bad_gateway(),
     "submit_502_html_after": lambda _: bad_gateway(),
@@ -85,6 +86,9 @@ def disturb(fault: str, reply: Reply, around: Circumstances) -> Reply:
     if fault == "duplicate_task_id":
         # The first task of all has none before it: its answer stays true.
         return success({"taskId": around.previous_task}) if around.previous_task else reply
+    if fault == "download_no_range":
+        # What is sent whole is decided before: here it only says that it cannot be otherwise.
+        return attrs.evolve(reply, headers={**reply.headers, "Accept-Ranges": "none"})
     if fault in _MANNERS:
         return attrs.evolve(reply, manner=_MANNERS[fault])
     return _REPLACEMENTS[fault](around)

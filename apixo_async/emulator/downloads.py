@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from apixo_async.emulator.videos import Video
 
 MP4 = "video/mp4"
+LAST_MODIFIED = "Thu, 01 Jan 2026 00:00:00 GMT"
+"""When every clip was last changed: they come with the package and stay as they are."""
 
 _PATH = re.compile(r"/files/(?P<task>[0-9a-f]{32})/(?P<index>\d{1,4})\.mp4")
 _RANGE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")
@@ -52,13 +54,15 @@ def read_range(text: str, size: int) -> tuple[int, int] | None:
     return start, min(int(last) + 1, size) if last else size
 
 
-def serve_video(video: Video, headers: Mapping[str, str]) -> Reply:
-    """Answer a request for *video* with the whole of it or the range asked for."""
+def serve_video(video: Video, headers: Mapping[str, str], *, method: str = "GET") -> Reply:
+    """Answer a request for *video* with the whole of it or the range asked for.
+
+    Only GET knows ranges (RFC 9110, 14.2); the body of a HEAD is left out when it is sent.
+    """
     size = len(video.content)
-    common = {"ETag": video.etag, "Accept-Ranges": "bytes"}
-    wanted = read_range(headers.get("Range", ""), size)
-    # If-Range: a range of another version would not fit what the client has, so it gets it all.
-    if wanted is None or headers.get("If-Range", video.etag) != video.etag:
+    common = {"ETag": video.etag, "Last-Modified": LAST_MODIFIED, "Accept-Ranges": "bytes"}
+    wanted = read_range(headers.get("Range", ""), size) if method == "GET" else None
+    if wanted is None or not _is_same(headers.get("If-Range"), video):
         return Reply(video.content, content_type=MP4, headers=common)
     start, end = wanted
     if start >= end:
@@ -68,3 +72,11 @@ def serve_video(video: Video, headers: Mapping[str, str]) -> Reply:
         )
     common["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
     return Reply(video.content[start:end], status=206, content_type=MP4, headers=common)
+
+
+def _is_same(condition: str | None, video: Video) -> bool:
+    """Whether If-Range is absent or names this version exactly, by its tag or its date.
+
+    A range of another version would not fit what the client has, so it gets it all.
+    """
+    return condition is None or condition.strip() in {video.etag, LAST_MODIFIED}

@@ -77,6 +77,8 @@ _TABLE: Mapping[str, tuple[tuple[Stage, ...], str]] = {
     "callback_reordered": ((_T,), "a callback with state processing follows the final one"),
     "short_download": ((_F,), "a file ends before its Content-Length is reached"),
     "download_503": ((_F,), "a file is answered with 503"),
+    "download_403": ((_F,), "a file is answered with 403, as by a signature that has run out"),
+    "download_no_range": ((_F,), "a file is sent whole, whatever range of it was asked for"),
     "download_html": ((_F,), "a file is an HTML page with status 200"),
 }  # fmt: skip
 

@@ -16,7 +16,7 @@ from apixo_async.emulator.downloads import FileName, serve_video
 from apixo_async.emulator.draws import unit
 from apixo_async.emulator.durations import Quantile, parse_distribution
 from apixo_async.emulator.faults import FaultPlan, Stage, read_rates
-from apixo_async.emulator.replies import Reply, as_json, error
+from apixo_async.emulator.replies import Manner, Reply, as_json, error
 from apixo_async.emulator.service import Service
 from apixo_async.emulator.settings import EmulatorSettings
 from apixo_async.emulator.tasks import Task, describe
@@ -152,13 +152,17 @@ class Routes:
         if not task.is_available(now, lifetime):
             return error(403, "Result expired") if now >= task.ends_at else error(404)
         video = choose(task.id, name.index, is_tall=task.submission.is_tall)
-        reply = serve_video(video, request.headers)
         attempt = task.file_requests
         task.file_requests += 1
-        if fault := service.plan.first(Stage.FILE, f"{task.id}/{name.index}", attempt):
+        fault = service.plan.first(Stage.FILE, f"{task.id}/{name.index}", attempt)
+        asked = {} if fault == "download_no_range" else request.headers
+        reply = serve_video(video, asked, method=request.method)
+        if fault is not None:
             service.ledger.faults[fault] += 1
-            return disturb(fault, reply, Circumstances())
-        service.ledger.files_served += 1
+            reply = disturb(fault, reply, Circumstances())
+            # A HEAD has no body that could be cut.
+            return attrs.evolve(reply, manner=Manner.PLAIN) if request.method == "HEAD" else reply
+        service.ledger.files_served += request.method == "GET"
         return reply
 
     def _answer_redirected(self, request: web.BaseRequest) -> Reply:
