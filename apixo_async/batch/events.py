@@ -58,10 +58,18 @@ class Accepted(_JobEvent):
 
 @attrs.frozen(kw_only=True)
 class Rejected(_JobEvent):
-    """The API refused; there is no task."""
+    """The API refused; there is no task.
+
+    With `is_final` false every other job would be refused, too (wrong key, empty balance): the
+    batch stops and the job is queued again.
+    """
 
     reason: str
+    error: str = "APIError"
+    """The class of the error."""
     code: int | None = None
+    http_status: int | None = None
+    is_final: bool = True
 
 
 @attrs.frozen(kw_only=True)
@@ -114,6 +122,40 @@ class SaveFailed(_JobEvent):
 
 
 @attrs.frozen(kw_only=True)
+class Naming(_JobEvent):
+    """One result is complete on disk and is about to get its final name."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+@attrs.frozen(kw_only=True)
+class AllSaved(_JobEvent):
+    """Every result of the job is on disk."""
+
+
+@attrs.frozen(kw_only=True)
+class Resubmitted(_JobEvent):
+    """The job is queued again by a decision; what was billed before stays billed."""
+
+    reason: str
+    """`settled` by a person, `policy` for uncertain jobs, or `retry` of a fail code."""
+
+
+@attrs.frozen(kw_only=True)
+class Abandoned(_JobEvent):
+    """An uncertain job was left at that by a decision."""
+
+
+@attrs.frozen(kw_only=True)
+class Identified(_JobEvent):
+    """Somebody told the task id of an uncertain job."""
+
+    task_id: str
+
+
+@attrs.frozen(kw_only=True)
 class NotStarted(_JobEvent):
     """The batch stopped before this job was sent."""
 
@@ -139,8 +181,13 @@ JobEvent: TypeAlias = (
     | Succeeded
     | Failed
     | TimedOut
+    | Naming
     | Saved
+    | AllSaved
     | SaveFailed
+    | Resubmitted
+    | Abandoned
+    | Identified
     | NotStarted
 )
 Event: TypeAlias = JobEvent | Stopped

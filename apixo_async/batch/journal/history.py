@@ -1,0 +1,166 @@
+"""What an event changes in a job's row, and how events are written: pure functions.
+
+Events that only one run is concerned with (`TimedOut`, `NotStarted`, `SaveFailed`) change nothing
+but are part of the history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, Final
+
+import attrs
+from cattrs import Converter
+
+from apixo_async.batch import events
+from apixo_async.batch.journal.entries import Entry, JobState, stamp, task_text, text_of
+from apixo_async.errors import JournalError
+from apixo_async.tasks import Task
+
+
+def _converter() -> Converter:
+    converter = Converter(omit_if_default=False)
+    converter.register_unstructure_hook(datetime, stamp)
+    converter.register_unstructure_hook(Task, _task_fields)
+    return converter
+
+
+def _task_fields(task: Task) -> dict[str, Any]:
+    return {"id": task.id, "model": task.model, "state": str(task.state)}
+
+
+_CONVERTER: Final = _converter()
+
+
+def event_row(event: events.JobEvent) -> tuple[str, str, str]:
+    """Time, kind and the other fields as JSON; the key is the job's and is left out."""
+    fields = _CONVERTER.unstructure(event)
+    return fields.pop("at"), type(event).__name__, text_of(_without_key(fields))
+
+
+def _without_key(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name != "key"}
+
+
+def after(entry: Entry, event: events.JobEvent) -> Entry:
+    """The entry once this has happened.
+
+    Raises `JournalError` for what cannot follow from its state, such as a second submit of a job
+    that has a task: the last line of defence against paying twice.
+    """
+    change = _CHANGES.get(type(event))
+    if change is None:
+        return entry
+    allowed, changes = change
+    if entry.state not in allowed:
+        raise JournalError(
+            f"job {entry.key!r} is {entry.state}; {type(event).__name__} cannot follow that"
+        )
+    return attrs.evolve(entry, **changes(entry, event))
+
+
+_Changes = Callable[[Entry, Any], dict[str, Any]]
+
+
+def _sending(entry: Entry, event: events.Sending) -> dict[str, Any]:
+    return {
+        "state": JobState.SENDING,
+        "attempts": entry.attempts + 1,
+        "sending_at": stamp(event.at),
+        "note": None,
+    }
+
+
+def _not_sent(_: Entry, event: events.NotSent) -> dict[str, Any]:
+    return {"state": JobState.QUEUED, "note": text_of({"reason": event.reason})}
+
+
+def _accepted(entry: Entry, event: events.Accepted) -> dict[str, Any]:
+    return {
+        "state": JobState.ACCEPTED,
+        "charges": entry.charges + 1,
+        "accepted_at": stamp(event.at),
+        "task_id": event.task_id,
+        "task": None,
+        "note": None,
+    }
+
+
+def _rejected(_: Entry, event: events.Rejected) -> dict[str, Any]:
+    note = _why(event, "reason", "error", "code", "http_status")
+    if not event.is_final:
+        return {"state": JobState.QUEUED, "note": note}
+    return {"state": JobState.REJECTED, "ended_at": stamp(event.at), "note": note}
+
+
+def _uncertain(entry: Entry, event: events.Uncertain) -> dict[str, Any]:
+    note = _why(event, "reason", "phase", "received", "candidate_task_id")
+    return {"state": JobState.UNCERTAIN, "charges": entry.charges + 1, "note": note}
+
+
+def _succeeded(_: Entry, event: events.Succeeded) -> dict[str, Any]:
+    return {
+        "state": JobState.SUCCEEDED,
+        "ended_at": stamp(event.at),
+        "task": task_text(event.task),
+        "note": None,
+    }
+
+
+def _failed(_: Entry, event: events.Failed) -> dict[str, Any]:
+    why = {"reason": event.reason, "fail_code": event.task.fail_code}
+    return {
+        "state": JobState.FAILED,
+        "ended_at": stamp(event.at),
+        "task": task_text(event.task),
+        "note": text_of(why),
+    }
+
+
+def _resubmitted(_: Entry, __: events.Resubmitted) -> dict[str, Any]:
+    cleared = dict.fromkeys(("task_id", "task", "note", "accepted_at", "ended_at"))
+    return {"state": JobState.QUEUED, **cleared}
+
+
+def _abandoned(_: Entry, event: events.Abandoned) -> dict[str, Any]:
+    why = {"reason": "it was uncertain and was abandoned by decision"}
+    return {"state": JobState.ABANDONED, "ended_at": stamp(event.at), "note": text_of(why)}
+
+
+def _identified(entry: Entry, event: events.Identified) -> dict[str, Any]:
+    # The charge was counted when the submit became uncertain.
+    began = entry.sending_at or stamp(event.at)
+    return {
+        "state": JobState.ACCEPTED,
+        "accepted_at": began,
+        "task_id": event.task_id,
+        "task": None,
+        "note": None,
+    }
+
+
+def _all_saved(_: Entry, __: events.AllSaved) -> dict[str, Any]:
+    return {"saved": 1}
+
+
+def _why(event: events.JobEvent, *names: str) -> str:
+    return text_of({name: getattr(event, name) for name in names})
+
+
+_SETTLED: Final = frozenset(
+    {JobState.UNCERTAIN, JobState.FAILED, JobState.REJECTED, JobState.ABANDONED}
+)
+_CHANGES: Final[Mapping[type[Any], tuple[frozenset[JobState], _Changes]]] = {
+    events.Sending: (frozenset({JobState.QUEUED}), _sending),
+    events.NotSent: (frozenset({JobState.SENDING}), _not_sent),
+    events.Accepted: (frozenset({JobState.SENDING}), _accepted),
+    events.Rejected: (frozenset({JobState.SENDING}), _rejected),
+    events.Uncertain: (frozenset({JobState.SENDING}), _uncertain),
+    events.Succeeded: (frozenset({JobState.ACCEPTED}), _succeeded),
+    events.Failed: (frozenset({JobState.ACCEPTED}), _failed),
+    events.AllSaved: (frozenset({JobState.SUCCEEDED}), _all_saved),
+    events.Resubmitted: (_SETTLED, _resubmitted),
+    events.Abandoned: (frozenset({JobState.UNCERTAIN}), _abandoned),
+    events.Identified: (frozenset({JobState.UNCERTAIN, JobState.ABANDONED}), _identified),
+}

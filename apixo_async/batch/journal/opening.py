@@ -1,0 +1,197 @@
+"""Opening a journal file: made if missing, and verified before anything relies on it."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Generator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from apixo_async.batch.journal.schema import (
+    APPLICATION_ID,
+    JOB_COLUMNS,
+    MAJOR,
+    MINOR,
+    SCHEMA,
+    checksum,
+)
+from apixo_async.errors import JournalError
+
+NETWORK: Final = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "fuse.sshfs", "lustre", "gpfs"}
+)
+_ADVICE: Final = (
+    "keep it as it is, and restore a copy or look at it with `apixo show`; "
+    "starting anew without it may pay for jobs twice"
+)
+_SQLITE_HEADER: Final = b"SQLite format 3\0"
+
+
+@contextmanager
+def translating(path: Path) -> Generator[None]:
+    """Errors of SQLite as `JournalError`s that name the file and what to do."""
+    try:
+        yield
+    except (sqlite3.DatabaseError, UnicodeError, OverflowError) as error:
+        raise JournalError(f"journal {path}: {error}; {_ADVICE}") from None
+
+
+def connect(path: Path, *, mode: str = "rw") -> sqlite3.Connection:
+    """A connection as every user of a journal has it; `mode` as in SQLite's URIs.
+
+    Commits wait for the disk (`synchronous=FULL`), readers and the writer do not wait for each
+    other (WAL).
+    """
+    uri = f"{path.absolute().as_uri()}?mode={mode}"
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA busy_timeout = 5000")
+    return connection
+
+
+def prepare(path: Path) -> bool:
+    """Makes the file if it is missing, whole or not at all; says whether it did.
+
+    Call it as the owner. Raises `JournalError` for what is no journal.
+    """
+    kind = file_system_of(path)
+    if kind in NETWORK:
+        raise JournalError(
+            f"journal {path} would be on a network file system ({kind}), where neither locks nor "
+            "SQLite's log can be relied on; put it on a local disk"
+        )
+    try:
+        if path.exists():
+            _check_header(path)
+            return False
+        with translating(path):
+            _create(path)
+    except OSError as error:
+        raise JournalError(f"cannot open journal {path}: {error.strerror or error}") from None
+    return True
+
+
+def _check_header(path: Path) -> None:
+    if path.is_dir():
+        raise JournalError(f"{path} is a directory, not a journal")
+    with path.open("rb") as file:
+        start = file.read(len(_SQLITE_HEADER))
+    if not start:
+        raise JournalError(
+            f"{path} is empty, and a journal never is; if nothing was sent with it, remove it"
+        )
+    if start != _SQLITE_HEADER:
+        raise JournalError(f"{path} is not a journal of apixo-async; {_ADVICE}")
+
+
+def _create(path: Path) -> None:
+    made = path.with_name(path.name + ".new")
+    for leftover in (made, made.with_name(made.name + "-journal")):
+        leftover.unlink(missing_ok=True)
+    os.close(os.open(made, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    with closing(connect(made)) as database:
+        database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        database.execute(f"PRAGMA user_version = {MAJOR}")
+        database.executescript(SCHEMA)
+        write_meta(database, "minor", str(MINOR))
+        write_meta(database, "schema", str(_schema_sum(database)))
+        database.execute("PRAGMA journal_mode = WAL")
+    made.replace(path)
+    _sync_directory(path.parent)
+
+
+def _sync_directory(directory: Path) -> None:
+    if os.name == "posix":
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def write_meta(database: sqlite3.Connection, name: str, value: str) -> None:
+    """Sets one value of `meta`."""
+    row = (name, value, checksum((name, value)))
+    database.execute("INSERT OR REPLACE INTO meta VALUES (?, ?, ?)", row)
+
+
+def read_meta(database: sqlite3.Connection, name: str) -> str | None:
+    """One value of `meta`, checked."""
+    row = database.execute("SELECT * FROM meta WHERE name = ?", (name,)).fetchone()
+    if row is None:
+        return None
+    if checksum(row[:2]) != row[2]:
+        raise JournalError(f"{name!r} in the journal's meta table is damaged; {_ADVICE}")
+    return str(row[1])
+
+
+def check_format(database: sqlite3.Connection, path: Path) -> None:
+    """Raises `JournalError` for a file of somebody else, or of another major version."""
+    (application,) = database.execute("PRAGMA application_id").fetchone()
+    if application != APPLICATION_ID:
+        raise JournalError(f"{path} is a database, but not a journal of apixo-async")
+    (major,) = database.execute("PRAGMA user_version").fetchone()
+    if major != MAJOR:
+        raise JournalError(
+            f"{path} has format {major}, and this apixo-async reads format {MAJOR}: "
+            "use the version that wrote it"
+        )
+    minor = read_meta(database, "minor")
+    if minor is None or read_meta(database, "schema") != str(_schema_sum(database)):
+        raise JournalError(f"{path}: its table of contents is damaged; {_ADVICE}")
+
+
+def _schema_sum(database: sqlite3.Connection) -> int:
+    rows = database.execute("SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY name")
+    return checksum(value for row in rows for value in row)
+
+
+def verify(database: sqlite3.Connection, path: Path, *, mark: int | None) -> int:
+    """Reads all jobs and checks every one of them; returns the number of the last event.
+
+    `mark` is the last event that is known to have been committed. Raises `JournalError` with
+    advice at the first thing that is wrong.
+    """
+    (problem,) = database.execute("PRAGMA integrity_check(1)").fetchone()
+    if problem != "ok":
+        raise JournalError(f"{path} is damaged ({problem}); {_ADVICE}")
+    _check_rows(database, "jobs", ", ".join(JOB_COLUMNS), path)
+    _check_rows(database, "files", "job, path, size, sha256, is_named", path)
+    _check_rows(database, "meta", "name, value", path)
+    (last,) = database.execute("SELECT coalesce(max(number), 0) FROM events").fetchone()
+    (number,) = database.execute("SELECT count(*) FROM events").fetchone()
+    if number != last:
+        raise JournalError(f"{path} is damaged: {last - number} of {last} events are missing")
+    if mark is not None and last < mark:
+        raise JournalError(
+            f"{path} is damaged: {mark - last} of {mark} events that were written are missing, "
+            f"and task ids may be among them; {_ADVICE}"
+        )
+    return int(last)
+
+
+def _check_rows(database: sqlite3.Connection, table: str, columns: str, path: Path) -> None:
+    rows: Any = database.execute(f"SELECT {columns}, checksum FROM {table}")
+    for row in rows:
+        if checksum(row[:-1]) != row[-1]:
+            raise JournalError(
+                f"{path} is damaged: row {row[0]!r} of {table} has a wrong checksum; {_ADVICE}"
+            )
+
+
+def file_system_of(path: Path, mounts: Path = Path("/proc/self/mounts")) -> str | None:
+    """The kind of file system that `path` is or would be on, where the system tells it."""
+    try:
+        lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return None
+    place = path.parent.resolve()
+    best, kind = -1, None
+    for line in lines:
+        fields = line.split(" ")
+        point = Path(fields[1].replace("\\040", " "))
+        if place.is_relative_to(point) and len(point.parts) > best:
+            best, kind = len(point.parts), fields[2]
+    return kind
