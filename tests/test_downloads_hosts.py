@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from yarl import URL
 
 from apixo_async import ApixoClient, DownloadError, InvalidSettingError, Task, TaskState
-from apixo_async.downloads import Downloader, is_public
-from apixo_async.downloads.hosts import PrivateHosts, RefusedHostError
+from apixo_async.downloads import Downloader
+from apixo_async.downloads.hosts import PrivateHosts, RefusedHostError, is_public
 from apixo_async.downloads.urls import InsecureRedirectError, read_redirect, read_url
 from tests.faults import FaultServer, reply
 from tests.filehost import VIDEO, NoJitter, files_in, in_turn, video

@@ -2,7 +2,6 @@
 
 from apixo_async.downloads.fetching import ATTEMPTS, MOST_ATTEMPTS, Downloader
 from apixo_async.downloads.files import SavedFile, file_names, file_stem, find_saved, suffix_of
-from apixo_async.downloads.hosts import is_public
 from apixo_async.downloads.parts import AboutToName
 from apixo_async.downloads.urls import shown_url
 
@@ -15,7 +14,6 @@ __all__ = [
     "file_names",
     "file_stem",
     "find_saved",
-    "is_public",
     "shown_url",
     "suffix_of",
 ]

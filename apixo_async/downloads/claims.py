@@ -47,6 +47,10 @@ else:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+class _NoLocksError(OSError):
+    """This file system, or this platform, has no locks for us."""
+
+
 @attrs.frozen
 class Claim:
     """An empty file of our own. `is_locked` until its descriptor is closed."""
@@ -78,14 +82,16 @@ def claim(directory: Path, stem: str) -> Claim:
     make_directory(directory)
     place = Path(os.path.realpath(directory))  # one directory may have several names
     found: Claim | None = None
-    with _holding:
+    with _holding, suppress(_NoLocksError):
         for number in range(1, SLOTS + 1):
             path = place / f"{stem}{mark(number)}.part"
+            # The other names are looked at as well, for what was left there.
             if path not in _held and _is_cleared(path) and found is None:
                 found = _locked(path)
-        if found is not None:
-            _held.add(found.path)
-            return found
+                if found is not None:
+                    _held.add(path)
+    if found is not None:
+        return found
     path = place / f"{stem}.{os.urandom(4).hex()}.part"
     return Claim(path, create(path), is_locked=False)
 
@@ -109,7 +115,10 @@ def _is_cleared(path: Path) -> bool:
 
 
 def _locked(path: Path) -> Claim | None:
-    """A new file under this name with its lock; `None` if another process is faster."""
+    """A new file under this name with its lock; `None` if another process is faster.
+
+    Raises `_NoLocksError`.
+    """
     try:
         descriptor = create(path)
     except FileExistsError:
@@ -122,7 +131,7 @@ def _locked(path: Path) -> Claim | None:
     except OSError:  # there are no locks here, so nobody has removed it
         os.close(descriptor)
         path.unlink()
-        return None
+        raise _NoLocksError from None
     if _is_at(descriptor, path):
         return Claim(path, descriptor, is_locked=True)
     os.close(descriptor)

@@ -54,14 +54,14 @@ def read_range(text: str, size: int) -> tuple[int, int] | None:
     return start, min(int(last) + 1, size) if last else size
 
 
-def serve_video(video: Video, headers: Mapping[str, str], *, method: str = "GET") -> Reply:
+def serve_video(video: Video, headers: Mapping[str, str], *, has_ranges: bool = True) -> Reply:
     """Answer a request for *video* with the whole of it or the range asked for.
 
-    Only GET knows ranges (RFC 9110, 14.2); the body of a HEAD is left out when it is sent.
+    A HEAD has none (RFC 9110, 14.2: only GET knows ranges); its body is left out when it is sent.
     """
     size = len(video.content)
     common = {"ETag": video.etag, "Last-Modified": LAST_MODIFIED, "Accept-Ranges": "bytes"}
-    wanted = read_range(headers.get("Range", ""), size) if method == "GET" else None
+    wanted = read_range(headers.get("Range", ""), size) if has_ranges else None
     if wanted is None or not _is_same(headers.get("If-Range"), video):
         return Reply(video.content, content_type=MP4, headers=common)
     start, end = wanted

@@ -155,8 +155,8 @@ class Routes:
         attempt = task.file_requests
         task.file_requests += 1
         fault = service.plan.first(Stage.FILE, f"{task.id}/{name.index}", attempt)
-        asked = {} if fault == "download_no_range" else request.headers
-        reply = serve_video(video, asked, method=request.method)
+        has_ranges = request.method == "GET" and fault != "download_no_range"
+        reply = serve_video(video, request.headers, has_ranges=has_ranges)
         if fault is not None:
             service.ledger.faults[fault] += 1
             reply = disturb(fault, reply, Circumstances())
