@@ -143,6 +143,48 @@ def test_a_name_that_is_removed_before_it_is_locked(
     let_go(taken)
 
 
+@posix
+def test_a_leftover_that_another_process_has_just_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was locked is no longer what has the name, so the name is left alone."""
+    part = tmp_path / "job.part"
+    part.write_bytes(b"left behind")
+    lock = claims._lock
+
+    def late(descriptor: int) -> None:
+        if part.read_bytes() == b"left behind":
+            part.unlink()
+            part.write_bytes(b"of a neighbour")
+        lock(descriptor)
+
+    monkeypatch.setattr(claims, "_lock", late)
+    taken = claim(tmp_path, "job")
+
+    assert taken.path.name == "job~2.part"
+    assert part.read_bytes() == b"of a neighbour"
+    let_go(taken)
+
+
+@posix
+async def test_a_temporary_name_is_free_once_its_file_was_renamed(
+    loader: Downloader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A neighbour that takes it in that moment does not lose its own file."""
+    replace = Path.replace
+
+    def replaced(path: Path, target: Path) -> Path:
+        renamed = replace(path, target)
+        path.write_bytes(b"of a neighbour")
+        return renamed
+
+    monkeypatch.setattr(Path, "replace", replaced)
+    async with FaultServer(in_turn(video())) as server:
+        await loader.save(server.url, tmp_path, "job", overwrite=True)
+
+    assert files_in(tmp_path) == {"job.mp4": VIDEO, "job.part": b"of a neighbour"}
+
+
 async def test_without_locks_a_download_is_as_good(
     loader: Downloader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -213,6 +213,53 @@ async def test_beginning_anew_each_time_is_no_progress(loader: Downloader, tmp_p
     assert files_in(tmp_path) == {}
 
 
+async def test_a_new_version_that_is_shorter(loader: Downloader, tmp_path: Path) -> None:
+    """Nothing of the longer one that was on the disk before follows it."""
+    host = FileHost(versions=[VIDEO, VIDEO[:100_000]], cuts=[180_000])
+
+    await saved(loader, host, tmp_path)
+
+
+async def test_a_page_in_place_of_the_file_is_no_progress(
+    loader: Downloader, tmp_path: Path
+) -> None:
+    """However long each is, and longer than the one before: it is given up as ever."""
+
+    async def act(peer: Peer) -> None:
+        await peer.request()
+        page = b"<p>" + b"wait " * len(peer.server.seen)
+        await peer.send(reply(page, headers=['ETag: "v1"', "Connection: close"]))
+
+    async with FaultServer(act) as server:
+        with pytest.raises(DownloadError) as caught:
+            await loader.save(server.url, tmp_path, "job", overwrite=False)
+
+        assert len(server.seen) == ATTEMPTS
+    assert caught.value.reason == "not_media"
+
+
+async def test_a_rest_that_is_longer_than_it_says(loader: Downloader, tmp_path: Path) -> None:
+    """A body that does not end where the file does is not trusted; the whole is asked for."""
+    host = FileHost(cuts=[150_000], is_chunked=True)
+
+    async def act(peer: Peer) -> None:
+        if peer.server.connections != 2:
+            await host.act(peer)
+            return
+        await peer.request()
+        place = f"Content-Range: bytes 150000-{len(VIDEO) - 1}/{len(VIDEO)}"
+        headers = [place, 'ETag: "v1"', "Connection: close"]
+        rest = VIDEO[150_000:] + b"more"
+        await peer.send(reply(rest, status="206 Partial", content_type=MP4, headers=headers))
+
+    with host.watched():
+        async with FaultServer(act) as server:
+            await loader.save(server.url, tmp_path, "job", overwrite=False)
+
+    assert [bool(seen.values("range")) for seen in server.seen] == [False, True, False]
+    assert files_in(tmp_path) == {"job.mp4": VIDEO}
+
+
 async def test_a_rest_larger_than_allowed(tmp_path: Path) -> None:
     """The limit holds for the whole file, however it comes, and what was kept is removed."""
     loader = Downloader(allow_private_hosts=True, max_bytes=len(VIDEO) - 1, rng=NoJitter())

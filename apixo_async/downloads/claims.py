@@ -19,7 +19,7 @@ from typing import Final
 
 import attrs
 
-SLOTS: Final = 8
+SLOTS: Final = 4
 """Downloads of one stem at one time that get a name which the next one can clean up."""
 PRIVATE_FILE: Final = 0o600
 PRIVATE_DIRECTORY: Final = 0o700
@@ -80,7 +80,7 @@ def claim(directory: Path, stem: str) -> Claim:
     Raises `OSError`.
     """
     make_directory(directory)
-    place = Path(os.path.realpath(directory))  # one directory may have several names
+    place = Path(os.path.abspath(directory))  # noqa: PTH100  # links stay: following them is slow
     found: Claim | None = None
     with _holding, suppress(_NoLocksError):
         for number in range(1, SLOTS + 1):

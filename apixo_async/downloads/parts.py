@@ -111,10 +111,11 @@ class PartFile:
         while True:
             number += 1
             path = self._directory / f"{self._stem}{mark(number)}{suffix}"
-            if not overwrite and await _in_thread(partial(os.path.lexists, path)):
-                continue
             file = SavedFile(path, self.size, self._hash.hexdigest())
             if about_to_name is not None:
+                # Nobody is told of a name that is plainly taken.
+                if not overwrite and await _in_thread(partial(os.path.lexists, path)):
+                    continue
                 await about_to_name(file)
             if await _in_thread(partial(self._give_name, path, overwrite=overwrite)):
                 return file
