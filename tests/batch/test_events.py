@@ -7,14 +7,19 @@ import pytest
 
 from apixo_async.batch import events
 from apixo_async.batch.events import (
+    Abandoned,
     Accepted,
+    AllSaved,
     Event,
     Failed,
+    Identified,
     JobEvent,
+    Naming,
     NotSent,
     NotStarted,
     Queued,
     Rejected,
+    Resubmitted,
     Saved,
     SaveFailed,
     Sending,
@@ -37,8 +42,13 @@ SAMPLES: list[Event] = [
     Succeeded(key="k", task=TASK),
     Failed(key="k", task=TASK, reason="no URLs"),
     TimedOut(key="k", task=TASK, reason="1800 s"),
+    Naming(key="k", path="k.mp4", size=3, sha256="ab"),
     Saved(key="k", path="k.mp4", size=3, sha256="ab"),
+    AllSaved(key="k"),
     SaveFailed(key="k", reason="disk full"),
+    Resubmitted(key="k", reason="settled"),
+    Abandoned(key="k"),
+    Identified(key="k", task_id="t1"),
     NotStarted(key="k", reason="stopped"),
     Stopped(reason="key", message="wrong key"),
 ]
