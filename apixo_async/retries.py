@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Collection
 from typing import Final
 
 from apixo_async._timing import full_jitter
@@ -11,10 +12,13 @@ from apixo_async.errors import (
     AuthenticationError,
     BadRequestError,
     ClientUsageError,
+    ContentViolationError,
     InsufficientCreditsError,
+    JournalError,
     NotFoundError,
     NotSentError,
     RateLimitedError,
+    TaskFailedError,
 )
 
 NOT_SENT_BASE: Final = 0.5
@@ -92,6 +96,25 @@ def is_look_fatal(
 
 
 def stops_batch(error: ApixoError) -> bool:
-    """Whether every further submit would fail alike: wrong key, no money, no host."""
-    fatal = (AuthenticationError, InsufficientCreditsError, NotSentError, ClientUsageError)
+    """Whether every further submit would fail alike: key, money, host or journal are not there."""
+    fatal = (
+        AuthenticationError,
+        InsufficientCreditsError,
+        NotSentError,
+        ClientUsageError,
+        JournalError,
+    )
     return isinstance(error, fatal)
+
+
+def may_generate_again(
+    error: ApixoError | None, *, codes: Collection[str], done: int, times: int
+) -> bool:
+    """Whether a failed task may be paid for once more, which only its user can allow.
+
+    `codes` are the fail codes that were named for this, `done` the repeats so far, of at most
+    `times`. A content violation is never tried again: the same prompt would be refused again.
+    """
+    if not isinstance(error, TaskFailedError) or isinstance(error, ContentViolationError):
+        return False
+    return error.fail_code in codes and done < times

@@ -4,51 +4,63 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Collection, Coroutine, Iterable
+from decimal import Decimal
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import attrs
 
+from apixo_async import _killpoints
 from apixo_async._wire import means_no_credits, task_failure
 from apixo_async.batch import events
 from apixo_async.batch.admission import Admission, NotAdmittedError
+from apixo_async.batch.filing import missing_results
+from apixo_async.batch.journal import Journal, Spent
 from apixo_async.batch.outcomes import Job, Outcome, OutcomeStatus, StopReason
+from apixo_async.batch.spending import Budget, Prices, in_usd, times, total
+from apixo_async.batch.story import Publish, Recorder, Story
 from apixo_async.client import ApixoClient
-from apixo_async.downloads import SavedFile
 from apixo_async.errors import (
-    APIError,
     ApixoError,
     AuthenticationError,
     DownloadError,
     InsufficientCreditsError,
+    InvalidSettingError,
+    JournalError,
     SubmitUncertainError,
     TaskFailedError,
     UnexpectedAnswerError,
 )
 from apixo_async.limits import Lease
 from apixo_async.polling import PollSchedule
-from apixo_async.retries import stops_batch
+from apixo_async.retries import may_generate_again, stops_batch
 from apixo_async.tasks import Task
 
 PATIENCE: Final = 300.0
 """Seconds for which a batch puts up with a host that was reached before and is gone now."""
 PATIENCE_AT_START: Final = 15.0
 
-_LOGGER = logging.getLogger("apixo_async")
+UNCERTAIN_REPEATS: Final = 2
+"""How often one run submits a job again whose answers get lost, where the user asked for that."""
 
-Publish = Callable[[events.Event], None]
+_LOGGER = logging.getLogger("apixo_async")
 
 
 @attrs.frozen(kw_only=True)
 class RunSettings:
-    """What a runner was told, for one run. `deadline` is in seconds per task."""
+    """What a runner was told, for its runs; see `BatchRunner`."""
 
     schedule: PollSchedule
     deadline: float
     save_to: Path | None
     on_event: Publish | None
+    journal: Path | None = None
+    uncertain: Literal["keep", "resubmit"] = "keep"
+    prices: Prices = attrs.field(factory=lambda: Prices({}))
+    max_cost: Decimal | None = None
+    retry_codes: Collection[str] = ()
+    retries: int = 1
 
 
 class _StoppedWaitingError(ApixoError):
@@ -74,86 +86,155 @@ class Carrier:
     """Carries jobs out. Whatever goes wrong with one job is its outcome, a bug of ours included."""
 
     def __init__(
-        self, client: ApixoClient, settings: RunSettings, admission: Admission, publish: Publish
+        self,
+        client: ApixoClient,
+        settings: RunSettings,
+        admission: Admission,
+        publish: Publish,
+        *,
+        journal: Journal | None,
     ) -> None:
         self._client = client
         self._settings = settings
         self._admission = admission
         self._publish = publish
+        self._journal = journal
+        self.budget = Budget(settings.max_cost, settings.prices)
         self.given_up: list[Outcome] = []
         """Jobs that were cancelled and have a task, or may have one."""
 
-    async def carry_out(self, index: int, job: Job, lease: Lease) -> Outcome:
-        """The outcome of one job; its lease is settled whatever happens.
+    def note_spent(self, spent: Iterable[Spent]) -> None:
+        """Counts what earlier processes spent; raises `InvalidSettingError` without its price."""
+        if self._settings.max_cost is None:
+            return
+        spent_by_now = Decimal(0)
+        for kind in spent:
+            price = self._settings.prices.of_kind(kind.model, kind.mode)
+            if price is None:
+                msg = (
+                    f"max_cost needs the price of mode {kind.mode!r} of {kind.model}: the journal "
+                    f"has {kind.charges} such submits"
+                )
+                raise InvalidSettingError(msg)
+            spent_by_now = total((spent_by_now, times(price, kind.charges)))
+        self.budget = Budget(self._settings.max_cost, self._settings.prices, spent=spent_by_now)
+
+    def is_to_repeat(self, outcome: Outcome, done: int) -> bool:
+        """Whether a job is submitted once more by a policy of the user, after `done` repeats."""
+        settings = self._settings
+        if self._admission.is_refusing:
+            return False
+        if outcome.status is OutcomeStatus.UNCERTAIN:
+            return settings.uncertain == "resubmit" and done < UNCERTAIN_REPEATS
+        return may_generate_again(
+            outcome.error, codes=settings.retry_codes, done=done, times=settings.retries
+        )
+
+    def story(self, index: int, job: Job, number: int) -> Story:
+        """A new account of what happens to this job; `number` is its number in the journal."""
+        recorder = Recorder(self._journal, number, self._publish)
+        return Story(self._admission, recorder, job, index=index, number=number)
+
+    async def carry_out(self, story: Story, lease: Lease) -> Outcome:
+        """The outcome of one job from its submit on; its lease is settled whatever happens.
 
         Cancelled with a task accepted, or maybe accepted, it leaves the outcome in `given_up`.
         """
-        story = _Story(self._admission, self._publish, job.key or "")
+        return await self._guarded(story, self._submit_and_collect(story, lease), lease)
+
+    async def carry_on(self, story: Story, task: Task) -> Outcome:
+        """The outcome of a job whose task was submitted earlier."""
+        story.task = task
+        work = self._save(story, task) if task.has_succeeded else self._collect(story, task)
+        return await self._guarded(story, work, None)
+
+    async def _guarded(
+        self, story: Story, work: Coroutine[Any, Any, Outcome], lease: Lease | None
+    ) -> Outcome:
         try:
-            return await self._carry_out(index, job, lease, story)
+            return await work
         except asyncio.CancelledError:
             if story.task is not None:
-                self.given_up.append(self._cut_short(index, job, story, _StoppedWaitingError()))
+                self.given_up.append(self._cut_short(story, _StoppedWaitingError()))
             elif story.doubt is not None:
-                self.given_up.append(_uncertain(index, job, story.doubt))
+                self.given_up.append(story.uncertain_outcome(story.doubt))
             raise
+        except JournalError as error:
+            self._admission.stop(StopReason.JOURNAL, error)
+            return self._cut_short(story, error)
         except Exception as error:
-            _LOGGER.exception("job %r met an error that is a bug", job.key)
-            if story.task is None and not story.is_sent:
+            _LOGGER.exception("job %r met an error that is a bug", story.key)
+            if lease is not None and story.task is None and not story.is_sent:
                 lease.release()
-            return await self._after_bug(index, job, story, _UnexpectedError(error))
+            return await self._after_bug(story, _UnexpectedError(error))
 
-    async def _carry_out(self, index: int, job: Job, lease: Lease, story: _Story) -> Outcome:
+    async def _submit_and_collect(self, story: Story, lease: Lease) -> Outcome:
         try:
-            task = await self._submit(job, lease, story)
+            task = await self._submit(story, lease)
         except SubmitUncertainError as error:
-            return _uncertain(index, job, error)
+            return story.uncertain_outcome(error)
         except NotAdmittedError:
             lease.release()
-            return self.not_started(index, job, self._admission.refusal)
+            return self.not_started(story.index, story.job, self._admission.refusal)
         except ApixoError as error:
+            self.budget.release(story.job.request)
             if not stops_batch(error):
-                return Outcome(job=job, index=index, status=OutcomeStatus.FAILED, error=error)
+                return story.outcome(OutcomeStatus.FAILED, None, error)
             self._admission.stop(_stop_reason(error), error)
-            return self.not_started(index, job, error)
-        return await self._collect(index, job, task, story)
+            return self.not_started(story.index, story.job, error)
+        return await self._collect(story, task)
 
-    async def _submit(self, job: Job, lease: Lease, story: _Story) -> Task:
+    async def _submit(self, story: Story, lease: Lease) -> Task:
         """The accepted task; raises `NotAdmittedError` if the batch stopped before it was sent."""
         worked = self._client.engine.key_worked
         with story.waiting_to_send() as asyncio_task:
+            self._reserve(story.job)
             try:
                 return await self._client.engine.submit(
-                    job.request,
+                    story.job.request,
                     lease=lease,
                     observer=story,
                     patience=PATIENCE if worked else PATIENCE_AT_START,
                 )
+            except NotAdmittedError:
+                self.budget.release(story.job.request)
+                raise
             except asyncio.CancelledError:
                 if not self._admission.has_called_back(asyncio_task):
                     raise
+                self.budget.release(story.job.request)
                 asyncio_task.uncancel()
                 raise NotAdmittedError from None
 
-    async def _after_bug(self, index: int, job: Job, story: _Story, error: ApixoError) -> Outcome:
-        if not story.is_sent:
-            return self._cut_short(index, job, story, error)
-        uncertain = SubmitUncertainError(model=job.request.model, reason=str(error))
-        await story.uncertain(uncertain)
-        return _uncertain(index, job, uncertain)
+    def _reserve(self, job: Job) -> None:
+        """Takes a job's price out of the budget; the first that does not fit ends the batch."""
+        if not self.budget.reserve(job.request):
+            self._admission.stop(StopReason.BUDGET, _BudgetError(self.budget))
+            raise NotAdmittedError
 
-    def _cut_short(self, index: int, job: Job, story: _Story, error: ApixoError) -> Outcome:
+    async def _after_bug(self, story: Story, error: ApixoError) -> Outcome:
+        if not story.is_sent:
+            return self._cut_short(story, error)
+        uncertain = SubmitUncertainError(model=story.job.request.model, reason=str(error))
+        await story.uncertain(uncertain)
+        return story.uncertain_outcome(uncertain)
+
+    def _cut_short(self, story: Story, error: ApixoError) -> Outcome:
         """The outcome of a job that did not come to its end, by how far it came."""
-        key, task = job.key or "", story.task
+        task = story.task
         if task is None:
-            return Outcome(job=job, index=index, status=OutcomeStatus.FAILED, error=error)
+            if story.doubt is not None:
+                return story.uncertain_outcome(story.doubt)
+            if isinstance(error, JournalError):
+                return self.not_started(story.index, story.job, error)
+            return story.outcome(OutcomeStatus.FAILED, None, error)
         if task.has_succeeded:
             lost = DownloadError(str(error), url="", reason="cut_short")
-            return self._saved(index, job, story, task, lost)
+            return self._saved(story, task, lost)
         if task.is_terminal:
-            return _outcome(job, index, OutcomeStatus.FAILED, task, error)
-        self._publish(events.TimedOut(key=key, task=task, reason=str(error)))
-        return _outcome(job, index, OutcomeStatus.TIMED_OUT, task, error)
+            return story.outcome(OutcomeStatus.FAILED, task, error)
+        self._publish(events.TimedOut(key=story.key, task=task, reason=str(error)))
+        return story.outcome(OutcomeStatus.TIMED_OUT, task, error)
 
     def not_started(self, index: int, job: Job, error: BaseException | None) -> Outcome:
         """The outcome of a job that the stop of the batch came before."""
@@ -161,64 +242,68 @@ class Carrier:
         self._publish(events.NotStarted(key=job.key or "", reason=str(why)))
         return Outcome(job=job, index=index, status=OutcomeStatus.NOT_STARTED, error=why)
 
-    async def _collect(self, index: int, job: Job, task: Task, story: _Story) -> Outcome:
-        key = job.key or ""
-        settings = self._settings
+    async def _collect(self, story: Story, task: Task) -> Outcome:
+        key, settings = story.key, self._settings
         try:
             task = await self._client.engine.wait(
                 task, schedule=settings.schedule, timeout=settings.deadline
             )
         except UnexpectedAnswerError as error:
             ended = error.task or task
-            self._publish(events.Failed(key=key, task=ended, reason=str(error)))
-            return _outcome(job, index, OutcomeStatus.FAILED, ended, error)
+            await story.recorder.write(events.Failed(key=key, task=ended, reason=str(error)))
+            return story.outcome(OutcomeStatus.FAILED, ended, error)
         except ApixoError as error:
             last = getattr(error, "task", None) or task
-            self._publish(events.TimedOut(key=key, task=last, reason=str(error)))
-            return _outcome(job, index, OutcomeStatus.TIMED_OUT, last, error)
+            story.recorder.note(events.TimedOut(key=key, task=last, reason=str(error)))
+            return story.outcome(OutcomeStatus.TIMED_OUT, last, error)
         story.task = task
+        _killpoints.reached("K7")
         if not task.has_succeeded:
-            return self._failed(index, job, task, task_failure(task))
-        self._publish(events.Succeeded(key=key, task=task))
-        return await self._save(index, job, task, story)
+            return await self._failed(story, task, task_failure(task))
+        await story.recorder.write(events.Succeeded(key=key, task=task))
+        _killpoints.reached("K8")
+        return await self._save(story, task)
 
-    def _failed(self, index: int, job: Job, task: Task, error: TaskFailedError) -> Outcome:
-        self._publish(events.Failed(key=job.key or "", task=task, reason=str(error)))
+    async def _failed(self, story: Story, task: Task, error: TaskFailedError) -> Outcome:
         if means_no_credits(task.fail_code):
             self._admission.stop(StopReason.BALANCE, error)
-        return _outcome(job, index, OutcomeStatus.FAILED, task, error)
+        await story.recorder.write(events.Failed(key=story.key, task=task, reason=str(error)))
+        return story.outcome(OutcomeStatus.FAILED, task, error)
 
-    async def _save(self, index: int, job: Job, task: Task, story: _Story) -> Outcome:
-        if self._settings.save_to is None:
-            return _outcome(job, index, OutcomeStatus.SUCCEEDED, task, None)
-        key, failure = job.key or "", None
+    async def _save(self, story: Story, task: Task) -> Outcome:
+        directory = self._settings.save_to
+        if directory is None:
+            return story.outcome(OutcomeStatus.SUCCEEDED, task, None)
+        failure: ApixoError | None = None
         try:
-            await self._client.save(task, self._settings.save_to, name=key, observer=story)
+            only = await missing_results(self._journal, story, task, directory)
+            if only:
+                await self._client.save(task, directory, name=story.key, only=only, observer=story)
+            if self._journal is not None:
+                await story.recorder.write(events.AllSaved(key=story.key))
+        except JournalError:
+            raise
         except ApixoError as error:
             failure = error
-        return self._saved(index, job, story, task, failure)
+        return self._saved(story, task, failure)
 
-    def _saved(
-        self, index: int, job: Job, story: _Story, task: Task, error: ApixoError | None
-    ) -> Outcome:
+    def _saved(self, story: Story, task: Task, error: ApixoError | None) -> Outcome:
         """The outcome of a success with the files that were saved, all of them or not."""
-        key = job.key or ""
-        for file in story.files:
-            self._publish(events.Saved(key=key, path=str(file), size=file.size, sha256=file.sha256))
         if error is not None:
-            self._publish(events.SaveFailed(key=key, reason=str(error)))
-        done = _outcome(job, index, OutcomeStatus.SUCCEEDED, task, error)
+            story.recorder.note(events.SaveFailed(key=story.key, reason=str(error)))
+        done = story.outcome(OutcomeStatus.SUCCEEDED, task, error)
         return attrs.evolve(done, files=tuple(story.files))
 
 
-def _outcome(
-    job: Job, index: int, status: OutcomeStatus, task: Task, error: ApixoError | None
-) -> Outcome:
-    return Outcome(job=job, index=index, status=status, task=task, error=error)
+class _BudgetError(ApixoError):
+    """The next job would pass the cap."""
 
-
-def _uncertain(index: int, job: Job, error: SubmitUncertainError) -> Outcome:
-    return Outcome(job=job, index=index, status=OutcomeStatus.UNCERTAIN, error=error)
+    def __init__(self, budget: Budget) -> None:
+        left = "" if budget.left is None else f", {in_usd(budget.left)} are left"
+        super().__init__(
+            f"the next job would cost more than max_cost allows ({in_usd(budget.spent)} may be "
+            f"spent by now{left}); raise it to go on"
+        )
 
 
 def _stop_reason(error: ApixoError) -> StopReason:
@@ -227,77 +312,7 @@ def _stop_reason(error: ApixoError) -> StopReason:
             return StopReason.KEY
         case InsufficientCreditsError():
             return StopReason.BALANCE
+        case JournalError():
+            return StopReason.JOURNAL
         case _:
             return StopReason.UNREACHABLE
-
-
-class _Story:
-    """How far one job has come; turns the steps of its submit into events."""
-
-    def __init__(self, admission: Admission, publish: Publish, key: str) -> None:
-        self._admission = admission
-        self._publish = publish
-        self._key = key
-        self._job: asyncio.Task[Any] | None = None
-        self.is_sent = False
-        """Whether a POST left that may have made a task, and nothing was recorded about it."""
-        self.task: Task | None = None
-        """The task as last seen, from its acceptance on."""
-        self.doubt: SubmitUncertainError | None = None
-        """Why nobody can say whether there is a task."""
-        self.files: list[SavedFile] = []
-        """What was saved of its results."""
-
-    @contextmanager
-    def waiting_to_send(self) -> Generator[asyncio.Task[Any]]:
-        """The submit takes place in this block; gives the asyncio task that waits for it."""
-        job = self._job = asyncio.current_task()
-        if job is None:  # pragma: no cover  # there is always one in a coroutine
-            raise NotAdmittedError
-        self._admission.enter(job)
-        try:
-            yield job
-        finally:
-            self._admission.leave(job)
-
-    async def sending(self, attempt: int) -> None:
-        if self._job is not None:
-            self._admission.begin(self._job)
-        self.is_sent = True
-        self._publish(events.Sending(key=self._key, attempt=attempt))
-
-    async def not_sent(self, attempt: int, error: ApixoError) -> None:
-        event = events.NotSent(key=self._key, attempt=attempt, reason=str(error))
-        self._end(event, will_wait=True)
-
-    async def accepted(self, task: Task) -> None:
-        self.task = task
-        self._end(events.Accepted(key=self._key, task_id=task.id, model=task.model))
-
-    async def rejected(self, error: ApixoError) -> None:
-        code = error.code if isinstance(error, APIError) else None
-        self._end(events.Rejected(key=self._key, reason=str(error), code=code))
-
-    async def uncertain(self, error: SubmitUncertainError) -> None:
-        self.doubt = error
-        self._end(
-            events.Uncertain(
-                key=self._key,
-                reason=error.reason,
-                phase=error.phase,
-                received=error.received,
-                candidate_task_id=error.candidate_task_id,
-            )
-        )
-
-    def _end(self, event: events.Event, *, will_wait: bool = False) -> None:
-        self.is_sent = False
-        self._publish(event)
-        if self._job is not None:
-            self._admission.end(self._job, will_wait=will_wait)
-
-    async def naming(self, file: SavedFile) -> None:
-        pass  # nothing is kept of it yet
-
-    async def saved(self, file: SavedFile) -> None:
-        self.files.append(file)

@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 from apixo_async._narrow import as_sequence
 from apixo_async.batch.carrying import RunSettings
 from apixo_async.batch.events import Event
+from apixo_async.batch.journal import Journal
 from apixo_async.batch.keys import KeyIndex
 from apixo_async.batch.outcomes import BatchReport, Job, Outcome, StopReason
 from apixo_async.batch.running import Run, Source, as_job
+from apixo_async.batch.spending import Money, Prices, usd
 from apixo_async.client import ApixoClient
-from apixo_async.errors import ClientUsageError, InvalidRequestError, InvalidSettingError
+from apixo_async.errors import (
+    ClientUsageError,
+    InvalidRequestError,
+    InvalidSettingError,
+)
 from apixo_async.polling import PollSchedule
 from apixo_async.veo import Request
 
@@ -24,7 +38,17 @@ from apixo_async.veo import Request
 class BatchRunner:
     """Runs requests through `client`, within its limits, and gathers what becomes of them.
 
+    `journal` is a file that keeps what happened, whatever happens to this process: the same
+    requests with the same journal go on where they stopped, and nothing is paid for twice. One
+    process uses it at a time. `None` keeps nothing.
+
     `save_to` is a directory for the videos, named by job key; `None` leaves them at their URLs.
+    `uncertain` says what becomes of submits whose answer was lost: `keep` states them as outcomes,
+    `resubmit` sends them again, which may pay twice. `max_cost` in USD is a hard cap on what may be
+    submitted, uncertain submits included, by `prices` in USD (see `Prices`); the first job that
+    does not fit stops the batch. `retry_codes` are fail codes whose tasks are generated and paid
+    for once more, at most `retries` times a job; never a content violation.
+
     `schedule` and `deadline` (seconds for one task from its acceptance) default to the client's.
     `on_event` is called with every event on the event loop; keep it short, its errors are logged
     and change nothing.
@@ -37,7 +61,13 @@ class BatchRunner:
         self,
         client: ApixoClient,
         *,
+        journal: str | PathLike[str] | None = None,
         save_to: str | PathLike[str] | None = None,
+        uncertain: Literal["keep", "resubmit"] = "keep",
+        max_cost: Money | None = None,
+        prices: Prices | Mapping[str, Money] | None = None,
+        retry_codes: Collection[str] = (),
+        retries: int = 1,
         schedule: PollSchedule | None = None,
         deadline: float | None = None,
         on_event: Callable[[Event], None] | None = None,
@@ -46,12 +76,21 @@ class BatchRunner:
         if deadline is not None and not deadline > 0:
             msg = f"deadline must be above 0 seconds, got {deadline!r}; None means the schedule's"
             raise InvalidSettingError(msg)
+        if uncertain not in {"keep", "resubmit"}:
+            msg = f"uncertain must be 'keep' or 'resubmit', got {uncertain!r}"
+            raise InvalidSettingError(msg)
         self._client = client
         self._settings = RunSettings(
             schedule=plan,
             deadline=plan.deadline if deadline is None else deadline,
             save_to=None if save_to is None else Path(save_to),
             on_event=on_event,
+            journal=None if journal is None else Path(journal),
+            uncertain=uncertain,
+            prices=prices if isinstance(prices, Prices) else Prices(prices or {}),
+            max_cost=None if max_cost is None else usd(max_cost, name="max_cost"),
+            retry_codes=frozenset(retry_codes),
+            retries=retries,
         )
         self._stream: OutcomeStream | None = None
         self.report = BatchReport(())
@@ -75,7 +114,17 @@ class BatchRunner:
         are in `report` then. Cancelling lets POSTs in flight be answered first; `report` then has
         an outcome for every task that was accepted, `timed_out` for those that go on.
         """
-        outcomes = self.stream(requests)
+        return await self._gather(self.stream(requests))
+
+    async def resume(self) -> BatchReport:
+        """Goes on with the journal alone; returns the outcomes of all that was not ended.
+
+        Running tasks are waited for again, files that are missing are downloaded, and only what
+        surely was never sent is submitted. Uncertain jobs are outcomes again.
+        """
+        return await self._gather(self.stream_resumed())
+
+    async def _gather(self, outcomes: OutcomeStream) -> BatchReport:
         gathered: list[Outcome] = []
         try:
             async with outcomes:
@@ -97,6 +146,13 @@ class BatchRunner:
         _check_source(requests)
         return OutcomeStream(self._client, requests, self._settings, begin=self._begin)
 
+    def stream_resumed(self) -> OutcomeStream:
+        """The outcomes of `resume` as they come, in flat memory."""
+        if self._settings.journal is None:
+            msg = "there is nothing to resume without a journal: BatchRunner(..., journal=...)"
+            raise ClientUsageError(msg)
+        return OutcomeStream(self._client, None, self._settings, begin=self._begin)
+
     def _begin(self, stream: OutcomeStream) -> None:
         if self._stream is not None and self._stream.is_running:
             msg = "this runner is running a batch; wait for its end, or make another BatchRunner"
@@ -115,7 +171,7 @@ class OutcomeStream:
     def __init__(
         self,
         client: ApixoClient,
-        source: Source,
+        source: Source | None,
         settings: RunSettings,
         *,
         begin: Callable[[OutcomeStream], None],
@@ -125,6 +181,7 @@ class OutcomeStream:
         self._settings = settings
         self._begin = begin
         self._run: Run | None = None
+        self._journal: Journal | None = None
         self._is_over = False
 
     @property
@@ -163,9 +220,26 @@ class OutcomeStream:
             raise ClientUsageError(msg)
         self._client.engine.open()
         self._begin(self)
-        self._run = Run(self._client, self._source, self._settings)
+        if self._settings.journal is not None:
+            self._journal = await self._opened(self._settings.journal)
+        self._run = Run(self._client, self._source, self._settings, journal=self._journal)
         self._run.start()
         return self
+
+    async def _opened(self, path: Path) -> Journal:
+        journal = await Journal.open(path, must_exist=self._source is None)
+        try:
+            save_to = self._settings.save_to
+            await journal.set_options(
+                {
+                    "base_url": self._client.base_url,
+                    **({} if save_to is None else {"save_to": str(save_to.absolute())}),
+                }
+            )
+        except BaseException:
+            await journal.aclose()
+            raise
+        return journal
 
     def __aiter__(self) -> AsyncIterator[Outcome]:
         return self
@@ -198,6 +272,8 @@ class OutcomeStream:
             finally:
                 self._is_over = True
                 self._run.tell_end()
+                if self._journal is not None:
+                    await self._journal.aclose()
 
 
 def _check_source(requests: object) -> None:

@@ -15,16 +15,24 @@ from collections.abc import (
     Iterator,
     Sized,
 )
+from datetime import UTC, datetime
 from typing import Final, TypeAlias
 
+import attrs
+
+from apixo_async._wire import fingerprint
 from apixo_async.batch import events
 from apixo_async.batch.admission import Admission
 from apixo_async.batch.carrying import Carrier, RunSettings
+from apixo_async.batch.continuing import UNCLAIMED, AllJobs, Continuation
+from apixo_async.batch.journal import Entry, Journal, check_same
 from apixo_async.batch.keys import KeyIndex
 from apixo_async.batch.outcomes import Job, Outcome, OutcomeStatus, StopReason
+from apixo_async.batch.story import Story
 from apixo_async.client import ApixoClient
-from apixo_async.errors import InvalidRequestError
+from apixo_async.errors import ApixoError, InvalidRequestError, JournalError
 from apixo_async.limits import Lease
+from apixo_async.tasks import Task
 from apixo_async.veo import Request, is_request
 
 _LOGGER = logging.getLogger("apixo_async")
@@ -81,11 +89,30 @@ def _task_ids(outcomes: Iterable[Outcome]) -> str:
 class Run:
     """One run. `start` it, read `outcomes` until `None`, and `aclose` it whatever happened."""
 
-    def __init__(self, client: ApixoClient, source: Source, settings: RunSettings) -> None:
+    def __init__(
+        self,
+        client: ApixoClient,
+        source: Source | None,
+        settings: RunSettings,
+        *,
+        journal: Journal | None = None,
+    ) -> None:
         self._client = client
         self._settings = settings
+        self.admission = Admission(self._stopped)
+        self._carrier = Carrier(client, settings, self.admission, self.publish, journal=journal)
+        self._past: Continuation | None = None
+        if journal is not None:
+            self._past = Continuation(journal, client.engine, settings, self._carry_on)
+            journal.on_trouble = self._journal_failed
+        if source is None:
+            source = self._past.open_jobs() if self._past is not None else ()
         self._is_sized = isinstance(source, Sized) and isinstance(source, Iterable)
         self._source = iter(source) if isinstance(source, Iterable) else aiter(source)
+        # What can be gone through more than once is made durable as a whole before any is sent.
+        self._all: AllJobs | None = None
+        if isinstance(source, Iterable) and self._is_sized and self._source is not source:
+            self._all = AllJobs(source, as_job)
         # An async generator that is left half-way must be closed; other iterators have no end.
         self._close_source: Callable[[], Awaitable[None]] | None = getattr(
             self._source, "aclose", None
@@ -98,9 +125,8 @@ class Run:
         self._main: asyncio.Task[None] | None = None
         self._is_feeding = False
         self._pulled: Item | None = None
+        self._spare: Lease | None = None
         self._index = 0
-        self.admission = Admission(self._stopped)
-        self._carrier = Carrier(client, settings, self.admission, self.publish)
         self.outcomes: asyncio.Queue[Outcome | None] = asyncio.Queue(BACKLOG)
         self.left: list[Outcome] = []
         """After `aclose`: outcomes that nobody took, and those of the jobs that were given up."""
@@ -111,7 +137,7 @@ class Run:
 
     def start(self) -> None:
         """Begins to pull items and submit them."""
-        self._feeder = asyncio.create_task(self._feed())
+        self._feeder = asyncio.create_task(self._prepare_and_feed())
         self._main = asyncio.create_task(self._run())
 
     def _stopped(self, reason: StopReason, error: BaseException | None) -> None:
@@ -136,6 +162,8 @@ class Run:
                 task.cancel()
             await asyncio.gather(*ours, return_exceptions=True)
             self._gather_left()
+            if self._spare is not None:
+                self._spare.release()
             self._keys.close()
             if self._close_source is not None:
                 await self._close_source()
@@ -147,7 +175,7 @@ class Run:
             if outcome is not None:
                 self.left.append(outcome)
         given_up, self._carrier.given_up = self._carrier.given_up, []
-        self.left += given_up
+        self.left += [outcome for outcome in given_up if outcome.index != UNCLAIMED]
         running = [done for done in given_up if done.status is OutcomeStatus.TIMED_OUT]
         if running:
             _LOGGER.warning(
@@ -178,7 +206,32 @@ class Run:
         except Exception:  # the user's code must not cost anyone a paid task
             _LOGGER.exception("on_event failed for %s", type(event).__name__)
 
+    def _journal_failed(self, error: JournalError) -> None:
+        self.admission.stop(StopReason.JOURNAL, error)
+
     # Feeding
+
+    async def _prepare_and_feed(self) -> None:
+        """Makes the input durable and takes over what runs already, then feeds."""
+        try:
+            if self._past is not None:
+                await self._prepare(self._past)
+        except asyncio.CancelledError:
+            feeder = asyncio.current_task()
+            if self.admission.stopped is None or self.admission.is_closed or feeder is None:
+                raise
+            feeder.uncancel()
+        except Exception as error:  # noqa: BLE001  # nothing of this input was sent
+            self.bug = error
+            self.admission.stop(StopReason.JOURNAL, error)
+            return
+        await self._feed()
+
+    async def _prepare(self, past: Continuation) -> None:
+        self._carrier.note_spent(past.journal.spent())
+        if self._all is not None:
+            await past.enqueue_all(self._all)
+        await past.take_over()
 
     async def _feed(self) -> None:
         self._is_feeding = self.admission.stopped is None
@@ -193,6 +246,8 @@ class Run:
         except Exception as error:  # noqa: BLE001  # whatever the input raises ends the input only
             self.admission.stop(StopReason.INPUT, error)
         self._is_feeding = False
+        if self._spare is not None:
+            self._spare.release()
         if self.admission.stopped is not None:
             try:
                 await self._skip_rest()
@@ -202,48 +257,80 @@ class Run:
     async def _feed_one(self) -> bool:
         """Starts the next job as soon as there is room and a slot; false at the end."""
         await self._room.acquire()
-        lease: Lease | None = None
+        lease, self._spare = self._spare, None
         try:
             if isinstance(self._source, AsyncIterator):
                 # It may take its time, or slots of this client itself: it is asked without one.
                 self._pulled = await _item_of(self._source)
                 if not self._is_feeding:
-                    self._give_up_place(None)
+                    self._give_up_place(lease)
                     return False
-                lease = await self._client.engine.lease()
+                lease = lease or await self._client.engine.lease()
                 item, self._pulled = self._pulled, None
             else:
-                lease = await self._client.engine.lease()
+                lease = lease or await self._client.engine.lease()
                 item = await _item_of(self._source)
             job = self._keys.claim(as_job(item))
+            if job is not None:
+                self._carrier.budget.check(job.request)
+            entry = None if job is None else self._entry_of(job)
+            if job is None or not await self._needs_submit(entry):
+                # Whoever is next can have the slot.
+                self._spare, lease = lease, None
+                self._room.release()
+                return True
         except StopAsyncIteration:
             self._give_up_place(lease)
             return False
         except BaseException:
             self._give_up_place(lease)
             raise
-        if job is None:
-            self._give_up_place(lease)
-        else:
-            self._start_job(job, lease)
+        self._start_job(job, lease, entry)
         return True
+
+    def _entry_of(self, job: Job) -> Entry | None:
+        """The job in the journal, if there is one; a new job is added to it."""
+        if self._past is None:
+            return None
+        journal = self._past.journal
+        entry = journal.find(job.key or "")
+        if entry is None:
+            return journal.enqueue(job)
+        if fingerprint(job.request) != entry.fingerprint:
+            check_same(entry, Entry.new(entry.number, job, at=datetime.now(UTC)))
+        return entry
+
+    async def _needs_submit(self, entry: Entry | None) -> bool:
+        """Whether the job is to be sent; what is told of it already goes to the outcomes."""
+        if self._past is None or entry is None or self._past.is_to_submit(entry):
+            return True
+        await self._tell(self._past, entry)
+        return False
+
+    async def _tell(self, past: Continuation, entry: Entry) -> None:
+        index, self._index = self._index, self._index + 1
+        outcome = past.claim(entry, index)
+        if outcome is not None:
+            await self.outcomes.put(outcome)
 
     def _give_up_place(self, lease: Lease | None) -> None:
         self._room.release()
         if lease is not None:
             lease.release()
 
-    def _start_job(self, job: Job, lease: Lease) -> None:
+    def _start_job(self, job: Job, lease: Lease, entry: Entry | None) -> None:
         index, self._index = self._index, self._index + 1
         self._unbegun[index] = lease
-        task = asyncio.create_task(self._job(index, job))
+        story = self._carrier.story(index, job, 0 if entry is None else entry.number)
+        task = asyncio.create_task(self._job(story))
         self._jobs.add(task)
         task.add_done_callback(functools.partial(self._job_done, index))
 
-    def _job_done(self, index: int, task: asyncio.Task[None]) -> None:
+    def _job_done(self, index: int | None, task: asyncio.Task[None]) -> None:
         self._jobs.discard(task)
-        self._room.release()
-        lease = self._unbegun.pop(index, None)
+        if index is not None:
+            self._room.release()
+        lease = None if index is None else self._unbegun.pop(index, None)
         if lease is not None:  # cancelled before its first step
             lease.release()
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -264,22 +351,71 @@ class Run:
             except (TypeError, InvalidRequestError) as error:
                 self.admission.stop(StopReason.INPUT, error)
                 continue
-            if job is not None:
-                outcome = self._carrier.not_started(self._index, job, self.admission.refusal)
-                self._index += 1
-                await self.outcomes.put(outcome)
+            if job is None:
+                continue
+            entry = None if self._past is None else self._past.journal.find(job.key or "")
+            if self._past is not None and entry and not self._past.is_to_submit(entry):
+                await self._tell(self._past, entry)
+                continue
+            outcome = self._carrier.not_started(self._index, job, self.admission.refusal)
+            self._index += 1
+            await self.outcomes.put(outcome)
 
     # Jobs
 
-    async def _job(self, index: int, job: Job) -> None:
-        lease = self._unbegun.pop(index)
-        mode = job.request.mode
+    async def _job(self, story: Story) -> None:
+        lease = self._unbegun.pop(story.index)
+        job = story.job
         self.publish(
-            events.Queued(key=job.key or "", index=index, model=job.request.model, mode=mode)
+            events.Queued(
+                key=story.key, index=story.index, model=job.request.model, mode=job.request.mode
+            )
         )
-        outcome = await self._carrier.carry_out(index, job, lease)
+        outcome = await self._carrier.carry_out(story, lease)
+        again = 0
+        while self._carrier.is_to_repeat(outcome, again):
+            again += 1
+            story = self._carrier.story(story.index, job, story.number)
+            outcome = await self._again(story, outcome)
+        await self._put(outcome)
+
+    async def _again(self, story: Story, outcome: Outcome) -> Outcome:
+        """Pays for a job once more, by a policy of its user; the same outcome if it is too late."""
+        lease: Lease | None = None
+        try:
+            lease = await self._client.engine.lease()
+            reason = "policy" if outcome.status is OutcomeStatus.UNCERTAIN else "retry"
+            await story.recorder.write(events.Resubmitted(key=story.key, reason=reason))
+        except ApixoError:
+            if lease is not None:
+                lease.release()
+            return outcome
+        except asyncio.CancelledError:
+            if lease is not None:
+                lease.release()
+            self.left.append(outcome)
+            raise
+        return await self._carrier.carry_out(story, lease)
+
+    async def _put(self, outcome: Outcome) -> None:
         try:
             await self.outcomes.put(outcome)
         except asyncio.CancelledError:
             self.left.append(outcome)
             raise
+
+    # Jobs of earlier processes
+
+    def _carry_on(self, entry: Entry, task: Task) -> Story:
+        story = self._carrier.story(UNCLAIMED, entry.job(), entry.number)
+        carried = asyncio.create_task(self._carried(story, task))
+        self._jobs.add(carried)
+        carried.add_done_callback(functools.partial(self._job_done, None))
+        return story
+
+    async def _carried(self, story: Story, task: Task) -> None:
+        outcome = await self._carrier.carry_on(story, task)
+        if self._past is not None:
+            self._past.ended(story.number)
+        if story.index != UNCLAIMED:
+            await self._put(attrs.evolve(outcome, index=story.index))

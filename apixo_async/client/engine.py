@@ -143,6 +143,22 @@ class Engine:
             hold.cancel()
         self.tracker.start(task.id, task.model, lease, lifetime=self.schedule.slot_lifetime)
 
+    async def occupied(self) -> Lease:
+        """Waits for a slot for a task that runs already, or may: it was submitted earlier."""
+        self.open()
+        with self.closing.waiting():
+            return await self.gate.occupied()
+
+    def adopt(self, task: Task, lease: Lease, *, age: float) -> None:
+        """The slot belongs to a task that an earlier process submitted `age` seconds ago."""
+        lifetime = max(self.schedule.slot_lifetime - age, self.schedule.interval)
+        self.tracker.start(task.id, task.model, lease, lifetime=lifetime, age=age)
+
+    def hold(self, lease: Lease, seconds: float) -> None:
+        """Keeps a slot for this long, because a task may be running behind it."""
+        loop = asyncio.get_running_loop()
+        self._holds[lease] = loop.call_later(seconds, self._unhold, lease)
+
     def is_known(self, task_id: str) -> bool:
         """Whether this id was given to one of our submits before."""
         return self.tracker.is_known(task_id)
@@ -150,8 +166,7 @@ class Engine:
     def task_may_run(self, lease: Lease) -> None:
         """The slot is kept for the time a task would take, because one may be running."""
         lease.is_running = True
-        loop = asyncio.get_running_loop()
-        self._holds[lease] = loop.call_later(self.schedule.uncertain_hold, self._unhold, lease)
+        self.hold(lease, self.schedule.uncertain_hold)
 
     def _unhold(self, lease: Lease) -> None:
         del self._holds[lease]

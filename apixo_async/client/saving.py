@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -51,9 +51,10 @@ class Saver:
         *,
         name: str | None,
         overwrite: bool,
+        only: Collection[int] | None,
         observer: SaveObserver | None,
     ) -> list[SavedFile]:
-        """All results of a task, one after the other; raises `DownloadError`."""
+        """The results of a task, one after the other; raises `DownloadError`."""
         self._engine.open()
         if not task.urls:
             msg = f"task {task.id} ({task.state}) has no result to download"
@@ -71,6 +72,8 @@ class Saver:
         files: list[SavedFile] = []
         stems = file_names(name if name is not None else task.id, len(task.urls))
         for index, stem in stems.items():
+            if only is not None and index not in only:
+                continue
             file = await source.fetched(index, partial(save, directory=directory, stem=stem))
             files.append(file)
             if observer is not None:

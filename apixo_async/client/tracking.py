@@ -40,10 +40,15 @@ class Tracker:
     def __len__(self) -> int:
         return len(self._tasks)
 
-    def start(self, task_id: str, model: str, lease: Lease, *, lifetime: float) -> Tracked:
-        """Notes an accepted task. Its slot is given up after `lifetime` seconds at the latest."""
+    def start(
+        self, task_id: str, model: str, lease: Lease, *, lifetime: float, age: float = 0.0
+    ) -> Tracked:
+        """Notes a task that was accepted `age` seconds ago.
+
+        Its slot is given up after `lifetime` seconds from now at the latest.
+        """
         loop = asyncio.get_running_loop()
-        tracked = Tracked(task_id, model, lease, loop.time())
+        tracked = Tracked(task_id, model, lease, loop.time() - age)
         self._tasks[task_id] = tracked
         tracked.expiry = loop.call_later(lifetime, self.end, task_id)
         return tracked

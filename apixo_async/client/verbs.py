@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import warnings
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from importlib.metadata import PackageNotFoundError, version
 from os import PathLike
 from pathlib import Path
@@ -219,14 +219,16 @@ class ApixoClient:
         *,
         name: str | None = None,
         overwrite: bool = False,
+        only: Collection[int] | None = None,
         observer: SaveObserver | None = None,
     ) -> list[SavedFile]:
         """As `download`, with size (bytes) and SHA-256 (hex) of each file.
 
-        `observer` is told of each file before and after it gets its name.
+        `only` takes results by their index, from 0; `None` takes all. `observer` is told of each
+        file before and after it gets its name.
         """
         return await self._saver.save(
-            task, Path(directory), name=name, overwrite=overwrite, observer=observer
+            task, Path(directory), name=name, overwrite=overwrite, only=only, observer=observer
         )
 
     async def balance(self) -> float:

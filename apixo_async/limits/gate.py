@@ -71,6 +71,17 @@ class Gate:
         self._arm_probe()
         return await self.slots.acquire()
 
+    async def occupied(self) -> Lease:
+        """Waits for a slot for a task that runs already, or may: it needs no submit."""
+        lease = await self.lease()
+        try:
+            lease.place = await self._places.acquire()
+        except BaseException:
+            lease.release()
+            raise
+        lease.is_running = True
+        return lease
+
     async def turn(self, lease: Lease) -> Turn:
         """Waits for the right to send one POST for this lease; end it with `Turn.end()`.
 

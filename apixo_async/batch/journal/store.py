@@ -83,8 +83,13 @@ class Journal:
     # Life
 
     @classmethod
-    async def open(cls, path: Path) -> Self:
-        """Takes possession of the journal, which is made if missing, and verifies all of it."""
+    async def open(cls, path: Path, *, must_exist: bool = False) -> Self:
+        """Takes possession of the journal and verifies all of it.
+
+        One that is missing is made, or with `must_exist` an error.
+        """
+        if must_exist and not await asyncio.to_thread(path.exists):
+            raise JournalError(f"there is no journal {path}")
         journal = cls(path)
         await asyncio.to_thread(journal._open)
         journal._writer = Writer(

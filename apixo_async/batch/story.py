@@ -1,0 +1,181 @@
+"""How far one job has come: the steps of its submit and its files, recorded and then told."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Any
+
+from apixo_async import _killpoints
+from apixo_async.batch import events
+from apixo_async.batch.admission import Admission, NotAdmittedError
+from apixo_async.batch.journal import Journal
+from apixo_async.batch.outcomes import Job, Outcome, OutcomeStatus
+from apixo_async.downloads import SavedFile
+from apixo_async.errors import APIError, ApixoError, JournalError, SubmitUncertainError
+from apixo_async.retries import stops_batch
+from apixo_async.tasks import Task
+
+_LOGGER = logging.getLogger("apixo_async")
+
+Publish = Callable[[events.Event], None]
+
+
+class Recorder:
+    """Writes what happens to one job to the journal, if there is one, and then tells it."""
+
+    def __init__(self, journal: Journal | None, number: int, publish: Publish) -> None:
+        self._journal = journal
+        self._number = number
+        self._publish = publish
+
+    async def write(self, event: events.JobEvent, *, keep_trying: bool = True) -> None:
+        """Returns when the event is on disk and told.
+
+        Without `keep_trying`, raises `JournalError` if the disk refuses it; nobody is told then.
+        """
+        if self._journal is not None:
+            await self._journal.record(self._number, event, keep_trying=keep_trying)
+        self._publish(event)
+
+    def note(self, event: events.JobEvent) -> None:
+        """For events that nothing waits for; they are on disk before what is written later."""
+        if self._journal is not None:
+            written = self._journal.record(self._number, event, keep_trying=True)
+            written.add_done_callback(_seen)
+        self._publish(event)
+
+
+def _seen(written: asyncio.Future[Any]) -> None:
+    if not written.cancelled() and (error := written.exception()) is not None:
+        _LOGGER.error("an event could not be recorded: %s", error)
+
+
+class Story:
+    """Told of every step of a job's submit and of its files."""
+
+    def __init__(
+        self, admission: Admission, recorder: Recorder, job: Job, *, index: int, number: int
+    ) -> None:
+        self._admission = admission
+        self.recorder = recorder
+        self.job = job
+        self.key = job.key or ""
+        self.index = index
+        self.number = number
+        self._job: asyncio.Task[Any] | None = None
+        self.is_sent = False
+        """Whether a POST left that may have made a task, and nothing was recorded about it."""
+        self.task: Task | None = None
+        """The task as last seen, from its acceptance on."""
+        self.doubt: SubmitUncertainError | None = None
+        """Why nobody can say whether there is a task."""
+        self.files: list[SavedFile] = []
+        """What was saved of its results."""
+
+    @contextmanager
+    def waiting_to_send(self) -> Generator[asyncio.Task[Any]]:
+        """The submit takes place in this block; gives the asyncio task that waits for it."""
+        job = self._job = asyncio.current_task()
+        if job is None:  # pragma: no cover  # there is always one in a coroutine
+            raise NotAdmittedError
+        self._admission.enter(job)
+        try:
+            yield job
+        finally:
+            self._admission.leave(job)
+
+    def outcome(
+        self, status: OutcomeStatus, task: Task | None, error: ApixoError | None
+    ) -> Outcome:
+        """How the job ended."""
+        return Outcome(job=self.job, index=self.index, status=status, task=task, error=error)
+
+    def uncertain_outcome(self, error: SubmitUncertainError) -> Outcome:
+        """Nobody can say how it ended."""
+        return self.outcome(OutcomeStatus.UNCERTAIN, None, error)
+
+    # The submit
+
+    async def sending(self, attempt: int) -> None:
+        """A POST is about to leave: on disk before its first byte."""
+        if self._job is not None:
+            self._admission.begin(self._job)
+        try:
+            event = events.Sending(key=self.key, attempt=attempt)
+            await self.recorder.write(event, keep_trying=False)
+        except JournalError:
+            self._end()
+            raise
+        self.is_sent = True
+        _killpoints.reached("K2")
+
+    async def not_sent(self, attempt: int, error: ApixoError) -> None:
+        """It did not leave after all."""
+        self.recorder.note(events.NotSent(key=self.key, attempt=attempt, reason=str(error)))
+        self._end(will_wait=True)
+
+    async def accepted(self, task: Task) -> None:
+        """The task exists: on disk before anyone sees it."""
+        _killpoints.reached("K5")
+        self.task = task
+        event = events.Accepted(key=self.key, task_id=task.id, model=task.model)
+        await self._write_end(event)
+        _killpoints.reached("K6")
+
+    async def rejected(self, error: ApixoError) -> None:
+        """There is no task."""
+        answer = error if isinstance(error, APIError) else None
+        event = events.Rejected(
+            key=self.key,
+            reason=str(error) if answer is None else answer.message,
+            error=type(error).__name__,
+            code=None if answer is None else answer.code,
+            http_status=None if answer is None else answer.http_status,
+            is_final=not stops_batch(error),
+        )
+        await self._write_end(event)
+
+    async def uncertain(self, error: SubmitUncertainError) -> None:
+        """Nobody can say whether there is one."""
+        self.doubt = error
+        event = events.Uncertain(
+            key=self.key,
+            reason=error.reason,
+            phase=error.phase,
+            received=error.received,
+            candidate_task_id=error.candidate_task_id,
+        )
+        await self._write_end(event)
+
+    async def _write_end(self, event: events.JobEvent) -> None:
+        try:
+            await self.recorder.write(event)
+        finally:
+            self._end()
+
+    def _end(self, *, will_wait: bool = False) -> None:
+        self.is_sent = False
+        if self._job is not None:
+            self._admission.end(self._job, will_wait=will_wait)
+
+    # The files
+
+    async def naming(self, file: SavedFile) -> None:
+        """Notes what is about to get a name, so that after a crash it is known by its content."""
+        event = events.Naming(key=self.key, path=str(file), size=file.size, sha256=file.sha256)
+        await self.recorder.write(event)
+
+    async def saved(self, file: SavedFile) -> None:
+        """One file has its name."""
+        _killpoints.reached("K10")
+        self.files.append(file)
+        event = events.Saved(key=self.key, path=str(file), size=file.size, sha256=file.sha256)
+        await self.recorder.write(event)
+
+    async def adopted(self, file: SavedFile) -> None:
+        """A file of an earlier process was found complete under its name."""
+        event = events.Saved(key=self.key, path=str(file), size=file.size, sha256=file.sha256)
+        await self.recorder.write(event)
