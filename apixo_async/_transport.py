@@ -20,6 +20,7 @@ import attrs
 from multidict import CIMultiDict
 from yarl import URL
 
+from apixo_async import _killpoints
 from apixo_async._secret import Secret
 from apixo_async._wire import Reply, excerpt
 from apixo_async.errors import (
@@ -170,6 +171,8 @@ class HttpTransport:
                 trace_request_ctx=sent,
             ) as response:
                 sent.is_sent = True
+                if method == "POST":
+                    _killpoints.reached("K4")
                 await _read_capped(response, sent)
                 return self._reply(response, sent.received)
         except (aiohttp.ClientError, OSError, ValueError) as error:
@@ -228,6 +231,7 @@ async def _mark_sent(
     mark = getattr(context, "trace_request_ctx", None)
     if isinstance(mark, _Sent):
         mark.is_sent = True
+        _killpoints.reached("K3")
 
 
 async def _read_capped(response: aiohttp.ClientResponse, sent: _Sent) -> None:

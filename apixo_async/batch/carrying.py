@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Coroutine, Iterable
+from collections.abc import Collection, Coroutine, Iterable, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -61,6 +61,7 @@ class RunSettings:
     max_cost: Decimal | None = None
     retry_codes: Collection[str] = ()
     retries: int = 1
+    notes: Mapping[str, object] = attrs.field(factory=dict[str, object])
 
 
 class _StoppedWaitingError(ApixoError):

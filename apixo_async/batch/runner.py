@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import (
     AsyncIterable,
@@ -30,6 +31,7 @@ from apixo_async.errors import (
     ClientUsageError,
     InvalidRequestError,
     InvalidSettingError,
+    JournalError,
 )
 from apixo_async.polling import PollSchedule
 from apixo_async.veo import Request
@@ -48,6 +50,8 @@ class BatchRunner:
     submitted, uncertain submits included, by `prices` in USD (see `Prices`); the first job that
     does not fit stops the batch. `retry_codes` are fail codes whose tasks are generated and paid
     for once more, at most `retries` times a job; never a content violation.
+
+    `notes` (JSON) are kept in the journal beside the base URL and `save_to`, for whoever resumes.
 
     `schedule` and `deadline` (seconds for one task from its acceptance) default to the client's.
     `on_event` is called with every event on the event loop; keep it short, its errors are logged
@@ -68,6 +72,7 @@ class BatchRunner:
         prices: Prices | Mapping[str, Money] | None = None,
         retry_codes: Collection[str] = (),
         retries: int = 1,
+        notes: Mapping[str, object] | None = None,
         schedule: PollSchedule | None = None,
         deadline: float | None = None,
         on_event: Callable[[Event], None] | None = None,
@@ -91,6 +96,7 @@ class BatchRunner:
             max_cost=None if max_cost is None else usd(max_cost, name="max_cost"),
             retry_codes=frozenset(retry_codes),
             retries=retries,
+            notes=notes or {},
         )
         self._stream: OutcomeStream | None = None
         self.report = BatchReport(())
@@ -227,13 +233,16 @@ class OutcomeStream:
         return self
 
     async def _opened(self, path: Path) -> Journal:
-        journal = await Journal.open(path, must_exist=self._source is None)
+        if self._source is None and not await asyncio.to_thread(path.exists):
+            raise JournalError(f"there is no journal {path} to resume")
+        journal = await Journal.open(path)
         try:
             save_to = self._settings.save_to
             await journal.set_options(
                 {
                     "base_url": self._client.base_url,
                     **({} if save_to is None else {"save_to": str(save_to.absolute())}),
+                    **self._settings.notes,
                 }
             )
         except BaseException:

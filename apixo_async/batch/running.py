@@ -408,6 +408,11 @@ class Run:
 
     def _carry_on(self, entry: Entry, task: Task) -> Story:
         story = self._carrier.story(UNCLAIMED, entry.job(), entry.number)
+        if entry.accepted_at is not None and not task.is_terminal:
+            accepted = datetime.fromisoformat(entry.accepted_at)
+            self.publish(
+                events.Accepted(key=entry.key, at=accepted, task_id=task.id, model=task.model)
+            )
         carried = asyncio.create_task(self._carried(story, task))
         self._jobs.add(carried)
         carried.add_done_callback(functools.partial(self._job_done, None))

@@ -17,6 +17,7 @@ _COMMANDS: Final = {
     "generate": "single",
     "plan": "plan",
     "batch": "batch",
+    "resume": "resume",
     "status": "single",
     "wait": "single",
     "download": "single",

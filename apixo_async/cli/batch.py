@@ -3,36 +3,95 @@
 from __future__ import annotations
 
 import sys
+from decimal import Decimal
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import click
 
+from apixo_async.cli.faults import Fault
 from apixo_async.cli.opening import check, opened
-from apixo_async.cli.options import Options, max_jobs, save_to, shared
+from apixo_async.cli.options import Options, guards, max_jobs, save_to, shared
+
+if TYPE_CHECKING:
+    from apixo_async.batch.inputs import JobFile
+    from apixo_async.batch.spending import Prices
 
 
 @click.command(short_help="Generate the videos of a whole file.")
 @click.argument("file", type=click.Path(allow_dash=True))
+@click.option(
+    "--journal",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="RUN.DB",
+    help="Keep a record there, with which everything can go on after anything.",
+)
 @save_to
 @max_jobs
+@guards
 @shared(waiting=True, emulator=True)
-def batch(*, file: str, save_to: Path | None, max_jobs: int | None, options: Options) -> None:
+def batch(
+    *,
+    file: str,
+    journal: Path | None,
+    save_to: Path | None,
+    max_jobs: int | None,
+    prices: Prices,
+    max_cost: Decimal | None,
+    uncertain: Literal["keep", "resubmit"] | None,
+    retry_codes: tuple[str, ...],
+    retries: int | None,
+    options: Options,
+) -> None:
     """Generate the videos of FILE, as many at a time as the account allows.
 
     FILE holds one JSON object a line (.jsonl), a table (.csv), or else one prompt a line; - is
     standard input. The whole file is checked first: if anything is wrong, all of it is named and
     nothing is sent.
 
-    Ctrl-C stops submitting and says which tasks are still running; once more ends at once.
+    With --journal, the same command goes on where it was stopped or killed, and so does
+    `apixo resume RUN.DB`; no video is paid for twice.
+
+    Ctrl-C stops submitting, lets submits in flight be answered, and says how to go on; once more
+    ends at once.
     """
     from apixo_async.cli.connecting import connected, ready_directory
-    from apixo_async.cli.running import BatchSession
+    from apixo_async.cli.running import BatchPlan, BatchSession
 
+    plan = BatchPlan(
+        journal=journal,
+        save_to=save_to,
+        prices=prices,
+        max_cost=max_cost,
+        uncertain=uncertain or "keep",
+        retry_codes=retry_codes,
+        retries=retries or 1,
+    )
     with opened(file, max_jobs) as jobs:
         check(jobs)
+        check_prices(jobs, plan)
         if save_to is not None:
             ready_directory(save_to)
         with connected(options) as connection:
-            session = BatchSession(jobs, connection, save_to=save_to, as_json=options.as_json)
+            session = BatchSession(
+                jobs, len(jobs), connection, plan, as_json=options.as_json, given=options
+            )
             code = session.run()
     sys.exit(code)
+
+
+def check_prices(jobs: JobFile, plan: object) -> None:
+    """Raises `Fault` if there is a cap on the cost and a job without a price."""
+    from apixo_async.batch.spending import Budget
+    from apixo_async.cli import exits
+    from apixo_async.cli.running import BatchPlan
+    from apixo_async.errors import InvalidSettingError
+
+    if not isinstance(plan, BatchPlan) or plan.max_cost is None:
+        return
+    budget = Budget(plan.max_cost, plan.prices)
+    try:
+        for job in jobs:
+            budget.check(job.request)
+    except InvalidSettingError as error:
+        raise Fault(f"{error}; nothing was sent", code=exits.USAGE) from None

@@ -185,6 +185,35 @@ max_cost = click.option(
     help="The most that all videos together may cost; needs prices.",
 )
 """Gives the command `max_cost`, a `Decimal`, or `None` for no cap."""
+uncertain = click.option(
+    "--uncertain",
+    type=click.Choice(["keep", "resubmit"]),
+    help="What becomes of submits whose answer was lost: keep states them (the default), "
+    "resubmit sends them again and may pay twice.",
+)
+retry_code = click.option(
+    "--retry-code",
+    "retry_codes",
+    multiple=True,
+    metavar="FAILCODE",
+    help="Generate, and pay for, a task again that failed with this code; repeatable.",
+)
+retries = click.option(
+    "--retries",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="How often, for one job.  [default: 1]",
+)
+
+
+def guards(command: Decorated) -> Decorated:
+    """Adds what bounds or allows spending: `--max-cost`, `--price`, `--uncertain`, retries."""
+    decorated = command
+    for option in (retries, retry_code, uncertain, price, max_cost):
+        decorated = option(decorated)
+    return decorated
+
+
 model = click.option(
     "--model", default="veo-3-1", show_default=True, help="The model the task was submitted with."
 )

@@ -63,6 +63,7 @@ class OpenJob:
     model: str | None = None
     accepted_at: datetime | None = None
     has_ended: bool = False
+    is_saving: bool = False
 
 
 class Progress:
@@ -92,6 +93,7 @@ class Progress:
                 self._accepted(event)
             case events.Succeeded():
                 self._ended(event)
+                self._open.setdefault(event.key, OpenJob(event.key)).is_saving = True
                 self._saving += 1
             case events.Failed():
                 self._ended(event)
@@ -123,8 +125,9 @@ class Progress:
     def finish(self, outcome: Outcome) -> None:
         """Takes in an outcome: the job is done."""
         self.counts[outcome.status] += 1
-        self._leave_running(self._open.pop(outcome.key, None))
-        if outcome.status is OutcomeStatus.SUCCEEDED:
+        job = self._open.pop(outcome.key, None)
+        self._leave_running(job)
+        if job is not None and job.is_saving:
             self._saving -= 1
 
     def left_behind(self) -> Iterator[OpenJob]:

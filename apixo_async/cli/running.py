@@ -9,19 +9,24 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
+from decimal import Decimal
 from pathlib import Path
+from typing import Literal
 
+import attrs
 import click
 
 from apixo_async.batch import BatchRunner, Outcome, OutcomeStatus, StopReason, events
 from apixo_async.batch.inputs import JobFile
+from apixo_async.batch.spending import Prices
 from apixo_async.cli import exits
 from apixo_async.cli.connecting import Connection
 from apixo_async.cli.display import REFRESH, Display, open_display
 from apixo_async.cli.faults import Fault
 from apixo_async.cli.loop import Interrupted, run
+from apixo_async.cli.options import Options
 from apixo_async.cli.progress import Progress, Traffic
 from apixo_async.cli.results import Failures, failure_line, is_saved, outcome_as_json
 from apixo_async.cli.summary import LedgerExtract, Summary
@@ -47,17 +52,69 @@ def _own_words() -> Generator[None]:
         logger.removeFilter(is_ours)
 
 
+@attrs.frozen(kw_only=True)
+class BatchPlan:
+    """What a batch is run with, beside the connection; as `BatchRunner` takes it."""
+
+    journal: Path | None = None
+    save_to: Path | None = None
+    prices: Prices = attrs.field(factory=Prices)
+    max_cost: Decimal | None = None
+    uncertain: Literal["keep", "resubmit"] = "keep"
+    retry_codes: tuple[str, ...] = ()
+    retries: int = 1
+
+    def runner(
+        self,
+        client: ApixoClient,
+        *,
+        on_event: Callable[[events.Event], None],
+        notes: Mapping[str, object],
+    ) -> BatchRunner:
+        """The runner of this batch; `notes` are kept for `apixo resume`."""
+        own = {
+            "prices": {name: str(price) for name, price in self.prices.by_name.items()},
+            "max_cost": None if self.max_cost is None else str(self.max_cost),
+            "uncertain": self.uncertain,
+            "retry_codes": list(self.retry_codes),
+            "retries": self.retries,
+        }
+        return BatchRunner(
+            client,
+            journal=self.journal,
+            save_to=self.save_to,
+            uncertain=self.uncertain,
+            max_cost=self.max_cost,
+            prices=self.prices,
+            retry_codes=self.retry_codes,
+            retries=self.retries,
+            notes={**notes, **own},
+            on_event=on_event,
+        )
+
+
 class BatchSession:
-    """Runs a checked input once; `run` shows everything and returns the exit code."""
+    """Runs a checked input once, or resumes without one; `run` returns the exit code."""
 
     def __init__(
-        self, jobs: JobFile, connection: Connection, *, save_to: Path | None, as_json: bool
+        self,
+        jobs: JobFile | None,
+        total: int,
+        connection: Connection,
+        plan: BatchPlan,
+        *,
+        as_json: bool,
+        given: Options,
     ) -> None:
         self._jobs = jobs
+        self._total = total
         self._connection = connection
-        self._save_to = save_to
+        self._plan = plan
+        self._save_to = plan.save_to
         self._as_json = as_json
-        self._progress = Progress(len(jobs))
+        self._given = given
+        self._has_begun = False
+        self._progress = Progress(total)
         self._failures = Failures()
         self._display: Display = open_display(self._progress, self._traffic, as_json=as_json)
         self._client: ApixoClient | None = None
@@ -83,6 +140,8 @@ class BatchSession:
             self._signal = _PIPE
             sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  # to the end
         except Exception as error:
+            if isinstance(error, ApixoError) and not self._has_begun:
+                raise
             self._stopped, self._stop_error = StopReason.INPUT, error
             if not isinstance(error, ApixoError):
                 # Even an error in this program must not cost anybody the ids of paid tasks.
@@ -91,7 +150,9 @@ class BatchSession:
         return self._conclude(time.monotonic() - started)
 
     def _announce(self) -> None:
-        line = counted(len(self._jobs), "job")
+        line = counted(self._total, "job")
+        if self._jobs is None:
+            line += " not ended yet"
         if self._connection.emulator is not None:
             speed = self._connection.emulator.speed
             line += f"; emulated APIXO, {speed:g} times as fast as the real one: no key, no cost"
@@ -102,13 +163,26 @@ class BatchSession:
 
     async def _run(self, client: ApixoClient) -> None:
         self._client = client
-        runner = BatchRunner(client, save_to=self._save_to, on_event=self._note)
-        async with client, self._ticking(), runner.stream(self._jobs) as outcomes:
+        runner = self._plan.runner(client, on_event=self._note, notes=self._notes())
+        stream = runner.stream_resumed() if self._jobs is None else runner.stream(self._jobs)
+        async with client, self._ticking(), stream as outcomes:
+            self._has_begun = True
             try:
                 async for outcome in outcomes:
                     self._take(outcome)
             finally:
                 self._stopped, self._stop_error = outcomes.stopped, outcomes.stop_error
+
+    def _notes(self) -> Mapping[str, object]:
+        given = self._given
+        return {
+            "requests_per_minute": given.requests_per_minute,
+            "concurrent_tasks": given.concurrent_tasks,
+            "first_poll": given.first_poll,
+            "poll_every": given.poll_every,
+            "deadline": given.deadline,
+            "is_emulated": self._connection.emulator is not None,
+        }
 
     @asynccontextmanager
     async def _ticking(self) -> AsyncGenerator[None]:
@@ -169,7 +243,8 @@ class BatchSession:
 
     def _conclude(self, seconds: float) -> int:
         summary = Summary(
-            jobs=len(self._jobs),
+            jobs=self._total,
+            journal=self._plan.journal,
             ended=self._progress.counts,
             left_behind=tuple(self._progress.left_behind()),
             failures=self._failures,

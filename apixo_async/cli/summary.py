@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +25,8 @@ _STOPPED: Final = {
     "key": "the API refused the key",
     "balance": "the balance is empty",
     "unreachable": "the host could not be reached",
+    "budget": "the cap on its cost is reached",
+    "journal": "its journal cannot be written",
     "requested": "it was asked to",
     "input": "the input could not be read to its end",
 }
@@ -81,6 +84,7 @@ class Summary:
     files: int = 0
     size: int = 0
     save_to: Path | None = None
+    journal: Path | None = None
     seconds: float = 0.0
     stopped: str | None = None
     stop_error: BaseException | None = None
@@ -109,8 +113,27 @@ class Summary:
             yield f"  {keys}{more}"
         if self.counts["uncertain"]:
             yield f"  {UNCERTAIN_ADVICE}"
+            if self.journal is not None:
+                where = printable(str(self.journal))
+                yield f"  apixo show {where}, then apixo settle {where} KEY"
         yield from self._stop_lines()
         yield from self._left_lines()
+        if (again := self.resume_command) is not None:
+            yield f"go on with: {again}"
+
+    @property
+    def resume_command(self) -> str | None:
+        """What to type to go on; `None` without a journal or with nothing left to do."""
+        counts = self.counts
+        is_left = bool(
+            counts["not_started"]
+            or counts["timed_out"]
+            or counts.get("still_running")
+            or self.not_saved
+        )
+        if self.journal is None or not is_left or self.is_emulated:
+            return None
+        return f"apixo resume {shlex.quote(str(self.journal))}"
 
     def _stop_lines(self) -> Iterator[str]:
         if self.signal is not None:
@@ -126,6 +149,9 @@ class Summary:
             return
         if self.is_emulated:
             yield f"{counted(len(self.left_behind), 'task')} still running, gone with the emulator"
+            return
+        if self.journal is not None:
+            yield f"{counted(len(self.left_behind), 'task')} still running at the API, all recorded"
             return
         yield f"{counted(len(self.left_behind), 'task')} still running at the API, and billed:"
         for job in self.left_behind:
@@ -146,6 +172,8 @@ class Summary:
             "stopped": self.stopped,
             "stop_error": None if self.stop_error is None else str(self.stop_error),
             "signal": self.signal,
+            "journal": None if self.journal is None else str(self.journal),
+            "resume": self.resume_command,
             "left_behind": [
                 {"key": job.key, "task_id": job.task_id, "model": job.model}
                 for job in self.left_behind

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 import aiohttp
 
+from apixo_async import _killpoints
 from apixo_async._timing import full_jitter
 from apixo_async.downloads.files import SavedFile, suffix_of
 from apixo_async.downloads.hosts import Guard, PrivateHosts, RefusedHostError
@@ -229,6 +230,7 @@ class _Fetch:
                 transfer.distrust()
                 break
             await part.write(chunk)
+            _killpoints.reached("K9")
         else:
             if part.size and transfer.total in {None, part.size}:
                 return

@@ -1,6 +1,18 @@
 """The durable record of a batch: one SQLite file, written before anything happens that costs."""
 
 from apixo_async.batch.journal.entries import ENDED, Entry, JobState
-from apixo_async.batch.journal.store import CRASHED, Journal, Spent, check_same
+from apixo_async.batch.journal.ledger import check_same
+from apixo_async.batch.journal.noted import read_options
+from apixo_async.batch.journal.reads import Spent
+from apixo_async.batch.journal.store import CRASHED, Journal
 
-__all__ = ["CRASHED", "ENDED", "Entry", "JobState", "Journal", "Spent", "check_same"]
+__all__ = [
+    "CRASHED",
+    "ENDED",
+    "Entry",
+    "JobState",
+    "Journal",
+    "Spent",
+    "check_same",
+    "read_options",
+]
