@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import json
+import operator
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -108,8 +109,8 @@ class Entry:
             raise JournalError(f"job {row[0]!r} ({row[1]!r}) is damaged: its checksum is wrong")
         fields = dict(zip(JOB_COLUMNS, row, strict=False))
         try:
-            fields["state"] = JobState(fields["state"])
-        except ValueError:
+            fields["state"] = _STATES[fields["state"]]
+        except KeyError:
             raise JournalError(
                 f"job {row[1]!r} has the unknown state {fields['state']!r}: this journal was "
                 "written by a newer apixo-async; upgrade"
@@ -118,11 +119,18 @@ class Entry:
 
     def row(self) -> tuple[Any, ...]:
         """The columns of its row, checksum included."""
-        values = tuple(
-            str(value) if isinstance(value, JobState) else value
-            for value in attrs.astuple(self, recurse=False)
-        )
+        values = self.values()
         return (*values, checksum(values))
+
+    def values(self) -> tuple[Any, ...]:
+        """The columns without the checksum."""
+        number, key, state, *others = _COLUMNS_OF(self)
+        return (number, key, state.value, *others)
+
+    def changed(self, changes: Mapping[str, Any]) -> Entry:
+        """The entry with other values in some columns."""
+        fields = dict(zip(JOB_COLUMNS, _COLUMNS_OF(self), strict=True))
+        return Entry(**{**fields, **changes})
 
     # Back to values
 
@@ -173,6 +181,8 @@ class Entry:
         return Outcome(job=self.job(), index=index, status=status, task=task, error=error)
 
 
+_COLUMNS_OF: Final = operator.attrgetter(*JOB_COLUMNS)
+_STATES: Final[Mapping[str, JobState]] = {state.value: state for state in JobState}
 _STATUS: Final[Mapping[JobState, OutcomeStatus]] = {
     JobState.QUEUED: OutcomeStatus.NOT_STARTED,
     JobState.SENDING: OutcomeStatus.UNCERTAIN,
@@ -222,13 +232,18 @@ def _since(text: str | None) -> float:
     return max(0.0, (datetime.now(UTC) - datetime.fromisoformat(text)).total_seconds())
 
 
+# Made once: `json.dumps` would make a new one for each text.
+_PLAIN: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str).encode
+_ESCAPED: Final = json.JSONEncoder(separators=(",", ":"), default=str).encode
+
+
 def text_of(value: object) -> str:
     """JSON for a column, in the characters that people wrote."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+    text = _PLAIN(value)
     try:
         text.encode()
     except UnicodeEncodeError:  # half a character, which no UTF-8 can hold
-        return json.dumps(value, separators=(",", ":"), default=str)
+        return _ESCAPED(value)
     return text
 
 

@@ -6,41 +6,36 @@ but are part of the history.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from typing import Any, Final
 
 import attrs
-from cattrs import Converter
 
 from apixo_async.batch import events
 from apixo_async.batch.journal.entries import Entry, JobState, stamp, task_text, text_of
 from apixo_async.errors import JournalError
 from apixo_async.tasks import Task
 
-
-def _converter() -> Converter:
-    converter = Converter(omit_if_default=False)
-    converter.register_unstructure_hook(datetime, stamp)
-    converter.register_unstructure_hook(Task, _task_fields)
-    return converter
+_LEFT_OUT: Final = frozenset({"key", "at"})
 
 
-def _task_fields(task: Task) -> dict[str, Any]:
-    return {"id": task.id, "model": task.model, "state": str(task.state)}
-
-
-_CONVERTER: Final = _converter()
+@functools.cache
+def _fields_of(kind: type[Any]) -> tuple[str, ...]:
+    return tuple(field.name for field in attrs.fields(kind) if field.name not in _LEFT_OUT)
 
 
 def event_row(event: events.JobEvent) -> tuple[str, str, str]:
     """Time, kind and the other fields as JSON; the key is the job's and is left out."""
-    fields = _CONVERTER.unstructure(event)
-    return fields.pop("at"), type(event).__name__, text_of(_without_key(fields))
+    kind = type(event)
+    fields = {name: _plain(getattr(event, name)) for name in _fields_of(kind)}  # type: ignore[arg-type]  # classes can be hashed
+    return stamp(event.at), kind.__name__, text_of(fields)
 
 
-def _without_key(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if name != "key"}
+def _plain(value: object) -> object:
+    if isinstance(value, Task):
+        return {"id": value.id, "model": value.model, "state": str(value.state)}
+    return value
 
 
 def after(entry: Entry, event: events.JobEvent) -> Entry:
@@ -57,7 +52,7 @@ def after(entry: Entry, event: events.JobEvent) -> Entry:
         raise JournalError(
             f"job {entry.key!r} is {entry.state}; {type(event).__name__} cannot follow that"
         )
-    return attrs.evolve(entry, **changes(entry, event))
+    return entry.changed(changes(entry, event))
 
 
 _Changes = Callable[[Entry, Any], dict[str, Any]]

@@ -22,8 +22,8 @@ from apixo_async.errors import JournalError
 NETWORK: Final = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "fuse.sshfs", "lustre", "gpfs"}
 )
-_ADVICE: Final = (
-    "keep it as it is, and restore a copy or look at it with `apixo show`; "
+ADVICE: Final = (
+    "keep it as it is; restore a copy, or read what is left with any SQLite tool; "
     "starting anew without it may pay for jobs twice"
 )
 _SQLITE_HEADER: Final = b"SQLite format 3\0"
@@ -35,7 +35,7 @@ def translating(path: Path) -> Generator[None]:
     try:
         yield
     except (sqlite3.DatabaseError, UnicodeError, OverflowError) as error:
-        raise JournalError(f"journal {path}: {error}; {_ADVICE}") from None
+        raise JournalError(f"journal {path}: {error}; {ADVICE}") from None
 
 
 def connect(path: Path, *, mode: str = "rw") -> sqlite3.Connection:
@@ -51,10 +51,11 @@ def connect(path: Path, *, mode: str = "rw") -> sqlite3.Connection:
     return connection
 
 
-def prepare(path: Path) -> bool:
+def prepare(path: Path, *, mark: int | None) -> bool:
     """Makes the file if it is missing, whole or not at all; says whether it did.
 
-    Call it as the owner. Raises `JournalError` for what is no journal.
+    Call it as the owner. Raises `JournalError` for what is no journal, and for what was one: `mark`
+    is the last event that is known to have been committed.
     """
     kind = file_system_of(path)
     if kind in NETWORK:
@@ -64,8 +65,9 @@ def prepare(path: Path) -> bool:
         )
     try:
         if path.exists():
-            _check_header(path)
+            check_header(path)
             return False
+        _check_is_new(path, mark)
         with translating(path):
             _create(path)
     except OSError as error:
@@ -73,7 +75,8 @@ def prepare(path: Path) -> bool:
     return True
 
 
-def _check_header(path: Path) -> None:
+def check_header(path: Path) -> None:
+    """Raises `JournalError` for a file that SQLite could not have written, `OSError` for none."""
     if path.is_dir():
         raise JournalError(f"{path} is a directory, not a journal")
     with path.open("rb") as file:
@@ -83,7 +86,16 @@ def _check_header(path: Path) -> None:
             f"{path} is empty, and a journal never is; if nothing was sent with it, remove it"
         )
     if start != _SQLITE_HEADER:
-        raise JournalError(f"{path} is not a journal of apixo-async; {_ADVICE}")
+        raise JournalError(f"{path} is not a journal of apixo-async; {ADVICE}")
+
+
+def _check_is_new(path: Path, mark: int | None) -> None:
+    log = path.with_name(path.name + "-wal")
+    if mark or log.exists():
+        raise JournalError(
+            f"journal {path} is gone, but what was beside it is there ({log.name} or the .lock "
+            "file); bring it back, or remove these as well to begin anew, which may pay twice"
+        )
 
 
 def _create(path: Path) -> None:
@@ -113,17 +125,22 @@ def _sync_directory(directory: Path) -> None:
 
 def write_meta(database: sqlite3.Connection, name: str, value: str) -> None:
     """Sets one value of `meta`."""
-    row = (name, value, checksum((name, value)))
-    database.execute("INSERT OR REPLACE INTO meta VALUES (?, ?, ?)", row)
+    database.execute(
+        "INSERT INTO meta (name, value, checksum) VALUES (?, ?, ?) ON CONFLICT (name)"
+        " DO UPDATE SET value = excluded.value, checksum = excluded.checksum",
+        (name, value, checksum((name, value))),
+    )
 
 
 def read_meta(database: sqlite3.Connection, name: str) -> str | None:
     """One value of `meta`, checked."""
-    row = database.execute("SELECT * FROM meta WHERE name = ?", (name,)).fetchone()
+    row = database.execute(
+        "SELECT name, value, checksum FROM meta WHERE name = ?", (name,)
+    ).fetchone()
     if row is None:
         return None
     if checksum(row[:2]) != row[2]:
-        raise JournalError(f"{name!r} in the journal's meta table is damaged; {_ADVICE}")
+        raise JournalError(f"{name!r} in the journal's meta table is damaged; {ADVICE}")
     return str(row[1])
 
 
@@ -140,7 +157,7 @@ def check_format(database: sqlite3.Connection, path: Path) -> None:
         )
     minor = read_meta(database, "minor")
     if minor is None or read_meta(database, "schema") != str(_schema_sum(database)):
-        raise JournalError(f"{path}: its table of contents is damaged; {_ADVICE}")
+        raise JournalError(f"{path}: its table of contents is damaged; {ADVICE}")
 
 
 def _schema_sum(database: sqlite3.Connection) -> int:
@@ -156,7 +173,7 @@ def verify(database: sqlite3.Connection, path: Path, *, mark: int | None) -> int
     """
     (problem,) = database.execute("PRAGMA integrity_check(1)").fetchone()
     if problem != "ok":
-        raise JournalError(f"{path} is damaged ({problem}); {_ADVICE}")
+        raise JournalError(f"{path} is damaged ({problem}); {ADVICE}")
     _check_rows(database, "jobs", ", ".join(JOB_COLUMNS), path)
     _check_rows(database, "files", "job, path, size, sha256, is_named", path)
     _check_rows(database, "meta", "name, value", path)
@@ -167,7 +184,7 @@ def verify(database: sqlite3.Connection, path: Path, *, mark: int | None) -> int
     if mark is not None and last < mark:
         raise JournalError(
             f"{path} is damaged: {mark - last} of {mark} events that were written are missing, "
-            f"and task ids may be among them; {_ADVICE}"
+            f"and task ids may be among them; {ADVICE}"
         )
     return int(last)
 
@@ -177,7 +194,7 @@ def _check_rows(database: sqlite3.Connection, table: str, columns: str, path: Pa
     for row in rows:
         if checksum(row[:-1]) != row[-1]:
             raise JournalError(
-                f"{path} is damaged: row {row[0]!r} of {table} has a wrong checksum; {_ADVICE}"
+                f"{path} is damaged: row {row[0]!r} of {table} has a wrong checksum; {ADVICE}"
             )
 
 

@@ -12,6 +12,7 @@ import os
 import socket
 import struct
 import sys
+import time
 import weakref
 import zlib
 from datetime import UTC, datetime
@@ -27,6 +28,8 @@ else:
 
 _MARK_AT: Final = 512
 _MARK: Final = struct.Struct("<QI")
+_LOOKS: Final = 5
+_LOOK_SECONDS: Final = 0.01
 _LOCK_AT: Final = 1 << 30
 """Where Windows locks a byte, behind all that is read."""
 
@@ -61,7 +64,7 @@ class OwnerLock:
             except OSError as error:
                 raise JournalError(f"cannot write {self._path}: {error.strerror}") from None
             try:
-                _lock(file)
+                _lock_patiently(file)
                 # The last owner removes the file at its end: what we locked may be gone.
                 if _is_same(file, self._path):
                     return file
@@ -78,10 +81,9 @@ class OwnerLock:
         data = os.read(self._file, _MARK.size)
         if not data:
             return None
-        if len(data) == _MARK.size:
-            number, check = _MARK.unpack(data)
-            if zlib.crc32(data[:8]) == check:
-                return int(number)
+        number = _number_of(data)
+        if number is not None:
+            return number
         os.close(self._file)
         raise JournalError(
             f"{self._path} is damaged: it cannot be told whether {self._journal} is complete; "
@@ -96,7 +98,7 @@ class OwnerLock:
             os.lseek(self._file, _MARK_AT, os.SEEK_SET)
             os.write(self._file, number + struct.pack("<I", zlib.crc32(number)))
 
-    def release(self, *, is_clean: bool) -> None:
+    def release(self, is_clean: bool) -> None:  # noqa: FBT001  # called back with it
         """Gives the right back; after a clean end the file goes, too."""
         _OPEN.discard(self)
         if is_clean:
@@ -132,6 +134,18 @@ def _lock(file: int) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+def _lock_patiently(file: int) -> None:
+    """Whoever only asks for the owner holds the lock for a moment, and is none."""
+    for _ in range(_LOOKS):
+        try:
+            _lock(file)
+        except OSError:
+            time.sleep(_LOOK_SECONDS)
+        else:
+            return
+    _lock(file)
+
+
 def _is_same(file: int, path: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(file), path.stat())
@@ -157,16 +171,45 @@ def _owner_of(file: int) -> str:
         return "another process"
 
 
-def is_in_use(journal: Path) -> bool:
-    """Whether somebody owns the journal at this moment."""
+def owner_of(journal: Path) -> str | None:
+    """Who owns the journal at this moment, in words; `None` if nobody does."""
     try:
-        file = os.open(lock_path(journal), os.O_RDWR)
+        # Reading is enough for a lock, and may be all that is allowed.
+        file = os.open(lock_path(journal), os.O_RDONLY)
     except OSError:
-        return False
+        return None
     try:
         _lock(file)
     except OSError:
-        return True
+        return _owner_of(file)
     finally:
         os.close(file)
-    return False
+    return None
+
+
+def is_in_use(journal: Path) -> bool:
+    """Whether somebody owns the journal at this moment."""
+    return owner_of(journal) is not None
+
+
+def read_mark(journal: Path) -> int | None:
+    """The last event that the owner noted as committed; `None` if that cannot be told."""
+    try:
+        file = os.open(lock_path(journal), os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        os.lseek(file, _MARK_AT, os.SEEK_SET)
+        return _number_of(os.read(file, _MARK.size))
+    except OSError:
+        return None
+    finally:
+        os.close(file)
+
+
+def _number_of(data: bytes) -> int | None:
+    """What `OwnerLock.note` wrote; `None` if it is not whole."""
+    if len(data) != _MARK.size:
+        return None
+    number, check = _MARK.unpack(data)
+    return int(number) if zlib.crc32(data[:8]) == check else None

@@ -87,5 +87,6 @@ JOB_COLUMNS: Final = (
 
 def checksum(values: Iterable[object]) -> int:
     """What the column `checksum` of a row must hold: CRC-32 of all its other columns."""
-    text = "\x1f".join("\0" if value is None else str(value) for value in values)
-    return zlib.crc32(text.encode("utf-8", "surrogatepass"))
+    text = "\x1f".join(["\0" if value is None else str(value) for value in values])
+    # Paths are kept as the bytes they have on disk; no other text may hold half characters.
+    return zlib.crc32(text.encode("utf-8", "surrogateescape"))

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import heapq
 import json
 import logging
 import sqlite3
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
 
-import attrs
-
 from apixo_async.batch import events
 from apixo_async.batch.journal.entries import Entry, JobState
-from apixo_async.batch.journal.history import after, event_row
+from apixo_async.batch.journal.ledger import Ledger
 from apixo_async.batch.journal.opening import (
     check_format,
     connect,
@@ -27,42 +27,24 @@ from apixo_async.batch.journal.opening import (
     write_meta,
 )
 from apixo_async.batch.journal.owner import OwnerLock
-from apixo_async.batch.journal.schema import JOB_COLUMNS, checksum
+from apixo_async.batch.journal.reads import CHUNK, Reads, Spent, are_open
 from apixo_async.batch.journal.writer import Writer
 from apixo_async.batch.outcomes import Job
 from apixo_async.downloads import SavedFile
-from apixo_async.errors import InvalidRequestError, JournalError
+from apixo_async.errors import JournalError
 
 _LOGGER = logging.getLogger("apixo_async")
 
-CHUNK: Final = 256
-"""Jobs that are read, or taken over from an input, at a time."""
 CRASHED: Final = "crash"
 """The phase of a submit that was on its way when its process ended."""
-
-_COLUMNS: Final = ", ".join(JOB_COLUMNS) + ", checksum"
-_INSERT: Final = f"INSERT INTO jobs VALUES ({', '.join('?' * (len(JOB_COLUMNS) + 1))})"
-_UPDATE: Final = (
-    f"UPDATE jobs SET {', '.join(f'{name} = ?' for name in (*JOB_COLUMNS[1:], 'checksum'))}"
-    " WHERE number = ?"
-)
-
-
-@attrs.define
-class Spent:
-    """How many submits of one kind made a task, or may have made one."""
-
-    model: str
-    mode: str | None
-    charges: int
 
 
 class Journal:
     """The record of a batch in one SQLite file, for its one owner; see `docs/journal.md`.
 
     `open` it, `record` what happens and wait for the record where the next step must not come
-    before it, and `aclose` it. `on_trouble` is called when the disk refuses what must be kept.
-    Every error is a `JournalError`.
+    before it, and `aclose` it. `on_trouble` is called when the disk refuses something. Every error
+    is a `JournalError`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -72,13 +54,14 @@ class Journal:
         """What the batch was started with, to go on alike."""
         self._lock: OwnerLock
         self._writer: Writer
-        self._reader: sqlite3.Connection
+        self._reads: Reads
+        self._ledger: Ledger
         self._database: sqlite3.Connection
         self._next_number = 1
-        self._next_event = 1
+        self._is_adding = False
         self._waiting: dict[str, Entry] = {}
         self._held_back: dict[str, str] = {}
-        self._is_troubled = False
+        self._logged: set[str] = set()
 
     # Life
 
@@ -93,19 +76,22 @@ class Journal:
         journal = cls(path)
         await asyncio.to_thread(journal._open)
         journal._writer = Writer(
-            journal._database, on_commit=journal._committed, on_trouble=journal._trouble
+            journal._database,
+            transactions=journal,
+            on_trouble=journal._trouble,
+            on_end=journal._end,
         )
         return journal
 
     def _open(self) -> None:
         self._lock = OwnerLock(self.path)
         try:
-            is_new = prepare(self.path)
+            is_new = prepare(self.path, mark=self._lock.mark)
             with translating(self.path):
                 self._database = connect(self.path)
                 try:
                     self._verify(is_new=is_new)
-                    self._reader = connect(self.path, mode="ro")
+                    self._reads = Reads(self.path)
                 except BaseException:
                     self._database.close()
                     raise
@@ -117,7 +103,7 @@ class Journal:
         database = self._database
         check_format(database, self.path)
         last = verify(database, self.path, mark=None if is_new else self._lock.mark)
-        self._next_event = last + 1
+        self._ledger = Ledger(database, last_event=last)
         self._lock.note(last)
         (number,) = database.execute("SELECT coalesce(max(number), 0) FROM jobs").fetchone()
         self._next_number = number + 1
@@ -125,15 +111,15 @@ class Journal:
 
     async def aclose(self) -> None:
         """Writes what waits, then gives the journal back."""
-        is_clean = False
-        try:
-            await self._writer.aclose()
-            is_clean = not self._held_back
-        finally:
-            self._reader.close()
-            if not self._lock.was_forked:
-                self._database.close()
-                self._lock.release(is_clean=is_clean)
+        if self._lock.was_forked:
+            return  # neither the thread nor the files are ours
+        await self._writer.aclose()
+
+    def _end(self, is_complete: bool) -> None:  # noqa: FBT001  # called back with it
+        self._reads.close()  # first: only the writer can empty the log when it closes
+        with contextlib.suppress(sqlite3.Error):
+            self._database.close()
+        self._lock.release(is_complete)
 
     def _check_process(self) -> None:
         if self._lock.was_forked:
@@ -141,11 +127,20 @@ class Journal:
                 f"journal {self.path} belongs to the process that opened it, and this is a fork"
             )
 
-    def _committed(self) -> None:
-        self._lock.note(self._next_event - 1)
+    # For the writer
+
+    def begin(self) -> None:
+        """A transaction begins."""
+        self._ledger.begin()
+
+    def commit(self) -> None:
+        """A transaction is on disk."""
+        self._ledger.commit()
+        self._lock.note(self._ledger.committed)
 
     def _trouble(self, error: JournalError) -> None:
-        if self._held_back:
+        if new := self._held_back.keys() - self._logged:
+            self._logged |= new
             ids = ", ".join(f"{key}: {task}" for key, task in self._held_back.items())
             _LOGGER.critical(
                 "%s; it is tried again as long as this process lives; "
@@ -153,9 +148,8 @@ class Journal:
                 error,
                 ids,
             )
-        elif not self._is_troubled:
+        elif not self._held_back:
             _LOGGER.error("%s", error)
-        self._is_troubled = True
         if self.on_trouble is not None:
             self.on_trouble(error)
 
@@ -164,73 +158,42 @@ class Journal:
     def find(self, key: str) -> Entry | None:
         """The job with this key, also one whose record is still being written."""
         self._check_process()
-        if (entry := self._waiting.get(key)) is not None:
-            return entry
-        with translating(self.path):
-            row = self._reader.execute(
-                f"SELECT {_COLUMNS} FROM jobs WHERE key = ?",
-                (key,),
-            ).fetchone()
-        return None if row is None else Entry.of_row(row)
+        return self._waiting.get(key) or self._reads.find(key)
 
     def enqueue(self, job: Job) -> Entry:
         """Adds a job, its key set. Durable before any event of it that is recorded later."""
         self._check_process()
+        if self._is_adding:
+            raise JournalError("jobs are being added already; wait for the end of enqueue_all()")
         entry = Entry.new(self._next_number, job, at=datetime.now(UTC))
+        future = self._writer.do(partial(self._ledger.add, entry))
         self._next_number += 1
         self._waiting[entry.key] = entry
-        future = self._writer.do(lambda database: self._insert(database, entry))
         future.add_done_callback(lambda _: self._waiting.pop(entry.key, None))
         return entry
-
-    def _insert(self, database: sqlite3.Connection, entry: Entry) -> None:
-        database.execute(_INSERT, entry.row())
-        queued = events.Queued(
-            key=entry.key,
-            at=datetime.fromisoformat(entry.queued_at),
-            index=entry.number,
-            model=entry.model,
-            mode=entry.mode,
-        )
-        self._add_event(database, entry.number, queued)
-
-    def _add_event(self, database: sqlite3.Connection, job: int, event: events.JobEvent) -> None:
-        # The number is taken from the table: work may be rolled back and done again.
-        (last,) = database.execute("SELECT coalesce(max(number), 0) FROM events").fetchone()
-        values = (last + 1, job, *event_row(event))
-        database.execute(
-            "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?)", (*values, checksum(values))
-        )
-        self._next_event = last + 2
 
     async def enqueue_all(self, jobs: Iterable[Job]) -> int:
         """Adds all jobs that are not there yet, or none; returns how many were new.
 
-        Their keys must be set and different. Raises `InvalidRequestError` that shows both requests
-        if one has the key of another request.
+        Their keys must be set. Raises `InvalidRequestError` that shows both requests if one has the
+        key of another request.
         """
         self._check_process()
-        number = self._next_number
+        if self._is_adding:
+            raise JournalError("jobs are being added already; wait for the end of enqueue_all()")
+        self._is_adding = True
         now = datetime.now(UTC)
+        # Alone, as what is pulled from the input cannot be pulled again.
+        work = partial(self._ledger.add_new, jobs, self._next_number, now)
+        adding = self._writer.do(work, is_alone=True)
+        adding.add_done_callback(self._set_added)
+        # Cancelled, it goes on; jobs that come meanwhile would get the same numbers.
+        return await asyncio.shield(adding)
 
-        def add(database: sqlite3.Connection) -> int:
-            added = 0
-            for job in jobs:
-                entry = Entry.new(number + added, job, at=now)
-                row = database.execute(
-                    f"SELECT {_COLUMNS} FROM jobs WHERE key = ?",
-                    (entry.key,),
-                ).fetchone()
-                if row is not None:
-                    check_same(Entry.of_row(row), entry)
-                    continue
-                self._insert(database, entry)
-                added += 1
-            return added
-
-        added = await self._writer.do(add)
-        self._next_number = number + added
-        return added
+    def _set_added(self, adding: asyncio.Future[int]) -> None:
+        self._is_adding = False
+        if not adding.cancelled() and adding.exception() is None:
+            self._next_number += adding.result()
 
     async def entries(self, *states: JobState, last: int = 0) -> AsyncIterator[Entry]:
         """Jobs in these states in the order of their numbers, read a few at a time.
@@ -238,57 +201,42 @@ class Journal:
         What changes while one goes through them may or may not be seen. Jobs from `last` on (its
         number, exclusive) are skipped unless it is 0.
         """
-        marks = ", ".join(f"'{state}'" for state in states)
-        after_number = 0
-        while True:
-            with translating(self.path):
-                rows = self._reader.execute(
-                    f"SELECT {_COLUMNS} FROM jobs WHERE state IN ({marks}) AND number > ?"
-                    " AND (? = 0 OR number < ?) ORDER BY number LIMIT ?",
-                    (after_number, last, last, CHUNK),
-                ).fetchall()
-            for row in rows:
-                yield Entry.of_row(row)
-            if len(rows) < CHUNK:
-                return
-            after_number = rows[-1][0]
-            await asyncio.sleep(0)
+        self._check_process()
+        if are_open(states):
+            pages = [partial(self._reads.in_state, state, before=last) for state in states]
+        else:
+            pages = [partial(self._reads.in_states, states, before=last)]
+        merged = heapq.merge(*map(_one_by_one, pages), key=lambda entry: entry.number)
+        for count, entry in enumerate(merged, 1):
+            yield entry
+            if count % CHUNK == 0:
+                await asyncio.sleep(0)
 
     async def unsaved(self) -> AsyncIterator[Entry]:
         """Succeeded jobs whose files are not all on disk, by the record."""
-        after_number = 0
-        while True:
-            with translating(self.path):
-                rows = self._reader.execute(
-                    f"SELECT {_COLUMNS} FROM jobs WHERE state = 'succeeded' AND saved = 0"
-                    " AND number > ? ORDER BY number LIMIT ?",
-                    (after_number, CHUNK),
-                ).fetchall()
-            for row in rows:
-                yield Entry.of_row(row)
-            if len(rows) < CHUNK:
-                return
-            after_number = rows[-1][0]
+        self._check_process()
+        for entry in _one_by_one(self._reads.unsaved):
+            yield entry
 
     def counts(self) -> Mapping[JobState, int]:
         """How many jobs are in each state."""
-        with translating(self.path):
-            rows = self._reader.execute("SELECT state, count(*) FROM jobs GROUP BY state")
-            return Counter({JobState(state): number for state, number in rows})
+        self._check_process()
+        return self._reads.counts()
 
     def spent(self) -> list[Spent]:
         """Submits that cost something, or may have."""
-        with translating(self.path):
-            rows = self._reader.execute(
-                "SELECT model, mode, sum(charges) FROM jobs WHERE charges > 0 GROUP BY model, mode"
-            )
-            return [Spent(*row) for row in rows]
+        self._check_process()
+        return self._reads.spent()
 
     def has_task(self, task_id: str) -> bool:
         """Whether a job has this task."""
-        with translating(self.path):
-            row = self._reader.execute("SELECT 1 FROM jobs WHERE task_id = ?", (task_id,))
-            return row.fetchone() is not None
+        self._check_process()
+        return self._reads.has_task(task_id)
+
+    def files(self, number: int, *, named: bool = True) -> list[SavedFile]:
+        """The files of a job; with `named` false, those that were about to get their name."""
+        self._check_process()
+        return self._reads.files(number, named=named)
 
     # Records
 
@@ -301,46 +249,17 @@ class Journal:
         says: with `keep_trying` it is tried until it is written.
         """
         self._check_process()
+        work = partial(self._ledger.change, number, event)
+        if not isinstance(event, events.Accepted):
+            return self._writer.do(work, keep_trying=keep_trying)
+        self._held_back[event.key] = event.task_id
+        # Not by the future: whoever waits for it may be cancelled before the record is written.
+        when_kept = partial(self._let_go, event.key)
+        return self._writer.do(work, keep_trying=keep_trying, when_kept=when_kept)
 
-        def write(database: sqlite3.Connection) -> Entry:
-            row = database.execute(
-                f"SELECT {_COLUMNS} FROM jobs WHERE number = ?",
-                (number,),
-            ).fetchone()
-            entry = Entry.of_row(row)
-            changed = after(entry, event)
-            if changed is not entry:
-                values = changed.row()
-                database.execute(_UPDATE, (*values[1:], number))
-            self._write_file(database, number, event)
-            self._add_event(database, number, event)
-            return changed
-
-        future = self._writer.do(write, keep_trying=keep_trying)
-        if isinstance(event, events.Accepted):
-            self._held_back[event.key] = event.task_id
-            future.add_done_callback(lambda _: self._held_back.pop(event.key, None))
-        return future
-
-    def _write_file(
-        self, database: sqlite3.Connection, number: int, event: events.JobEvent
-    ) -> None:
-        if isinstance(event, (events.Naming, events.Saved)):
-            is_named = int(isinstance(event, events.Saved))
-            values = (number, event.path, event.size, event.sha256, is_named)
-            database.execute(
-                "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?)",
-                (*values, checksum(values)),
-            )
-
-    def files(self, number: int, *, named: bool = True) -> list[SavedFile]:
-        """The files of a job; with `named` false, those that were about to get their name."""
-        with translating(self.path):
-            rows = self._reader.execute(
-                "SELECT path, size, sha256 FROM files WHERE job = ? AND is_named = ? ORDER BY path",
-                (number, int(named)),
-            )
-            return [SavedFile(Path(path), size, sha256) for path, size, sha256 in rows]
+    def _let_go(self, key: str) -> None:
+        self._held_back.pop(key, None)
+        self._logged.discard(key)
 
     async def recover(self) -> int:
         """Submits that were on their way when the last owner ended become uncertain."""
@@ -361,15 +280,13 @@ class Journal:
         """Notes what the batch is started with, over what was noted before."""
         self.options = {**self.options, **options}
         text = json.dumps(self.options)
-        await self._writer.do(lambda database: write_meta(database, "options", text))
+        await self._writer.do(partial(write_meta, self._database, "options", text))
 
 
-def check_same(known: Entry, asked: Entry) -> None:
-    """Raises `InvalidRequestError` that shows both, if one key was used for two requests."""
-    if known.fingerprint == asked.fingerprint:
-        return
-    rule = (
-        f"was used for another request: the journal has {known.request[:200]}, "
-        f"now it is {asked.request[:200]}; give the new one a key of its own"
-    )
-    raise InvalidRequestError(f"job {asked.key!r}", [("key", rule)])
+def _one_by_one(page: Callable[..., list[Entry]]) -> Iterator[Entry]:
+    after = 0
+    while found := page(after=after):
+        yield from found
+        if len(found) < CHUNK:
+            return
+        after = found[-1].number

@@ -8,8 +8,8 @@ import logging
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final, Protocol, TypeVar
 
 import attrs
 
@@ -18,12 +18,22 @@ from apixo_async.errors import JournalError
 _LOGGER = logging.getLogger("apixo_async")
 
 T = TypeVar("T")
-Work = Callable[[sqlite3.Connection], T]
+Work = Callable[[], T]
 
 PAUSE: Final = 0.2
 PAUSE_MAX: Final = 5.0
 GROUP_MAX: Final = 1_000
 """Pieces of work that share one transaction."""
+
+_OWN_FAULTS: Final = (
+    sqlite3.IntegrityError,
+    sqlite3.ProgrammingError,
+    sqlite3.InterfaceError,
+    sqlite3.DataError,
+    UnicodeError,
+    OverflowError,
+)
+"""What a value raises that SQLite cannot take: trying again would not help."""
 
 
 @attrs.define(eq=False)
@@ -31,6 +41,21 @@ class _Piece:
     work: Work[Any]
     future: asyncio.Future[Any]
     keep_trying: bool
+    is_alone: bool
+    when_kept: Callable[[], None] | None
+
+
+_Told = tuple[_Piece, Any, Exception | None]
+
+
+class Transactions(Protocol):
+    """Told where transactions begin and end, in the writer's thread."""
+
+    def begin(self) -> None:
+        """Nothing counts that was written since the last commit."""
+
+    def commit(self) -> None:
+        """All that was written since `begin` is on disk."""
 
 
 class Writer:
@@ -39,33 +64,48 @@ class Writer:
     A future is done when its work is on disk. Work may be run again after a rollback, so it must
     change nothing but the database. Work of `keep_trying` is tried until the disk takes it; other
     work fails with `JournalError` at the first error of the disk. `on_trouble` is called on the
-    event loop when the disk begins to refuse what must be kept.
+    event loop each time that the disk refuses something. `on_end` is called in the thread at its
+    end, told whether everything was written.
     """
 
     def __init__(
         self,
         database: sqlite3.Connection,
         *,
-        on_commit: Callable[[], None],
+        transactions: Transactions,
         on_trouble: Callable[[JournalError], None],
+        on_end: Callable[[bool], None],
     ) -> None:
         self._database = database
-        self._on_commit = on_commit
+        self._transactions = transactions
         self._on_trouble = on_trouble
+        self._on_end = on_end
         self._loop = asyncio.get_running_loop()
         self._queue: queue.SimpleQueue[_Piece | None] = queue.SimpleQueue()
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._is_closed = False
+        self._refusal = JournalError("the journal cannot be written")
         self._give_up = threading.Event()
         self._thread = threading.Thread(target=self._run, name="apixo-journal", daemon=True)
         self._thread.start()
 
-    def do(self, work: Work[T], *, keep_trying: bool = False) -> asyncio.Future[T]:
-        """Takes work; its result comes when it is durable."""
+    def do(
+        self,
+        work: Work[T],
+        *,
+        keep_trying: bool = False,
+        is_alone: bool = False,
+        when_kept: Callable[[], None] | None = None,
+    ) -> asyncio.Future[T]:
+        """Takes work; its result comes when it is durable.
+
+        Work that `is_alone` shares its transaction with no other, so it is never run twice.
+        `when_kept` is called on the event loop once it is durable, also when nobody waits any more.
+        """
         if self._is_closed:
             raise JournalError("the journal is closed")
         future: asyncio.Future[T] = self._loop.create_future()
-        self._queue.put(_Piece(work, future, keep_trying))
+        self._queue.put(_Piece(work, future, keep_trying, is_alone, when_kept))
         return future
 
     async def aclose(self) -> None:
@@ -83,18 +123,16 @@ class Writer:
 
     def _run(self) -> None:
         kept: list[_Piece] = []
-        pause, is_last = PAUSE, False
+        pause, is_last, is_complete = PAUSE, False, True
         while not (is_last and not kept):
             group, is_last = self._next_group(kept, pause, is_last=is_last)
-            if not group:
-                continue
-            kept = self._do_group(group)
+            kept = self._do_in_order(_parts(group))
             pause = min(pause * 2, PAUSE_MAX) if kept else PAUSE
             if kept and self._give_up.is_set():
-                self._tell(
-                    [(piece, None, JournalError("the journal was given up")) for piece in kept]
-                )
-                kept = []
+                given_up = JournalError("the journal was given up before the disk took this")
+                self._tell([(piece, None, given_up) for piece in kept])
+                kept, is_complete = [], False
+        self._on_end(is_complete)
         self._from_loop(self._set_ended)
 
     def _next_group(
@@ -119,26 +157,38 @@ class Writer:
                 group.append(piece)
         return group, is_last
 
+    def _do_in_order(self, parts: Iterable[list[_Piece]]) -> list[_Piece]:
+        """Returns what must be tried again, before which nothing later may be written."""
+        kept: list[_Piece] = []
+        for part in parts:
+            kept += self._refused(part) if kept else self._do_group(part)
+        return kept
+
     def _do_group(self, group: list[_Piece]) -> list[_Piece]:
-        """Returns what must be tried again."""
         try:
             results = self._transaction(group)
-        except sqlite3.Error as error:
-            return self._refused(group, error)
         except Exception as error:  # noqa: BLE001  # whatever one piece of work raises is its own affair
+            if _is_refusal(error):
+                self._refusal = JournalError(f"the journal cannot be written: {error}")
+                return self._refused(group)
             if len(group) == 1:
-                self._tell([(group[0], None, error)])
+                self._tell([(group[0], None, _named(error))])
                 return []
-            return [kept for piece in group for kept in self._do_group([piece])]
-        self._on_commit()
+            # Halves, so that one faulty piece among many costs few transactions more.
+            half = len(group) // 2
+            return self._do_in_order([group[:half], group[half:]])
+        self._transactions.commit()
         self._tell([(piece, result, None) for piece, result in zip(group, results, strict=True)])
         return []
 
     def _transaction(self, group: list[_Piece]) -> list[Any]:
         database = self._database
+        if database.in_transaction:  # the last rollback failed as well
+            database.execute("ROLLBACK")
+        self._transactions.begin()
         database.execute("BEGIN IMMEDIATE")
         try:
-            results = [piece.work(database) for piece in group]
+            results = [piece.work() for piece in group]
             database.execute("COMMIT")
         except BaseException:
             with contextlib.suppress(sqlite3.Error):
@@ -146,14 +196,13 @@ class Writer:
             raise
         return results
 
-    def _refused(self, group: list[_Piece], error: sqlite3.Error) -> list[_Piece]:
-        kept = [piece for piece in group if piece.keep_trying]
-        failure = JournalError(f"the journal cannot be written: {error}")
+    def _refused(self, group: list[_Piece]) -> list[_Piece]:
+        failure = self._refusal
         self._tell([(piece, None, failure) for piece in group if not piece.keep_trying])
         self._from_loop(self._on_trouble, failure)
-        return kept
+        return [piece for piece in group if piece.keep_trying]
 
-    def _tell(self, told: list[tuple[_Piece, Any, Exception | None]]) -> None:
+    def _tell(self, told: list[_Told]) -> None:
         if told:
             self._from_loop(_settle, told)
 
@@ -166,8 +215,33 @@ class Writer:
             self._ended.set_result(None)
 
 
-def _settle(told: list[tuple[_Piece, Any, Exception | None]]) -> None:
+def _parts(group: list[_Piece]) -> Iterator[list[_Piece]]:
+    part: list[_Piece] = []
+    for piece in group:
+        if piece.is_alone:
+            yield from filter(None, (part, [piece]))
+            part = []
+        else:
+            part.append(piece)
+    if part:
+        yield part
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether it was the disk (or the memory), so that the same work may succeed later."""
+    return isinstance(error, (sqlite3.Error, MemoryError)) and not isinstance(error, _OWN_FAULTS)
+
+
+def _named(error: Exception) -> Exception:
+    if isinstance(error, _OWN_FAULTS):
+        return JournalError(f"the journal cannot hold this: {error}")
+    return error
+
+
+def _settle(told: list[_Told]) -> None:
     for piece, result, error in told:
+        if error is None and piece.when_kept is not None:
+            piece.when_kept()
         if piece.future.done():
             continue  # whoever waited was cancelled
         if error is None:
