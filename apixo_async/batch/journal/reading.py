@@ -1,0 +1,141 @@
+"""Reading a journal that another process owns, or that nobody owns any more."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, Self
+
+from apixo_async.batch.journal.entries import Entry
+from apixo_async.batch.journal.opening import (
+    ADVICE,
+    check_format,
+    check_header,
+    connect,
+    translating,
+)
+from apixo_async.batch.journal.overview import Overview
+from apixo_async.batch.journal.owner import lock_path, owner_of, read_mark
+from apixo_async.batch.journal.schema import JOB_COLUMNS, checksum
+from apixo_async.batch.journal.tally import Tally
+from apixo_async.batch.spending import Prices
+from apixo_async.downloads import SavedFile
+from apixo_async.errors import JournalError
+
+_JOBS: Final = f"SELECT {', '.join(JOB_COLUMNS)}, checksum FROM jobs ORDER BY number"
+_FILES: Final = "SELECT job, path, size, sha256, is_named, checksum FROM files ORDER BY job, path"
+_STAMP: Final = "PRAGMA data_version"
+
+
+class JournalReader:
+    """A journal to look at and never to write; use it in a `with` statement, in one thread.
+
+    Works while another process owns the journal, which does not wait for us, and after a crash.
+    All methods block and raise `JournalError` for a file that is missing, foreign, of another
+    format, or damaged; every row that is read is checked.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        # Before anything is read: what was noted as committed has to be found then.
+        mark = read_mark(path)
+        try:
+            check_header(path)
+        except FileNotFoundError:
+            raise JournalError(f"there is no journal {path}") from None
+        except OSError as error:
+            raise JournalError(f"cannot read journal {path}: {error.strerror or error}") from None
+        with translating(path):
+            self._database = connect(path, mode="ro")
+            try:
+                check_format(self._database, path)
+                self._check_end(mark)
+            except BaseException:
+                self._database.close()
+                raise
+
+    def _check_end(self, mark: int | None) -> None:
+        # SQLite drops a damaged end of its log without a word.
+        (last,) = self._database.execute("SELECT coalesce(max(number), 0) FROM events").fetchone()
+        if mark is not None and last < mark:
+            raise JournalError(
+                f"{self.path} is damaged: {mark - last} of {mark} events that were written are "
+                f"missing, and task ids may be among them; {ADVICE}"
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._database.close()
+
+    @property
+    def owner(self) -> str | None:
+        """The process that owns the journal at this moment, in words; `None` if none does."""
+        return owner_of(self.path)
+
+    def version(self) -> int:
+        """A number that changes when somebody wrote to the journal since the last call."""
+        with translating(self.path):
+            return int(self._database.execute(_STAMP).fetchone()[0])
+
+    def overview(self, prices: Prices | None = None, *, now: datetime | None = None) -> Overview:
+        """What the journal says as a whole, from one pass over its jobs.
+
+        Memory stays flat but for eight bytes for each ended job. `prices` give the estimated cost;
+        `now` is the time at which rates and expiry are taken, by default this moment.
+        """
+        # The owner first: if there is none, nobody changes what is then read.
+        owner = self.owner
+        has_crashed = owner is None and lock_path(self.path).exists()
+        tally = Tally(now=datetime.now(UTC) if now is None else now, owner=owner)
+        for entry in self.entries():
+            tally.add(entry)
+        return tally.overview(prices, has_crashed=has_crashed)
+
+    def entries(self) -> Iterator[Entry]:
+        """All jobs in the order of the journal, as they were when the iteration began."""
+        with translating(self.path):
+            yield from map(Entry.of_row, self._database.execute(_JOBS))
+
+    def with_files(self) -> Iterator[tuple[Entry, list[SavedFile]]]:
+        """All jobs in order with the files that are saved, as they were at one moment."""
+        with translating(self.path), self._snapshot():
+            files = self._files()
+            next_file = next(files, None)
+            for entry in map(Entry.of_row, self._database.execute(_JOBS)):
+                saved: list[SavedFile] = []
+                while next_file is not None and next_file[0] <= entry.number:
+                    if next_file[0] == entry.number:
+                        saved.append(next_file[1])
+                    next_file = next(files, None)
+                yield entry, saved
+
+    @contextmanager
+    def _snapshot(self) -> Generator[None]:
+        self._database.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._database.execute("ROLLBACK")
+
+    def _files(self) -> Iterator[tuple[int, SavedFile]]:
+        rows: sqlite3.Cursor = self._database.execute(_FILES)
+        row: tuple[Any, ...]
+        for row in rows:
+            job, path, size, sha256, is_named, check = row
+            path = os.fsdecode(path)  # a name that is no UTF-8 is kept as bytes
+            if checksum((job, path, size, sha256, is_named)) != check:
+                raise JournalError(
+                    f"{self.path} is damaged: a file of job {job} has a wrong checksum; {ADVICE}"
+                )
+            if is_named:
+                yield job, SavedFile(Path(path), size, sha256)

@@ -1,0 +1,219 @@
+"""Jobs of a journal summed up, taken in one by one in flat memory."""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from datetime import datetime, timedelta
+from typing import Final
+
+from apixo_async.batch.journal.entries import Entry, JobState
+from apixo_async.batch.journal.overview import (
+    LISTED,
+    WARN_AFTER,
+    WINDOW,
+    Doubt,
+    Durations,
+    Expiry,
+    Failure,
+    Kind,
+    Overview,
+    Standing,
+    standing,
+)
+from apixo_async.batch.spending import Prices
+from apixo_async.tasks import RESULT_LIFETIME
+
+REASONS: Final = 200
+"""Different reasons of failures that are told apart."""
+OTHER_REASONS: Final = "other reasons"
+_CRASH: Final = "the process ended while this submit was on its way"
+
+
+class _KindTally:
+    def __init__(self) -> None:
+        self.jobs = 0
+        self.charges = 0
+        self.seconds = array("d")
+
+
+class Tally:
+    """Takes in entries and gives their `Overview`. Memory: eight bytes for each ended job."""
+
+    def __init__(self, *, now: datetime, owner: str | None) -> None:
+        self._now = now
+        self._owner = owner
+        self._states = Counter[JobState]()
+        self._submits = self._retries = self._unsaved = 0
+        self._kinds: dict[tuple[str, str | None], _KindTally] = {}
+        self._failures = Counter[tuple[JobState, str | None, str]]()
+        self._doubts: list[Doubt] = []
+        self._expiring: list[Expiry] = []
+        self._expired: list[Expiry] = []
+        self._expiring_count = self._expired_count = 0
+        self._ended = self._ended_lately = 0
+        self._first: str | None = None
+        self._last = ""
+        # The journal's times are all UTC and of one form, so their texts sort as they do.
+        self._lately = _text(now - WINDOW)
+        self._warn_before = _text(now - WARN_AFTER)
+
+    def add(self, entry: Entry) -> None:
+        """Takes in a job."""
+        self._states[entry.state] += 1
+        self._submits += entry.attempts
+        self._retries += max(0, entry.attempts - 1)
+        kind = self._kinds.get((entry.model, entry.mode))
+        if kind is None:
+            kind = self._kinds[entry.model, entry.mode] = _KindTally()
+        kind.jobs += 1
+        kind.charges += entry.charges
+        if entry.sending_at is not None and (self._first is None or entry.sending_at < self._first):
+            self._first = entry.sending_at
+        match standing(entry.state, is_owned=self._owner is not None):
+            case Standing.SUCCEEDED:
+                self._add_end(entry, kind)
+                if not entry.saved:
+                    self._add_unsaved(entry)
+            case Standing.FAILED:
+                self._add_end(entry, kind)
+                self._add_failure(entry)
+            case Standing.UNCERTAIN:
+                if len(self._doubts) < LISTED:
+                    self._doubts.append(doubt_of(entry))
+            case _:
+                pass
+
+    def _add_end(self, entry: Entry, kind: _KindTally) -> None:
+        if entry.ended_at is None or entry.state is JobState.ABANDONED:
+            return  # a decision is no progress
+        self._ended += 1
+        self._last = max(self._last, entry.ended_at)
+        self._ended_lately += entry.ended_at >= self._lately
+        if (seconds := seconds_of(entry)) is not None:
+            kind.seconds.append(seconds)
+
+    def _add_unsaved(self, entry: Entry) -> None:
+        self._unsaved += 1
+        if entry.accepted_at is not None and entry.accepted_at > self._warn_before:
+            return  # no task ends before it was accepted; reading its answer would take long
+        at = expiry_of(entry)
+        if at is None or at - RESULT_LIFETIME + WARN_AFTER > self._now:
+            return
+        expiry = Expiry(key=entry.key, at=at)
+        if at <= self._now:
+            self._expired_count += 1
+            _list(self._expired, expiry)
+        else:
+            self._expiring_count += 1
+            _list(self._expiring, expiry)
+
+    def _add_failure(self, entry: Entry) -> None:
+        name = (entry.state, *failure_of(entry))
+        if name not in self._failures and len(self._failures) >= REASONS:
+            name = (entry.state, None, OTHER_REASONS)
+        self._failures[name] += 1
+
+    def overview(self, prices: Prices | None = None, *, has_crashed: bool = False) -> Overview:
+        """All that was taken in."""
+        prices = prices or Prices()
+        return Overview(
+            at=self._now,
+            owner=self._owner,
+            has_crashed=has_crashed,
+            states={state: self._states[state] for state in JobState},
+            submits=self._submits,
+            retries=self._retries,
+            kinds=tuple(
+                Kind(
+                    model=model,
+                    mode=mode,
+                    jobs=kind.jobs,
+                    charges=kind.charges,
+                    price=prices.of_kind(model, mode),
+                    durations=Durations.of(kind.seconds),
+                )
+                for (model, mode), kind in sorted(
+                    self._kinds.items(), key=lambda item: (item[0][0], item[0][1] or "")
+                )
+            ),
+            failures=tuple(
+                Failure(state=state, code=code, reason=reason, count=count)
+                for (state, code, reason), count in self._failures.most_common()
+            ),
+            doubts=tuple(self._doubts),
+            expiring_count=self._expiring_count,
+            expiring=tuple(self._expiring),
+            expired_count=self._expired_count,
+            expired=tuple(self._expired),
+            unsaved=self._unsaved,
+            recent_rate=self._ended_lately / self._minutes_until(self._now, most=WINDOW),
+            overall_rate=self._overall_rate(),
+        )
+
+    def _overall_rate(self) -> float | None:
+        if not self._ended:
+            return None
+        return self._ended / self._minutes_until(datetime.fromisoformat(self._last))
+
+    def _minutes_until(self, end: datetime, *, most: timedelta = timedelta.max) -> float:
+        """Minutes since the first submit, from a second up, so that no rate is absurd."""
+        first = end if self._first is None else datetime.fromisoformat(self._first)
+        return max(timedelta(seconds=1), min(end - first, most)) / timedelta(minutes=1)
+
+
+def _list(listed: list[Expiry], expiry: Expiry) -> None:
+    if len(listed) < LISTED:
+        listed.append(expiry)
+
+
+def _text(at: datetime) -> str:
+    return at.isoformat(timespec="milliseconds")
+
+
+# What one entry says
+
+
+def seconds_of(entry: Entry) -> float | None:
+    """Seconds from acceptance to end by the journal's times; `None` if one of them is missing."""
+    if entry.accepted_at is None or entry.ended_at is None:
+        return None
+    span = datetime.fromisoformat(entry.ended_at) - datetime.fromisoformat(entry.accepted_at)
+    return max(0.0, span.total_seconds())
+
+
+def expiry_of(entry: Entry) -> datetime | None:
+    """When its URLs stop working: 15 days after completion, or after we learned of it."""
+    task = entry.snapshot()
+    if task is not None and task.expires_at is not None:
+        return task.expires_at
+    if entry.ended_at is None:
+        return None
+    return datetime.fromisoformat(entry.ended_at) + RESULT_LIFETIME
+
+
+def failure_of(entry: Entry) -> tuple[str | None, str]:
+    """Code and reason of an end without a result, in words that equal failures share: no ids."""
+    task, why = entry.snapshot(), entry.why()
+    if task is not None and (task.fail_code or task.fail_message):
+        return task.fail_code, task.fail_message or "no reason given"
+    code = why.get("fail_code") or why.get("code") or why.get("http_status")
+    reason = str(why.get("reason") or "no reason given")
+    if entry.task_id is not None:
+        reason = reason.replace(f" {entry.task_id}", "")
+    return None if code is None else str(code), reason
+
+
+def doubt_of(entry: Entry) -> Doubt:
+    """What is known of a submit that may have made a task."""
+    why = entry.why()
+    was_sending = entry.state is JobState.SENDING
+    return Doubt(
+        key=entry.key,
+        sent_at=None if entry.sending_at is None else datetime.fromisoformat(entry.sending_at),
+        phase=str(why.get("phase") or ("crash" if was_sending else "answer")),
+        reason=str(why.get("reason") or (_CRASH if was_sending else "no reason given")),
+        received=str(why.get("received") or ""),
+        candidate_task_id=why.get("candidate_task_id"),
+        attempts=entry.attempts,
+    )
