@@ -214,6 +214,8 @@ def guards(command: Decorated) -> Decorated:
     return decorated
 
 
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")
+"""For commands that take none of the `shared` options."""
 model = click.option(
     "--model", default="veo-3-1", show_default=True, help="The model the task was submitted with."
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any, Final
 
@@ -10,7 +10,7 @@ import attrs
 
 from apixo_async.batch.planning import TASK_SECONDS, Plan
 from apixo_async.batch.spending import VEO_MODELS, in_usd
-from apixo_async.cli.text import HOUR, MINUTE, counted, lasting, printable, shortened
+from apixo_async.cli.text import HOUR, MINUTE, counted, lasting, printable, shortened, table
 from apixo_async.limits import Limits
 
 NAME_WIDTH: Final = 40
@@ -38,7 +38,7 @@ def plan_lines(plan: Plan, limits: Limits, balance: Balance, *, name: str) -> It
 
 
 def _table(plan: Plan) -> Iterator[str]:
-    rows = [("type", "mode", "jobs", "USD each", "USD")]
+    rows: list[tuple[str, ...]] = [("type", "mode", "jobs", "USD each", "USD")]
     rows += [
         (
             shortened(group.type, NAME_WIDTH),
@@ -49,17 +49,9 @@ def _table(plan: Plan) -> Iterator[str]:
         )
         for group in plan.groups
     ]
-    columns = list(zip(*rows, strict=True))
     if not any(group.price is not None for group in plan.groups):
-        columns = columns[: NUMBERS_FROM + 1]
-    aligned = [_aligned(column, to_right=at >= NUMBERS_FROM) for at, column in enumerate(columns)]
-    for cells in zip(*aligned, strict=True):
-        yield "  ".join(cells).rstrip()
-
-
-def _aligned(column: Sequence[str], *, to_right: bool) -> list[str]:
-    width = max(map(len, column))
-    return [cell.rjust(width) if to_right else cell.ljust(width) for cell in column]
+        rows = [row[: NUMBERS_FROM + 1] for row in rows]
+    yield from table(rows, numbers_from=NUMBERS_FROM)
 
 
 def _amount(amount: Decimal | None) -> str:

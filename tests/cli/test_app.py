@@ -10,7 +10,20 @@ import pytest
 from apixo_async.cli.app import apixo
 from tests.cli.conftest import run
 
-COMMANDS = ["generate", "plan", "batch", "status", "wait", "download", "balance", "emulator"]
+COMMANDS = [
+    "generate",
+    "plan",
+    "batch",
+    "resume",
+    "show",
+    "export",
+    "settle",
+    "status",
+    "wait",
+    "download",
+    "balance",
+    "emulator",
+]
 
 
 def python(code: str) -> subprocess.CompletedProcess[str]:

@@ -38,6 +38,12 @@ def _plain(value: object) -> object:
     return value
 
 
+def can_follow(state: JobState, kind: type[events.JobEvent]) -> bool:
+    """Whether an event of this kind may happen to a job in this state."""
+    change = _CHANGES.get(kind)
+    return change is None or state in change[0]
+
+
 def after(entry: Entry, event: events.JobEvent) -> Entry:
     """The entry once this has happened.
 

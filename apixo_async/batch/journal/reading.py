@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Self
@@ -16,6 +17,7 @@ from apixo_async.batch.journal.opening import (
     check_format,
     check_header,
     connect,
+    read_meta,
     translating,
 )
 from apixo_async.batch.journal.overview import Overview
@@ -82,6 +84,12 @@ class JournalReader:
         """The process that owns the journal at this moment, in words; `None` if none does."""
         return owner_of(self.path)
 
+    def options(self) -> Mapping[str, Any]:
+        """What the batch was started with; no secrets."""
+        with translating(self.path):
+            noted: dict[str, Any] = json.loads(read_meta(self._database, "options") or "{}")
+            return noted
+
     def version(self) -> int:
         """A number that changes when somebody wrote to the journal since the last call."""
         with translating(self.path):
@@ -125,7 +133,9 @@ class JournalReader:
         try:
             yield
         finally:
-            self._database.execute("ROLLBACK")
+            # An iteration that is left half way may be closed after the file.
+            with suppress(sqlite3.ProgrammingError):
+                self._database.execute("ROLLBACK")
 
     def _files(self) -> Iterator[tuple[int, SavedFile]]:
         rows: sqlite3.Cursor = self._database.execute(_FILES)
