@@ -9,7 +9,7 @@ from pathlib import Path
 
 from apixo_async.batch.journal import Journal
 from apixo_async.batch.story import Story
-from apixo_async.downloads import SavedFile, file_names, find_saved
+from apixo_async.downloads import SavedFile, clear_leftovers, file_names, find_saved
 from apixo_async.tasks import Task
 
 
@@ -31,14 +31,20 @@ async def missing_results(
         index = _index_of(told, stems)
         if index is None or index in there:
             continue
-        found = await asyncio.to_thread(
-            find_saved, directory, stems[index], size=told.size, sha256=told.sha256
-        )
+        found = await asyncio.to_thread(_taken_over, directory, stems[index], told)
         if found is not None:
             there[index] = found
             await story.adopted(found)
     story.files += [file for index, file in there.items() if index is not None]
     return [index for index in stems if index not in there]
+
+
+def _taken_over(directory: Path, stem: str, told: SavedFile) -> SavedFile | None:
+    found = find_saved(directory, stem, size=told.size, sha256=told.sha256)
+    if found is not None:
+        # The temporary name may be there, too: it goes right after the other one came.
+        clear_leftovers(directory, stem)
+    return found
 
 
 def are_there(files: Sequence[SavedFile]) -> bool:

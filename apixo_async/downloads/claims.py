@@ -96,6 +96,16 @@ def claim(directory: Path, stem: str) -> Claim:
     return Claim(path, create(path), is_locked=False)
 
 
+def clear_leftovers(directory: Path, stem: str) -> None:
+    """Removes temporary files that dead processes left of this stem. Blocks."""
+    place = Path(os.path.abspath(directory))  # noqa: PTH100  # as above
+    with _holding:
+        for number in range(1, SLOTS + 1):
+            path = place / f"{stem}{mark(number)}.part"
+            if path not in _held:
+                _is_cleared(path)
+
+
 def _is_cleared(path: Path) -> bool:
     """Whether the name is free, at the latest now; false if another process holds it."""
     if not os.path.lexists(path):
