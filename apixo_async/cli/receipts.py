@@ -61,7 +61,7 @@ def receipt(
     prompt = asked.get("prompt")
     task = entry.snapshot()
     has_succeeded = entry.state is JobState.SUCCEEDED
-    expiry = expiry_of(entry) if has_succeeded else None
+    expiry = expiry_of(entry, task) if has_succeeded else None
     fail_code, reason = (None, None) if has_succeeded else _why(entry)
     values = {
         "key": entry.key,

@@ -22,7 +22,7 @@ from apixo_async.batch.journal.overview import (
     standing,
 )
 from apixo_async.batch.spending import Prices
-from apixo_async.tasks import RESULT_LIFETIME
+from apixo_async.tasks import RESULT_LIFETIME, Task
 
 REASONS: Final = 200
 """Different reasons of failures that are told apart."""
@@ -97,7 +97,7 @@ class Tally:
         self._unsaved += 1
         if entry.accepted_at is not None and entry.accepted_at > self._warn_before:
             return  # no task ends before it was accepted; reading its answer would take long
-        at = expiry_of(entry)
+        at = expiry_of(entry, entry.snapshot())
         if at is None or at - RESULT_LIFETIME + WARN_AFTER > self._now:
             return
         expiry = Expiry(key=entry.key, at=at)
@@ -182,9 +182,8 @@ def seconds_of(entry: Entry) -> float | None:
     return max(0.0, span.total_seconds())
 
 
-def expiry_of(entry: Entry) -> datetime | None:
+def expiry_of(entry: Entry, task: Task | None) -> datetime | None:
     """When its URLs stop working: 15 days after completion, or after we learned of it."""
-    task = entry.snapshot()
     if task is not None and task.expires_at is not None:
         return task.expires_at
     if entry.ended_at is None:
