@@ -11,9 +11,11 @@ from typing import Any, Final
 import attrs
 
 from apixo_async.batch.journal.entries import ENDED, Entry, JobState
-from apixo_async.batch.journal.opening import connect, translating
+from apixo_async.batch.journal.opening import ADVICE, connect, translating
 from apixo_async.batch.journal.schema import JOB_COLUMNS
+from apixo_async.batch.journal.verifying import is_whole
 from apixo_async.downloads import SavedFile
+from apixo_async.errors import JournalError
 
 CHUNK: Final = 256
 """Jobs that are read at a time."""
@@ -25,6 +27,10 @@ _OPEN: Final = (
     f"{SELECT} WHERE state = ? AND state IN ('queued', 'sending', 'accepted', 'uncertain')"
 )
 _UNSAVED: Final = f"{SELECT} WHERE state = 'succeeded' AND saved = 0"
+_FILES: Final = (
+    "SELECT job, path, size, sha256, is_named, checksum FROM files"
+    " WHERE job = ? AND is_named = ? ORDER BY path"
+)
 
 
 @attrs.define
@@ -92,12 +98,13 @@ class Reads:
 
     def files(self, number: int, *, named: bool) -> list[SavedFile]:
         """The files of a job that have their name, or that were about to get it."""
-        rows = self._rows(
-            "SELECT path, size, sha256 FROM files WHERE job = ? AND is_named = ? ORDER BY path",
-            number,
-            int(named),
-        )
-        return [SavedFile(Path(os.fsdecode(path)), size, sha256) for path, size, sha256 in rows]
+        rows = self._rows(_FILES, number, int(named))
+        for row in rows:
+            if not is_whole(row, path_at=1):
+                raise JournalError(f"{self._path} is damaged: a file of job {number}; {ADVICE}")
+        return [
+            SavedFile(Path(os.fsdecode(path)), size, sha256) for _, path, size, sha256, *_ in rows
+        ]
 
 
 def are_open(states: tuple[JobState, ...]) -> bool:

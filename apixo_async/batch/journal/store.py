@@ -23,11 +23,11 @@ from apixo_async.batch.journal.opening import (
     prepare,
     read_meta,
     translating,
-    verify,
     write_meta,
 )
 from apixo_async.batch.journal.owner import OwnerLock
 from apixo_async.batch.journal.reads import CHUNK, Reads, Spent, are_open
+from apixo_async.batch.journal.verifying import verify
 from apixo_async.batch.journal.writer import Writer
 from apixo_async.batch.outcomes import Job
 from apixo_async.downloads import SavedFile

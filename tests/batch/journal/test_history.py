@@ -1,0 +1,149 @@
+import json
+from typing import get_args
+
+import attrs
+import pytest
+
+from apixo_async.batch import events
+from apixo_async.batch.journal.entries import ENDED, Entry, JobState
+from apixo_async.batch.journal.history import after, event_row
+from apixo_async.errors import JournalError
+from tests.batch.journal.jobs import (
+    ACCEPTED,
+    DONE,
+    FAILED,
+    REJECTED,
+    SENDING,
+    SUCCEEDED,
+    UNCERTAIN,
+    WAYS,
+    K,
+    job,
+)
+
+Q, S, A, U = JobState.QUEUED, JobState.SENDING, JobState.ACCEPTED, JobState.UNCERTAIN
+OK, F, R, GONE = JobState.SUCCEEDED, JobState.FAILED, JobState.REJECTED, JobState.ABANDONED
+
+EVENTS: list[events.JobEvent] = [
+    events.Queued(key=K, index=1, model="veo-3-1"),
+    SENDING,
+    events.NotSent(key=K, attempt=1, reason="dns"),
+    ACCEPTED,
+    REJECTED,
+    attrs.evolve(REJECTED, is_final=False),
+    UNCERTAIN,
+    SUCCEEDED,
+    events.Failed(key=K, task=FAILED, reason="no"),
+    events.TimedOut(key=K, task=DONE, reason="late"),
+    events.Naming(key=K, path="a", size=1, sha256="ab"),
+    events.Saved(key=K, path="a", size=1, sha256="ab"),
+    events.AllSaved(key=K),
+    events.SaveFailed(key=K, reason="full"),
+    events.Resubmitted(key=K, reason="settled"),
+    events.Abandoned(key=K),
+    events.Identified(key=K, task_id="t7"),
+    events.NotStarted(key=K, reason="stopped"),
+]
+
+FOLLOWS: dict[str, dict[JobState, JobState]] = {
+    "Sending": {Q: S},
+    "NotSent": {S: Q},
+    "Accepted": {S: A},
+    "Rejected": {S: R},
+    "Rejected for all": {S: Q},
+    "Uncertain": {S: U},
+    "Succeeded": {A: OK},
+    "Failed": {A: F},
+    "AllSaved": {OK: OK},
+    "Resubmitted": {U: Q, F: Q, R: Q, GONE: Q},
+    "Abandoned": {U: GONE},
+    "Identified": {U: A, GONE: A},
+}
+"""By event, the states it may come in and the state that follows; all others are refused."""
+ONLY_TOLD = {"Queued", "TimedOut", "Naming", "Saved", "SaveFailed", "NotStarted"}
+"""Events that change no state and may come in any."""
+
+
+def name_of(event: events.JobEvent) -> str:
+    """The event as the table calls it."""
+    name = type(event).__name__
+    return f"{name} for all" if getattr(event, "is_final", True) is False else name
+
+
+def in_state(state: JobState) -> Entry:
+    """A job that came into this state as jobs do."""
+    entry = Entry.new(1, job(), at=SENDING.at)
+    for event in WAYS[state]:
+        entry = after(entry, event)
+    assert entry.state is state
+    return entry
+
+
+def test_the_table_knows_every_event() -> None:
+    """No event can be added without saying what follows it."""
+    assert {type(event) for event in EVENTS} == set(get_args(events.JobEvent))
+    assert {name_of(event) for event in EVENTS} == FOLLOWS.keys() | ONLY_TOLD
+
+
+@pytest.mark.parametrize("state", JobState)
+@pytest.mark.parametrize("event", EVENTS, ids=name_of)
+def test_what_follows_in_each_state(event: events.JobEvent, state: JobState) -> None:
+    """An event leads to the one state of the table, and is refused where the table has none."""
+    entry, name = in_state(state), name_of(event)
+    if name in ONLY_TOLD:
+        assert after(entry, event) is entry
+    elif state in FOLLOWS[name]:
+        assert after(entry, event).state is FOLLOWS[name][state]
+    else:
+        with pytest.raises(JournalError, match=f"'k' is {state}; .* cannot follow"):
+            after(entry, event)
+
+
+@pytest.mark.parametrize("state", [state for state in JobState if state is not Q], ids=str)
+def test_only_a_queued_job_is_sent(state: JobState) -> None:
+    """Whatever was sent before is not sent again until somebody decides so."""
+    with pytest.raises(JournalError):
+        after(in_state(state), SENDING)
+
+
+@pytest.mark.parametrize(("state", "charges"), [(Q, 0), (S, 0), (A, 1), (U, 1), (R, 0), (GONE, 1)])
+def test_what_may_be_billed_is_counted(state: JobState, charges: int) -> None:
+    """A task that exists costs, one that may exist may have cost; a refusal costs nothing."""
+    assert in_state(state).charges == charges
+
+
+def test_a_charge_is_counted_once_for_a_task_found_later() -> None:
+    """The id of an uncertain job's task is no second bill; a second submit is."""
+    uncertain = in_state(U)
+    found = after(uncertain, events.Identified(key=K, task_id="t7"))
+    queued = after(uncertain, events.Resubmitted(key=K, reason="policy"))
+    again = after(after(queued, SENDING), ACCEPTED)
+
+    assert (found.charges, found.task_id, found.accepted_at) == (1, "t7", uncertain.sending_at)
+    assert (again.charges, again.attempts) == (2, 2)
+
+
+@pytest.mark.parametrize("state", [U, F, R, GONE], ids=str)
+def test_a_job_submitted_anew_has_forgotten_its_task(state: JobState) -> None:
+    """What is known of the first task does not stick to the second; the bill does."""
+    before = in_state(state)
+    entry = after(before, events.Resubmitted(key=K, reason="settled"))
+
+    assert (entry.task_id, entry.task, entry.note, entry.ended_at) == (None,) * 4
+    assert entry.charges == before.charges
+
+
+@pytest.mark.parametrize("state", JobState, ids=str)
+def test_an_ended_job_has_a_time_of_ending(state: JobState) -> None:
+    """Ended jobs know when, open ones have no such time."""
+    assert (in_state(state).ended_at is not None) == (state in ENDED)
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=name_of)
+def test_an_event_is_written_with_all_its_fields(event: events.JobEvent) -> None:
+    """The text of an event has every field but the time and the key, which have columns."""
+    at, kind, data = event_row(event)
+    fields = {field.name for field in attrs.fields(type(event))}
+
+    assert (at, kind) == (event.at.isoformat(timespec="milliseconds"), type(event).__name__)
+    assert json.loads(data).keys() == fields - {"key", "at"}

@@ -1,0 +1,226 @@
+import os
+import sqlite3
+import stat
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from apixo_async.batch.journal import JobState, Journal
+from apixo_async.batch.journal import opening as module
+from apixo_async.batch.journal.opening import NETWORK, file_system_of, write_meta
+from apixo_async.batch.journal.owner import is_in_use, lock_path
+from apixo_async.errors import JournalError
+from tests.batch.journal.jobs import ACCEPTED, SENDING, fill, job, opened, told
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the journal is."""
+    return tmp_path / "run.db"
+
+
+async def refused(path: Path) -> str:
+    """Why a journal cannot be opened; nobody owns it afterwards."""
+    with pytest.raises(JournalError) as caught:
+        await Journal.open(path)
+    assert not is_in_use(path)
+    assert str(path.name) in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX")
+async def test_only_the_user_can_read_it(path: Path) -> None:
+    """Prompts are nobody else's business: all files have mode 0600, whatever the umask."""
+    before = os.umask(0)
+    try:
+        async with opened(path) as journal:
+            entry = journal.enqueue(job())
+            await journal.record(entry.number, SENDING)
+            modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
+    finally:
+        os.umask(before)
+
+    names = ["run.db", "run.db-shm", "run.db-wal", "run.db.lock"]
+    assert modes == dict.fromkeys(names, 0o600)
+
+
+async def test_what_was_written_is_read(path: Path) -> None:
+    """Closing and opening changes nothing that a journal tells."""
+    async with opened(path) as journal:
+        await fill(journal)
+        await journal.set_options({"rate": 3})
+        before = await told(journal)
+    async with opened(path) as journal:
+        assert await told(journal) == before
+
+
+async def test_an_empty_file_is_no_journal(path: Path) -> None:
+    """A journal is made whole or not at all, so an empty file is the remains of one."""
+    path.touch()
+
+    assert "is empty, and a journal never is" in await refused(path)
+
+
+async def test_a_foreign_file_is_left_alone(path: Path) -> None:
+    """A file of another kind is refused and not touched."""
+    path.write_text("prompt,key\n")
+
+    assert "is not a journal" in await refused(path)
+    assert path.read_text() == "prompt,key\n"
+
+
+async def test_a_foreign_database_is_left_alone(path: Path) -> None:
+    """A database of another program is refused and not touched."""
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE jobs (x)")
+    before = path.read_bytes()
+
+    assert "a database, but not a journal" in await refused(path)
+    assert path.read_bytes() == before
+
+
+async def test_a_directory_is_no_journal(path: Path) -> None:
+    """The error says what is there."""
+    path.mkdir()
+
+    assert "is a directory, not a journal" in await refused(path)
+
+
+async def test_a_directory_that_is_missing_is_told(tmp_path: Path) -> None:
+    """Nothing is made outside a directory that exists."""
+    with pytest.raises(JournalError, match="No such file"):
+        await Journal.open(tmp_path / "none" / "run.db")
+
+
+async def test_a_journal_that_must_exist_is_not_made(path: Path) -> None:
+    """Going on with a batch needs the journal of that batch."""
+    with pytest.raises(JournalError, match="there is no journal"):
+        await Journal.open(path, must_exist=True)
+
+    assert list(path.parent.iterdir()) == []
+
+
+async def test_another_major_version_is_refused(path: Path) -> None:
+    """The error says which format it has and what to do."""
+    async with opened(path):
+        pass
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA user_version = 2")
+
+    assert "has format 2, and this apixo-async reads format 1: use the version" in (
+        await refused(path)
+    )
+
+
+async def test_a_newer_minor_version_is_read_and_written(path: Path) -> None:
+    """Tables and columns that came later are left alone, and everything else works."""
+    async with opened(path) as journal:
+        entry = journal.enqueue(job())
+        await journal.record(entry.number, SENDING)
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE aside (a)")
+        for table in ("jobs", "files", "events", "meta"):
+            database.execute(f"ALTER TABLE {table} ADD COLUMN newer TEXT")
+        write_meta(database, "minor", "1")
+        write_meta(database, "schema", str(module._schema_sum(database)))
+        database.commit()
+
+    async with opened(path) as journal:
+        await journal.record(entry.number, ACCEPTED)
+        await journal.enqueue_all([job("second")])
+        await journal.set_options({"a": 1})
+        await fill(journal)
+    async with opened(path) as journal:
+        found = journal.find("k")
+        assert found is not None
+        assert (found.state, journal.options) == (JobState.ACCEPTED, {"a": 1})
+
+
+async def test_a_changed_table_of_contents_is_refused(path: Path) -> None:
+    """A file whose tables are not those that it was written with cannot be relied on."""
+    async with opened(path):
+        pass
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("DROP INDEX open_jobs")
+
+    assert "table of contents is damaged" in await refused(path)
+
+
+@pytest.mark.parametrize("row", ["minor", "options"])
+async def test_a_changed_setting_is_refused(path: Path, row: str) -> None:
+    """What the batch was started with has checksums as the jobs have."""
+    async with opened(path) as journal:
+        await journal.set_options({"rate": 3})
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("UPDATE meta SET value = '{}' WHERE name = ?", (row,))
+        database.commit()
+
+    assert "damaged" in await refused(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE jobs SET state = 'queued' WHERE key = 'accepted'",
+        "UPDATE files SET size = 4",
+        "DELETE FROM events WHERE number = 3",
+    ],
+)
+async def test_a_changed_row_is_refused_with_advice(path: Path, change: str) -> None:
+    """A job that became queued by damage would be paid twice, so all is verified first."""
+    async with opened(path) as journal:
+        await fill(journal)
+    with closing(sqlite3.connect(path)) as database:
+        database.execute(change)
+        database.commit()
+
+    reason = await refused(path)
+    assert "is damaged" in reason
+    assert "may pay for jobs twice" in reason
+
+
+@pytest.mark.parametrize("what", ["log", "mark"])
+async def test_a_journal_that_vanished_is_not_begun_anew(path: Path, what: str) -> None:
+    """Where a log or a mark is left, there was a journal: starting without it would pay twice."""
+    async with opened(path) as journal:
+        await fill(journal)
+        left = path.with_name("run.db-wal") if what == "log" else lock_path(path)
+        data = left.read_bytes()
+    path.unlink()
+    left.write_bytes(data)
+
+    assert "is gone, but what was beside it is there" in await refused(path)
+
+
+async def test_a_half_made_journal_is_made_again(path: Path) -> None:
+    """A crash while the file was made leaves something that nobody relied on."""
+    path.with_name("run.db.new").write_bytes(b"SQLite")
+
+    async with opened(path):
+        pass
+    assert [file.name for file in path.parent.iterdir()] == ["run.db"]
+
+
+@pytest.mark.parametrize("kind", sorted(NETWORK))
+def test_the_file_system_is_told(tmp_path: Path, kind: str) -> None:
+    """The innermost mount counts, also one with a space in its name."""
+    place = tmp_path.resolve() / "a b"
+    place.mkdir()
+    mounts = tmp_path / "mounts"
+    escaped = str(place).replace(" ", "\\040")
+    mounts.write_text(f"root / ext4 rw 0 0\nserver {escaped} {kind} rw 0 0\n\n")
+
+    assert file_system_of(place / "run.db", mounts) == kind
+    assert file_system_of(tmp_path / "run.db", mounts) == "ext4"
+    assert file_system_of(tmp_path / "run.db", tmp_path / "none") is None
+
+
+async def test_a_network_file_system_is_refused(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Locks and the log cannot be relied on there."""
+    monkeypatch.setattr(module, "file_system_of", lambda _: "nfs4")
+
+    assert "network file system (nfs4)" in await refused(path)
+    assert not path.exists()

@@ -1,0 +1,361 @@
+import asyncio
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from apixo_async.batch import events
+from apixo_async.batch.journal import JobState, Journal
+from apixo_async.batch.journal import writer as module
+from apixo_async.batch.journal.writer import Writer
+from apixo_async.batch.outcomes import Job
+from apixo_async.errors import InvalidRequestError, JournalError
+from apixo_async.veo import TextToVideo
+from tests.batch.journal.jobs import ACCEPTED, SENDING, count_events, job, opened
+
+FULL = sqlite3.OperationalError("database or disk is full")
+
+
+class Disk:
+    """A connection whose commits fail on demand, and wait for a gate."""
+
+    def __init__(self, path: Path) -> None:
+        self.real = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self.real.execute("CREATE TABLE t (x UNIQUE)")
+        self.commits = 0
+        self.refuses = False
+        self.gate = threading.Event()
+        self.gate.set()
+
+    @property
+    def in_transaction(self) -> bool:
+        return self.real.in_transaction
+
+    def execute(self, query: str, *values: Any) -> sqlite3.Cursor:  # noqa: ANN401  # SQLite's own
+        if query == "COMMIT":
+            self.gate.wait()
+            if self.refuses:
+                raise FULL
+            self.commits += 1
+        return self.real.execute(query, *values)
+
+    def rows(self) -> list[int]:
+        return [row for (row,) in self.real.execute("SELECT x FROM t ORDER BY rowid")]
+
+    def begin(self) -> None:
+        pass
+
+    def commit(self) -> None:
+        pass
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Disk:
+    """A disk of our own."""
+    return Disk(tmp_path / "t.db")
+
+
+class Told:
+    """What the writer said of trouble and of its end."""
+
+    def __init__(self) -> None:
+        self.troubles: list[JournalError] = []
+        self.ends: list[bool] = []
+        self.trouble = asyncio.Event()
+
+    def on_trouble(self, error: JournalError) -> None:
+        self.troubles.append(error)
+        self.trouble.set()
+
+
+def writer(disk: Disk, told: Told) -> Writer:
+    """A writer on this disk."""
+    database: Any = disk
+    return Writer(database, transactions=disk, on_trouble=told.on_trouble, on_end=told.ends.append)
+
+
+def put(disk: Disk, number: int) -> Callable[[], int]:
+    """Work that writes a number and returns it."""
+
+    def work() -> int:
+        disk.execute("INSERT INTO t VALUES (?)", (number,))
+        return number
+
+    return work
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trying again does not wait."""
+    monkeypatch.setattr(module, "PAUSE", 0.001)
+    monkeypatch.setattr(module, "PAUSE_MAX", 0.001)
+
+
+async def test_work_is_done_in_order_and_in_groups(disk: Disk) -> None:
+    """What waits while a commit runs shares the next one; the order is that of the calls."""
+    told = Told()
+    writing = writer(disk, told)
+    disk.gate.clear()
+    futures = [writing.do(put(disk, number)) for number in range(200)]
+    disk.gate.set()
+
+    assert await asyncio.gather(*futures) == list(range(200))
+    assert disk.rows() == list(range(200))
+    assert disk.commits <= 10
+    await writing.aclose()
+    assert told.ends == [True]
+
+
+async def test_a_faulty_piece_fails_alone(disk: Disk) -> None:
+    """Its neighbours in the transaction are written, each once and in order."""
+    writing = writer(disk, Told())
+    disk.gate.clear()
+    futures = [writing.do(put(disk, number)) for number in (1, 2, 1, 3)]
+
+    def broken() -> int:
+        raise ZeroDivisionError
+
+    futures += [writing.do(broken), writing.do(put(disk, 4))]
+    disk.gate.set()
+    results = await asyncio.gather(*futures, return_exceptions=True)
+
+    assert disk.rows() == [1, 2, 3, 4]
+    assert [type(result) for result in results] == [
+        *[int, int, JournalError],
+        *[int, ZeroDivisionError, int],
+    ]
+    await writing.aclose()
+
+
+async def test_what_a_file_cannot_hold_is_not_tried_for_ever(disk: Disk) -> None:
+    """A value that SQLite cannot take fails at once, kept or not."""
+    writing = writer(disk, Told())
+    work = partial(disk.execute, "INSERT INTO t VALUES (?)", ("\ud800",))
+
+    with pytest.raises(JournalError, match="cannot hold this"):
+        await writing.do(work, keep_trying=True)
+    await writing.aclose()
+
+
+@pytest.mark.usefixtures("quick")
+async def test_what_must_be_kept_outlives_an_outage(disk: Disk) -> None:
+    """It is written once the disk works again, before all that came later; the rest fails."""
+    told = Told()
+    writing = writer(disk, told)
+    disk.refuses = True
+    kept = writing.do(put(disk, 1), keep_trying=True)
+    with pytest.raises(JournalError, match="cannot be written: database or disk is full"):
+        await writing.do(put(disk, 2))
+    later = writing.do(put(disk, 3), keep_trying=True)
+
+    assert not kept.done()
+    disk.refuses = False
+    assert (await kept, await later) == (1, 3)
+    assert disk.rows() == [1, 3]
+    assert told.troubles
+    await writing.aclose()
+
+
+@pytest.mark.usefixtures("quick")
+async def test_memory_that_ran_out_is_an_outage(disk: Disk) -> None:
+    """What must be kept is tried again when memory was short, too."""
+    writing = writer(disk, Told())
+    failures = [MemoryError()]
+
+    def work() -> int:
+        if failures:
+            raise failures.pop()
+        return put(disk, 1)()
+
+    assert await writing.do(work, keep_trying=True) == 1
+    await writing.aclose()
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_rollback_that_fails_does_not_stop_the_writer(disk: Disk) -> None:
+    """A transaction that was left open is ended before the next begins."""
+    writing = writer(disk, Told())
+    disk.real.execute("BEGIN IMMEDIATE")
+    disk.real.execute("INSERT INTO t VALUES (99)")
+
+    await writing.do(put(disk, 1))
+
+    assert disk.rows() == [1]
+    await writing.aclose()
+
+
+@pytest.mark.usefixtures("quick")
+async def test_closing_writes_what_waits(disk: Disk) -> None:
+    """What was given before the end is on disk after it; nothing can be given later."""
+    told = Told()
+    writing = writer(disk, told)
+    disk.refuses = True
+    futures = [writing.do(put(disk, number), keep_trying=True) for number in range(3)]
+    closing = asyncio.create_task(writing.aclose())
+    await told.trouble.wait()
+    assert not closing.done()
+    disk.refuses = False
+    await closing
+
+    assert all(future.done() for future in futures)
+    assert (disk.rows(), told.ends) == ([0, 1, 2], [True])
+    with pytest.raises(JournalError, match="closed"):
+        await writing.do(put(disk, 4))
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_cancelled_close_gives_up_what_the_disk_refuses(disk: Disk) -> None:
+    """Somebody who will not wait for the disk is told that something was not written."""
+    told = Told()
+    writing = writer(disk, told)
+    disk.refuses = True
+    kept = writing.do(put(disk, 1), keep_trying=True)
+    closing = asyncio.create_task(writing.aclose())
+    await told.trouble.wait()
+    closing.cancel()
+
+    with pytest.raises(JournalError, match="given up"):
+        await kept
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    await asyncio.to_thread(writing._thread.join)
+    assert told.ends == [False]
+
+
+async def test_the_loop_goes_on_while_the_disk_is_slow(disk: Disk) -> None:
+    """A commit that takes its time keeps no other task waiting."""
+    writing = writer(disk, Told())
+    disk.gate.clear()
+    future = writing.do(put(disk, 1))
+    for _ in range(100):
+        await asyncio.sleep(0)
+
+    assert not future.done()
+    disk.gate.set()
+    await future
+    await writing.aclose()
+
+
+# Through the journal
+
+
+async def test_a_record_is_on_disk_when_its_future_is_done(tmp_path: Path) -> None:
+    """Another connection sees it then, so nothing that follows can come before it."""
+    path = tmp_path / "run.db"
+    async with opened(path) as journal:
+        entry = journal.enqueue(job())
+        await journal.record(entry.number, SENDING)
+        assert count_events(path) == 2
+        await journal.record(entry.number, ACCEPTED)
+        assert count_events(path) == 3
+
+
+async def test_a_job_can_be_found_before_it_is_written(tmp_path: Path) -> None:
+    """Whoever enqueues need not wait; the key is taken from then on."""
+    async with opened(tmp_path / "run.db") as journal:
+        entry = journal.enqueue(job())
+
+        assert journal.find("k") == entry
+        await journal.record(entry.number, SENDING)
+        found = journal.find("k")
+        assert found is not None
+        assert found.state is JobState.SENDING
+
+
+async def test_a_record_of_an_unknown_job_is_refused(tmp_path: Path) -> None:
+    """Without the job on disk there is nothing that a submit could be recorded at."""
+    async with opened(tmp_path / "run.db") as journal:
+        with pytest.raises(JournalError, match="is not in the journal"):
+            await journal.record(7, SENDING)
+
+
+async def test_a_key_used_twice_makes_its_second_job_unusable(tmp_path: Path) -> None:
+    """The second is not written, so that it cannot be sent; the first is unharmed."""
+    async with opened(tmp_path / "run.db") as journal:
+        first, second = journal.enqueue(job()), journal.enqueue(job())
+        await journal.record(first.number, SENDING)
+        with pytest.raises(JournalError, match="is not in the journal"):
+            await journal.record(second.number, SENDING)
+
+
+async def test_all_jobs_of_an_input_are_added_or_none(tmp_path: Path) -> None:
+    """A key that means something else than before stops the whole input, and shows both."""
+    async with opened(tmp_path / "run.db") as journal:
+        assert await journal.enqueue_all(map(job, "abc")) == 3
+        assert await journal.enqueue_all(map(job, "abcd")) == 1
+        other = Job(TextToVideo("another"), key="b")
+        with pytest.raises(InvalidRequestError, match="another"):
+            await journal.enqueue_all([job("e"), other])
+
+        assert journal.find("e") is None
+        assert journal.enqueue(job("f")).number == 5
+        assert [entry.key async for entry in journal.entries(JobState.QUEUED)] == list("abcd")
+
+
+async def test_nothing_is_enqueued_while_an_input_is_added(tmp_path: Path) -> None:
+    """Numbers are given once."""
+    async with opened(tmp_path / "run.db") as journal:
+        adding = asyncio.create_task(journal.enqueue_all([job("a")]))
+        await asyncio.sleep(0)
+        with pytest.raises(JournalError, match="wait for the end of enqueue_all"):
+            journal.enqueue(job("b"))
+        await adding
+
+
+async def test_open_jobs_come_in_order_of_their_numbers(tmp_path: Path) -> None:
+    """Also over many pages and several states, and up to a number."""
+    async with opened(tmp_path / "run.db") as journal:
+        await journal.enqueue_all(job(str(number)) for number in range(1, 1001))
+        await asyncio.gather(
+            *(journal.record(number, SENDING) for number in range(1, 1001) if number % 3 == 0)
+        )
+        open_states = (JobState.SENDING, JobState.QUEUED)
+        found = [entry.number async for entry in journal.entries(*open_states)]
+        some = [entry.number async for entry in journal.entries(*open_states, last=10)]
+
+    assert (found, some) == (list(range(1, 1001)), list(range(1, 10)))
+
+
+def break_commits(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """While the list is not empty, the disk refuses the journal's commits."""
+    broken = [True]
+    transaction = Writer._transaction
+
+    def refusing(self: Writer, group: list[Any]) -> list[Any]:
+        if broken:
+            raise FULL
+        return transaction(self, group)
+
+    monkeypatch.setattr(Writer, "_transaction", refusing)
+    return broken
+
+
+@pytest.mark.usefixtures("quick")
+async def test_task_ids_that_cannot_be_written_are_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A person can note them, once, also when the caller who waited was cancelled."""
+    async with opened(tmp_path / "run.db") as journal:
+        entry = journal.enqueue(job())
+        await journal.record(entry.number, SENDING)
+        troubles: asyncio.Queue[JournalError] = asyncio.Queue()
+        journal.on_trouble = troubles.put_nowait
+        broken = break_commits(journal, monkeypatch)
+        waiting = journal.record(entry.number, ACCEPTED, keep_trying=True)
+        waiting.cancel()
+        for _ in range(3):
+            await troubles.get()
+        broken.clear()
+        await journal.record(entry.number, events.SaveFailed(key="k", reason="later"))
+        found = journal.find("k")
+
+    assert found is not None
+    assert (found.state, found.task_id) == (JobState.ACCEPTED, "t1")
+    critical = [record for record in caplog.records if record.levelno == logging.CRITICAL]
+    assert len(critical) == 1
+    assert "k: t1" in critical[0].message
