@@ -7,13 +7,14 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, Final
 
 from apixo_async.batch import events
-from apixo_async.batch.journal.entries import ENDED, Entry
+from apixo_async.batch.journal.entries import ENDED, Entry, stamp
 from apixo_async.batch.journal.history import after, event_row
+from apixo_async.batch.journal.opening import write_meta
 from apixo_async.batch.journal.reads import SELECT
 from apixo_async.batch.journal.schema import JOB_COLUMNS, checksum
 from apixo_async.batch.outcomes import Job
@@ -136,9 +137,18 @@ class Ledger:
         summed = (*values, checksum(values))
         self._database.execute(_PUT_FILE, (number, _path_value(event.path), *summed[2:]))
 
+    def set_options(self, text: str) -> None:
+        """What the batch is started with; an event as well, so that its loss would be noticed."""
+        write_meta(self._database, "options", text)
+        told = (stamp(datetime.now(UTC)), "OptionsSet", text)
+        self._database.execute(_ADD_EVENT, self._numbered(None, *told))
+
     def _event(self, job: int, event: events.JobEvent) -> tuple[Any, ...]:
+        return self._numbered(job, *event_row(event))
+
+    def _numbered(self, *others: object) -> tuple[Any, ...]:
         self._last += 1
-        values = (self._last, job, *event_row(event))
+        values = (self._last, *others)
         return (*values, checksum(values))
 
 

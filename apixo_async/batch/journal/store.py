@@ -23,7 +23,6 @@ from apixo_async.batch.journal.opening import (
     prepare,
     read_meta,
     translating,
-    write_meta,
 )
 from apixo_async.batch.journal.owner import OwnerLock
 from apixo_async.batch.journal.reads import CHUNK, Reads, Spent, are_open
@@ -280,7 +279,7 @@ class Journal:
         """Notes what the batch is started with, over what was noted before."""
         self.options = {**self.options, **options}
         text = json.dumps(self.options)
-        await self._writer.do(partial(write_meta, self._database, "options", text))
+        await self._writer.do(partial(self._ledger.set_options, text))
 
 
 def _one_by_one(page: Callable[..., list[Entry]]) -> Iterator[Entry]:
