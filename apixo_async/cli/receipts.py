@@ -106,9 +106,9 @@ def _sha256(text: str) -> str:
 
 
 def json_lines(receipts: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    """One JSON object a line."""
+    """One JSON object a line, in ASCII: some readers take U+2028 in a prompt for a line's end."""
     for one in receipts:
-        yield f"{text_of(one)}\n"
+        yield f"{json.dumps(one)}\n"
 
 
 def csv_rows(receipts: Iterable[Mapping[str, Any]], names: Sequence[str]) -> Iterator[str]:

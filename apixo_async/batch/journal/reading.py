@@ -109,12 +109,12 @@ class JournalReader:
             tally.add(entry)
         return tally.overview(prices, has_crashed=has_crashed)
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Generator[Entry]:
         """All jobs in the order of the journal, as they were when the iteration began."""
         with translating(self.path):
             yield from map(Entry.of_row, self._database.execute(_JOBS))
 
-    def with_files(self) -> Iterator[tuple[Entry, list[SavedFile]]]:
+    def with_files(self) -> Generator[tuple[Entry, list[SavedFile]]]:
         """All jobs in order with the files that are saved, as they were at one moment."""
         with translating(self.path), self._snapshot():
             files = self._files()
