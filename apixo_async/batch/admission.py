@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from apixo_async.batch.outcomes import StopReason
 from apixo_async.errors import ApixoError
@@ -17,11 +17,15 @@ class NotAdmittedError(ApixoError):
         super().__init__("the batch had stopped before this job was sent")
 
 
+_ENDS_INPUT_ONLY: Final = frozenset({StopReason.INPUT, StopReason.BUDGET})
+
+
 class Admission:
     """Open until the batch stops; a stop is final and keeps its first reason.
 
-    A broken input only ends the input: what was taken from it before is still sent. After any
-    other stop nothing more is sent, and those that wait to send are called back at once.
+    A broken input only ends the input: what was taken from it before is still sent. So does a
+    spent budget: what was reserved before is still sent. After any other stop nothing more is
+    sent, and those that wait to send are called back at once.
     """
 
     def __init__(self, on_stop: Callable[[StopReason, BaseException | None], None]) -> None:
@@ -42,7 +46,7 @@ class Admission:
 
     def stop(self, reason: StopReason, error: BaseException | None = None) -> None:
         """No more items are taken and no more submits sent; what is running goes on."""
-        if reason is not StopReason.INPUT and not self.is_refusing:
+        if reason not in _ENDS_INPUT_ONLY and not self.is_refusing:
             self.is_refusing, self.refusal = True, error
             self._call_back_soon()
         if self.stopped is None:

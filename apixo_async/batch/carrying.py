@@ -176,7 +176,8 @@ class Carrier:
             return story.uncertain_outcome(error)
         except NotAdmittedError:
             lease.release()
-            return self.not_started(story.index, story.job, self._admission.refusal)
+            why = self._admission.refusal or self._admission.error
+            return self.not_started(story.index, story.job, why)
         except ApixoError as error:
             self.budget.release(story.job.request)
             if not stops_batch(error):
@@ -209,7 +210,8 @@ class Carrier:
 
     def _reserve(self, job: Job) -> None:
         """Takes a job's price out of the budget; the first that does not fit ends the batch."""
-        if not self.budget.reserve(job.request):
+        is_over = self._admission.stopped is StopReason.BUDGET
+        if is_over or not self.budget.reserve(job.request):
             self._admission.stop(StopReason.BUDGET, _BudgetError(self.budget))
             raise NotAdmittedError
 
