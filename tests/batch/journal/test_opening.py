@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from apixo_async.batch.journal import JobState, Journal
+from apixo_async.batch.journal import JobState, Journal, verifying
 from apixo_async.batch.journal import opening as module
 from apixo_async.batch.journal.opening import NETWORK, file_system_of, write_meta
 from apixo_async.batch.journal.owner import is_in_use, lock_path
@@ -224,3 +224,23 @@ async def test_a_network_file_system_is_refused(
 
     assert "network file system (nfs4)" in await refused(path)
     assert not path.exists()
+
+
+async def test_a_large_journal_tells_damage_when_a_job_is_used(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ended jobs are checked one by one when they are read; those to be run before anything."""
+    monkeypatch.setattr(verifying, "LARGE", 1)
+    async with opened(path) as journal:
+        await fill(journal)
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("UPDATE jobs SET note = '{}' WHERE key = 'failed'")
+        database.commit()
+    async with opened(path) as journal:
+        with pytest.raises(JournalError, match="damaged"):
+            journal.find("failed")
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("UPDATE jobs SET note = '{}' WHERE key = 'queued'")
+        database.commit()
+
+    assert "is damaged: row" in await refused(path)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import _sqlite3
 import ctypes
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 IOERR_WRITE: Final = 10 | 3 << 8
 IOERR_FSYNC: Final = 10 | 4 << 8
@@ -30,7 +30,7 @@ _Sync = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int)
 
 
 class _VFS(ctypes.Structure):
-    _fields_ = (
+    _fields_: ClassVar = [  # type: ignore[mutable-override]  # as ctypes wants it
         ("version", ctypes.c_int),
         ("file_size", ctypes.c_int),
         ("path_max", ctypes.c_int),
@@ -38,7 +38,7 @@ class _VFS(ctypes.Structure):
         ("name", ctypes.c_char_p),
         ("data", ctypes.c_void_p),
         ("open", ctypes.c_void_p),
-    )
+    ]
 
 
 class FailingDisk:
@@ -75,7 +75,7 @@ class FailingDisk:
                 (_TRUNCATE, _Truncate, "truncate"),
                 (_SYNC, _Sync, "sync"),
             ):
-                table[place] = self._wrapped(kind, table[place], name)
+                table[place] = self._wrapped(kind, table[place] or 0, name)
             self._changed[known] = table
         return ctypes.addressof(self._changed[known])
 
