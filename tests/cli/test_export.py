@@ -20,7 +20,6 @@ from apixo_async import Job, ModelRequest, TextToVideo
 from apixo_async.batch import events
 from apixo_async.batch.journal import JobState
 from apixo_async.batch.journal.owner import OwnerLock
-from apixo_async.cli import export as module
 from apixo_async.cli.receipts import FIELDS, csv_rows, harmless
 from tests.batch.journal.jobs import ACCEPTED, SENDING, SUCCEEDED, fill, opened
 from tests.cli.conftest import Start, json_lines, run
@@ -239,7 +238,7 @@ def test_a_file_that_comes_meanwhile_is_kept(
         target.write_text("theirs")
         raise FileExistsError(path) if can_link else PermissionError
 
-    monkeypatch.setattr(module.os, "link", link)
+    monkeypatch.setattr(os, "link", link)
     result = run("export", journal, "--output", target)
 
     assert result.exit_code == 2
@@ -255,7 +254,7 @@ def test_without_second_names_a_file_is_renamed(
     def link(source: str, path: Path) -> None:
         raise PermissionError
 
-    monkeypatch.setattr(module.os, "link", link)
+    monkeypatch.setattr(os, "link", link)
     target = journal.parent / "out.jsonl"
 
     assert run("export", journal, "--output", target).exit_code == 0

@@ -11,6 +11,7 @@ import select
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -37,6 +38,7 @@ from tests.cli.conftest import Start, run
 NOW = datetime(2026, 5, 20, 12, tzinfo=UTC)
 BEGAN = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
 RUN = Path("run.db")
+ROOT = Path(__file__).parent.parent.parent
 NOTHING = Overview(
     at=NOW,
     owner=None,
@@ -115,9 +117,8 @@ def test_a_journal_is_shown_as_a_sum_a_table_and_facts(tmp_path: Path) -> None:
     ]
 
 
-async def make_day(path: Path) -> None:
+async def make_day(path: Path, began: datetime = BEGAN) -> None:
     """Six jobs of two minutes: three done, one failed, one in doubt, one not sent."""
-    began = BEGAN
     async with opened(path) as journal:
         for key, seconds in [("a", 60), ("b", 90), ("c", 120), ("d", 90), ("e", None), ("f", 0)]:
             request = TextToVideo(f"prompt {key}", mode="fast")
@@ -139,6 +140,18 @@ def ending(key: str, at: datetime) -> events.JobEvent:
     if key == "d":
         return events.Failed(key=key, task=FAILED, reason="no", at=at)
     return events.Succeeded(key=key, task=Task(id=f"t-{key}", model="veo-3-1"), at=at)
+
+
+def test_the_page_shows_what_is_printed(tmp_path: Path) -> None:
+    """The example in the documentation is a real one, of a day in May."""
+    noon = datetime(2026, 5, 1, 12, tzinfo=UTC)
+    asyncio.run(make_day(tmp_path / "run.db", noon))
+    with JournalReader(tmp_path / "run.db") as reader:
+        seen = reader.overview(Prices({"fast": "0.20"}), now=noon + timedelta(hours=1))
+    page = (ROOT / "docs/cli.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"^\$ apixo show .*\n((?s:.*?))^```$", page, re.MULTILINE)
+
+    assert shown.splitlines() == list(show_lines(seen, journal=RUN))
 
 
 def test_the_exit_code_says_only_whether_it_could_be_read(journal: Path) -> None:
@@ -354,7 +367,7 @@ def test_a_journal_that_takes_long_to_read_is_read_less_often(
 ) -> None:
     """Following never takes more than a quarter of the time."""
     clock = iter([0.0, 10.0, 10.0, 10.0])
-    monkeypatch.setattr(module.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
     owner = OwnerLock(journal)
     night = Night(lambda: owner.release(is_clean=True))
     with JournalReader(journal) as reader:
@@ -407,14 +420,13 @@ asyncio.run(main())
 @pytest.fixture
 def owner(journal: Path) -> Iterator[subprocess.Popen[str]]:
     """Another process that owns the journal, adds a job for each line, and ends with its input."""
-    root = Path(__file__).parent.parent.parent
     with subprocess.Popen(
         [sys.executable, "-c", OWNER, str(journal)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        cwd=root,
-        env={**os.environ, "PYTHONPATH": str(root)},
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "open\n"

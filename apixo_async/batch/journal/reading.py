@@ -22,8 +22,9 @@ from apixo_async.batch.journal.opening import (
 )
 from apixo_async.batch.journal.overview import Overview
 from apixo_async.batch.journal.owner import lock_path, owner_of, read_mark
-from apixo_async.batch.journal.schema import JOB_COLUMNS, checksum
+from apixo_async.batch.journal.schema import JOB_COLUMNS
 from apixo_async.batch.journal.tally import Tally
+from apixo_async.batch.journal.verifying import is_whole
 from apixo_async.batch.spending import Prices
 from apixo_async.downloads import SavedFile
 from apixo_async.errors import JournalError
@@ -141,11 +142,10 @@ class JournalReader:
         rows: sqlite3.Cursor = self._database.execute(_FILES)
         row: tuple[Any, ...]
         for row in rows:
-            job, path, size, sha256, is_named, check = row
-            path = os.fsdecode(path)  # a name that is no UTF-8 is kept as bytes
-            if checksum((job, path, size, sha256, is_named)) != check:
+            if not is_whole(row, path_at=1):
                 raise JournalError(
-                    f"{self.path} is damaged: a file of job {job} has a wrong checksum; {ADVICE}"
+                    f"{self.path} is damaged: a file of job {row[0]} has a wrong checksum; {ADVICE}"
                 )
+            job, path, size, sha256, is_named, _ = row
             if is_named:
-                yield job, SavedFile(Path(path), size, sha256)
+                yield job, SavedFile(Path(os.fsdecode(path)), size, sha256)
