@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from apixo_async.cli.text import counted, lasting, printable, shortened, sized
+from apixo_async.cli.text import counted, lasting, printable, shortened, sized, table
 
 
 def test_text_from_elsewhere_cannot_steer_the_terminal() -> None:
@@ -47,3 +47,15 @@ def test_sizes_read_well(number: int, text: str) -> None:
 def test_one_is_singular() -> None:
     """One job, but zero and two thousand jobs."""
     assert [counted(number, "job") for number in (0, 1, 2_000)] == ["0 jobs", "1 job", "2,000 jobs"]
+
+
+def test_a_table_is_aligned() -> None:
+    """Text stands on the left, numbers on the right, and no line ends with blanks."""
+    rows = [("name", "mode", "jobs"), ("a", "", "1,000"), ("long name", "b", "7")]
+
+    assert list(table(rows, numbers_from=2)) == [
+        "name       mode   jobs",
+        "a                1,000",
+        "long name  b         7",
+    ]
+    assert list(table([("a", ""), ("b", "")], numbers_from=2)) == ["a", "b"]

@@ -3,6 +3,8 @@
 from apixo_async.batch.journal.entries import ENDED, Entry, JobState
 from apixo_async.batch.journal.ledger import check_same
 from apixo_async.batch.journal.noted import read_options
+from apixo_async.batch.journal.overview import Overview
+from apixo_async.batch.journal.reading import JournalReader
 from apixo_async.batch.journal.reads import Spent
 from apixo_async.batch.journal.store import CRASHED, Journal
 
@@ -12,6 +14,8 @@ __all__ = [
     "Entry",
     "JobState",
     "Journal",
+    "JournalReader",
+    "Overview",
     "Spent",
     "check_same",
     "read_options",
