@@ -1,5 +1,6 @@
 """Kill -9 at every labelled point and at any moment: the emulator's ledger is the judge."""
 
+import json
 import os
 import random
 import signal
@@ -59,7 +60,9 @@ class Batch:
             *("--requests-per-minute", str(10_000 * SPEED), "--concurrent-tasks", str(SLOTS)),
         ]
 
-    def start(self, *, resume: bool = False, kill_at: str = "") -> subprocess.Popen[bytes]:
+    def start(
+        self, *, resume: bool = False, kill_at: str = "", keep_output: bool = False
+    ) -> subprocess.Popen[bytes]:
         verb = ("resume", "run.db") if resume else ("batch", "prompts.txt", "--journal", "run.db")
         return subprocess.Popen(
             self.command(*verb, "--save-to", "videos"),
@@ -69,7 +72,7 @@ class Batch:
                 "APIXO_API_KEY": self.emulator.api_key,
                 "APIXO_TEST_KILL_AT": kill_at,
             },
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.PIPE if keep_output else subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         )
 
@@ -165,3 +168,44 @@ def test_a_batch_killed_again_and_again_never_pays_twice(
     assert process.returncode in {0, 3}, errors.decode()
     assert known <= batch.task_ids()
     batch.check(uncertain=kills * POSTS_IN_FLIGHT, jobs=MANY)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_first_signal_leaves_nothing_in_doubt_and_says_how_to_go_on(
+    number: signal.Signals, tmp_path: Path, emulator: EmulatorThread
+) -> None:
+    """Submits in flight are answered and written; the command that is printed finishes the rest."""
+    batch = Batch(tmp_path, emulator)
+    batch.write_input(MANY)
+    process = batch.start(keep_output=True)
+    while not emulator.ledger.billed_total > SLOTS // 2:
+        time.sleep(0.02)
+    process.send_signal(number)
+    output, errors = process.communicate(timeout=30)
+    summary = json.loads(output.splitlines()[-1])["summary"]
+
+    assert process.returncode == 128 + number, errors.decode()
+    assert summary["resume"] == "apixo resume run.db"
+    assert batch.in_doubt() == 0
+    assert len(batch.task_ids()) == emulator.ledger.billed_total
+    assert batch.run(resume=True) == 0
+    batch.check(uncertain=0, jobs=MANY)
+
+
+@pytest.mark.slow
+def test_a_second_signal_is_no_worse_than_a_kill(tmp_path: Path, emulator: EmulatorThread) -> None:
+    """It ends at once; what was on its way is uncertain, and everything else goes on."""
+    batch = Batch(tmp_path, emulator)
+    batch.write_input(MANY)
+    process = batch.start()
+    while not emulator.ledger.billed_total > SLOTS // 2:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+
+    assert process.returncode in {128 + signal.SIGINT, 128 + signal.SIGTERM}
+    assert batch.in_doubt() <= POSTS_IN_FLIGHT
+    assert batch.run(resume=True) in {0, 3}
+    batch.check(uncertain=POSTS_IN_FLIGHT, jobs=MANY)

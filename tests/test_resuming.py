@@ -113,12 +113,13 @@ async def test_a_cancelled_run_is_resumed_from_the_journal_alone(db: Path, is_la
         async with client_of(emulator) as client:
             accepted = asyncio.Event()
             wanted: Iterator[Job] | list[Job] = iter(jobs(30)) if is_lazy else jobs(30)
-            seen = BatchRunner(
-                client,
-                journal=db,
-                on_event=lambda event: isinstance(event, events.Accepted) and accepted.set(),
-            )
-            running = asyncio.create_task(seen.run(wanted))
+
+            def note(event: events.Event) -> None:
+                if isinstance(event, events.Accepted):
+                    accepted.set()
+
+            runner = BatchRunner(client, journal=db, on_event=note)
+            running = asyncio.create_task(runner.run(wanted))
             await accepted.wait()
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)

@@ -63,7 +63,7 @@ VERDICTS: dict[type[ApixoError], tuple[ApixoError, SubmitVerdict, bool]] = {
     InvalidImageURLError: (InvalidImageURLError(TASK), UNCERTAIN, False),
     TaskTimeoutError: (TaskTimeoutError(TASK, waited=1.0), UNCERTAIN, False),
     DownloadError: (DownloadError("x", url="u", reason="short"), UNCERTAIN, False),
-    JournalError: (JournalError("x"), UNCERTAIN, False),
+    JournalError: (JournalError("x"), UNCERTAIN, True),
 }
 LOOKS = [error for error, _, _ in VERDICTS.values()]
 

@@ -24,7 +24,8 @@ from apixo_async.batch.events import Event
 from apixo_async.batch.journal import Journal
 from apixo_async.batch.keys import KeyIndex
 from apixo_async.batch.outcomes import BatchReport, Job, Outcome, StopReason
-from apixo_async.batch.running import Run, Source, as_job
+from apixo_async.batch.running import Run
+from apixo_async.batch.source import Source, as_job
 from apixo_async.batch.spending import Money, Prices, usd
 from apixo_async.client import ApixoClient
 from apixo_async.errors import (

@@ -7,16 +7,14 @@ import contextlib
 import functools
 import logging
 from collections.abc import (
-    AsyncIterable,
     AsyncIterator,
     Awaitable,
     Callable,
     Iterable,
-    Iterator,
     Sized,
 )
 from datetime import UTC, datetime
-from typing import Final, TypeAlias
+from typing import Final
 
 import attrs
 
@@ -28,12 +26,12 @@ from apixo_async.batch.continuing import UNCLAIMED, AllJobs, Continuation
 from apixo_async.batch.journal import Entry, Journal, check_same
 from apixo_async.batch.keys import KeyIndex
 from apixo_async.batch.outcomes import Job, Outcome, OutcomeStatus, StopReason
+from apixo_async.batch.source import Item, Source, as_job, item_of
 from apixo_async.batch.story import Story
 from apixo_async.client import ApixoClient
 from apixo_async.errors import ApixoError, InvalidRequestError, JournalError
 from apixo_async.limits import Lease
 from apixo_async.tasks import Task
-from apixo_async.veo import Request, is_request
 
 _LOGGER = logging.getLogger("apixo_async")
 
@@ -42,42 +40,6 @@ BACKLOG: Final = 256
 
 IDS_SHOWN: Final = 100
 """Ids of tasks that one line of the log names."""
-
-Item: TypeAlias = Request | Job
-Source: TypeAlias = Iterable[Item] | AsyncIterable[Item]
-
-
-def as_job(item: object) -> Job:
-    """A job from what the input held; `TypeError` for what is neither a request nor a job."""
-    if is_request(item):
-        return Job(item)
-    if isinstance(item, Job) and is_request(item.request):
-        return item
-    msg = f"expected a request or a Job, got {type(item).__name__}"
-    raise TypeError(msg)
-
-
-async def _next_of(source: Iterator[Item] | AsyncIterator[Item]) -> Item:
-    """The next item; raises `StopAsyncIteration` at the end."""
-    if isinstance(source, AsyncIterator):
-        return await anext(source)
-    try:
-        return next(source)
-    except StopIteration:
-        pass
-    raise StopAsyncIteration
-
-
-async def _item_of(source: Iterator[Item] | AsyncIterator[Item]) -> Item:
-    """As `_next_of`; a cancellation that comes from the source itself is an error of it."""
-    try:
-        return await _next_of(source)
-    except asyncio.CancelledError as error:
-        feeder = asyncio.current_task()
-        if feeder is not None and feeder.cancelling():
-            raise
-        msg = "the input ended with CancelledError, though nobody cancelled the batch"
-        raise RuntimeError(msg) from error
 
 
 def _task_ids(outcomes: Iterable[Outcome]) -> str:
@@ -261,7 +223,7 @@ class Run:
         try:
             if isinstance(self._source, AsyncIterator):
                 # It may take its time, or slots of this client itself: it is asked without one.
-                self._pulled = await _item_of(self._source)
+                self._pulled = await item_of(self._source)
                 if not self._is_feeding:
                     self._give_up_place(lease)
                     return False
@@ -269,7 +231,7 @@ class Run:
                 item, self._pulled = self._pulled, None
             else:
                 lease = lease or await self._client.engine.lease()
-                item = await _item_of(self._source)
+                item = await item_of(self._source)
             job = self._keys.claim(as_job(item))
             if job is not None:
                 self._carrier.budget.check(job.request)
