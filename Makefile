@@ -36,9 +36,9 @@ test: ## run the tests against the built and installed wheel
 	$(IN_VENV) cli,speed build test
 	@$(BIN)/python -Im pytest $(PYTEST)
 
-test-oldest: ## the same with the oldest dependencies that pyproject.toml allows
+test-oldest: ## all but the slow ones with the oldest dependencies that pyproject.toml allows
 	@OLDEST=1 PYTHON="$(PYTHON)" tools/venv.sh "$(VENV)-oldest" cli,speed build test
-	@$(VENV)-oldest/bin/python -Im pytest $(PYTEST)
+	@$(VENV)-oldest/bin/python -Im pytest $(PYTEST) -m "not slow"
 
 coverage: ## run the tests and say which lines and branches they leave out
 	$(IN_VENV) cli,speed build test

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any
@@ -374,6 +374,6 @@ async def test_the_host_of_the_api_is_looked_up_once(
 
 def test_a_setting_that_is_none() -> None:
     """It is refused before it can be taken for a yes."""
-    wrong: Callable[..., ApixoClient] = ApixoClient
+    wrong: Any = "no"
     with pytest.raises(InvalidSettingError, match="allow_private_hosts must be a bool"):
-        wrong(KEY, allow_private_hosts="no")
+        ApixoClient(KEY, allow_private_hosts=wrong)

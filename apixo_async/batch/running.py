@@ -67,8 +67,7 @@ class Run:
         if journal is not None:
             self._past = Continuation(journal, client.engine, settings, self._carry_on)
             journal.on_trouble = self._journal_failed
-        if source is None:
-            source = self._past.open_jobs() if self._past is not None else ()
+        source = self._open_jobs() if source is None else source
         self._is_sized = isinstance(source, Sized) and isinstance(source, Iterable)
         self._source = iter(source) if isinstance(source, Iterable) else aiter(source)
         # What can be gone through more than once is made durable as a whole before any is sent.
@@ -94,6 +93,11 @@ class Run:
         """After `aclose`: outcomes that nobody took, and those of the jobs that were given up."""
         self.bug: BaseException | None = None
         """An error that no job is responsible for, to be raised at the end."""
+
+    def _open_jobs(self) -> Source:
+        """What there is to go on with, as an input."""
+        nothing: list[Item] = []
+        return nothing if self._past is None else self._past.open_jobs()
 
     # Life of the run
 

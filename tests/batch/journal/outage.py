@@ -72,7 +72,8 @@ async def live(path: Path, first: int, count: int, code: int) -> dict[str, Any]:
         troubles.append(error)
         if len(troubles) >= RETRIES:
             outage.is_over = True
-            resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+            unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+            resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
 
     try:
         journal = await Journal.open(path)
