@@ -40,6 +40,7 @@ _ADVICE: Final[tuple[tuple[type[BaseException], Advice], ...]] = (
             exits.UNCERTAIN,
         ),
     ),
+    (errors.JournalError, Advice("nothing was sent", exits.USAGE)),
     (errors.NotSentError, Advice("check the network and --base-url")),
     (errors.NotFoundError, Advice("check the task id, and --model if it is another model's")),
     (errors.RateLimitedError, Advice("wait a minute; --requests-per-minute sets your plan's rate")),

@@ -113,7 +113,6 @@ class BatchSession:
         self._save_to = plan.save_to
         self._as_json = as_json
         self._given = given
-        self._has_begun = False
         self._progress = Progress(total)
         self._failures = Failures()
         self._display: Display = open_display(self._progress, self._traffic, as_json=as_json)
@@ -140,8 +139,8 @@ class BatchSession:
             self._signal = _PIPE
             sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  # to the end
         except Exception as error:
-            if isinstance(error, ApixoError) and not self._has_begun:
-                raise
+            if isinstance(error, ApixoError) and not self._progress.counts:
+                raise  # the journal or the input was refused as a whole: nothing was sent
             self._stopped, self._stop_error = StopReason.INPUT, error
             if not isinstance(error, ApixoError):
                 # Even an error in this program must not cost anybody the ids of paid tasks.
@@ -166,7 +165,6 @@ class BatchSession:
         runner = self._plan.runner(client, on_event=self._note, notes=self._notes())
         stream = runner.stream_resumed() if self._jobs is None else runner.stream(self._jobs)
         async with client, self._ticking(), stream as outcomes:
-            self._has_begun = True
             try:
                 async for outcome in outcomes:
                     self._take(outcome)

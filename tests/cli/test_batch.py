@@ -230,3 +230,28 @@ def test_keys_and_messages_cannot_steer_the_terminal(
 
     assert result.exit_code == 2
     assert "\x1b" not in result.stderr
+
+
+def test_a_journal_that_is_none_is_refused_before_anything_is_sent(
+    prompts: Path, tmp_path: Path
+) -> None:
+    """The exit code is that of wrong usage, and the file stays as it is."""
+    foreign = tmp_path / "notes.txt"
+    foreign.write_text("notes of mine")
+    environment = {"APIXO_API_KEY": "apx_test"}
+    given = ("--journal", foreign, "--base-url", "http://127.0.0.1:9")
+
+    result = run("batch", prompts, *given, env=environment)
+
+    assert result.exit_code == 2
+    assert "is not a journal" in result.stderr
+    assert "nothing was sent" in result.stderr
+    assert foreign.read_text() == "notes of mine"
+
+
+def test_a_cap_needs_the_price_of_every_job(prompts: Path) -> None:
+    """It is told before anything is sent which price is missing."""
+    result = run("batch", prompts, "--max-cost", "1", "--price", "fast=0.2", "--emulator")
+
+    assert result.exit_code == 2
+    assert "quality" in result.stderr
