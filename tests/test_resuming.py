@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Literal
 
+import attrs
 import pytest
 
 from apixo_async import (
@@ -15,14 +16,18 @@ from apixo_async import (
     Job,
     JournalError,
     Limits,
+    Outcome,
     OutcomeStatus,
     PollSchedule,
     StopReason,
+    Task,
     TextToVideo,
     Timeouts,
 )
-from apixo_async.batch import events
+from apixo_async.batch import events, feeding
+from apixo_async.batch.carrying import Carrier
 from apixo_async.batch.journal import JobState, Journal
+from apixo_async.batch.story import Story
 from apixo_async.emulator import Emulator, EmulatorSettings
 from apixo_async.errors import InvalidSettingError
 
@@ -189,13 +194,57 @@ async def test_max_cost_is_never_passed_also_over_several_runs(db: Path) -> None
 
 
 async def test_a_cap_without_a_price_is_refused_before_anything_is_sent(db: Path) -> None:
-    """The error names what has no price."""
+    """The error names what has no price, also where that comes late in a list."""
+    late = [*jobs(5), Job(TextToVideo("at the end", mode="quality"), key="last")]
     async with emulated() as emulator, client_of(emulator) as client:
-        runner = BatchRunner(client, journal=db, max_cost=1, prices={"fast": 0.2})
-        with pytest.raises(InvalidSettingError, match="quality"):
-            await runner.run(jobs(2, mode="quality"))
+        for journal in (db, None):
+            runner = BatchRunner(client, journal=journal, max_cost=9, prices={"fast": 0.2})
+            with pytest.raises(InvalidSettingError, match="quality"):
+                await runner.run(late)
 
-        assert emulator.ledger.billed_total == 0
+        assert emulator.ledger.submits_seen.total() == 0
+
+
+async def test_a_repeat_that_does_not_fit_under_the_cap_leaves_the_job_failed(db: Path) -> None:
+    """What was paid for is told as it ended, not as if it had never begun."""
+    async with emulated(failed_task=1.0) as emulator, client_of(emulator) as client:
+        runner = BatchRunner(
+            client,
+            journal=db,
+            max_cost="0.2",
+            prices={"fast": "0.2"},
+            retry_codes=["GENERATION_FAILED"],
+        )
+        report = await runner.run(jobs(1))
+
+        assert emulator.ledger.billed_total == 1
+    assert [outcome.status for outcome in report.outcomes] == [FAILED]
+    assert await states(db) == {JobState.FAILED: 1}
+
+
+async def test_missing_files_are_fetched_a_few_at_a_time(
+    db: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many there are, only a bounded number of jobs is carried on at once."""
+    monkeypatch.setattr(feeding, "BACKLOG", 2)
+    async with emulated() as emulator, client_of(emulator) as client:
+        await BatchRunner(client, journal=db).run(jobs(40))
+        most = 0
+        saving = Carrier.carry_on
+
+        async def carry_on(self: Carrier, story: Story, task: Task) -> Outcome:
+            nonlocal most
+            most = max(most, sum("_carried" in repr(task) for task in asyncio.all_tasks()))
+            return await saving(self, story, task)
+
+        monkeypatch.setattr(Carrier, "carry_on", carry_on)
+        few = attrs.evolve(client.engine.gate.limits, concurrent_tasks=3)
+        monkeypatch.setattr(client.engine.gate, "limits", few)
+        report = await BatchRunner(client, journal=db, save_to=tmp_path / "videos").resume()
+
+    assert len(report.outcomes) == 40
+    assert all(outcome.files for outcome in report.outcomes)
+    assert 0 < most <= 5
 
 
 async def test_a_journal_in_use_names_its_owner(db: Path) -> None:

@@ -123,7 +123,7 @@ class Carrier:
     def is_to_repeat(self, outcome: Outcome, done: int) -> bool:
         """Whether a job is submitted once more by a policy of the user, after `done` repeats."""
         settings = self._settings
-        if self._admission.is_refusing:
+        if self._admission.is_refusing or not self.budget.fits(outcome.job.request):
             return False
         if outcome.status is OutcomeStatus.UNCERTAIN:
             return settings.uncertain == "resubmit" and done < UNCERTAIN_REPEATS
@@ -239,8 +239,9 @@ class Carrier:
         self._publish(events.TimedOut(key=story.key, task=task, reason=str(error)))
         return story.outcome(OutcomeStatus.TIMED_OUT, task, error)
 
-    def not_started(self, index: int, job: Job, error: BaseException | None) -> Outcome:
-        """The outcome of a job that the stop of the batch came before."""
+    def not_started(self, index: int, job: Job, error: BaseException | None = None) -> Outcome:
+        """The outcome of a job that the stop of the batch came before, for `error` or that."""
+        error = error or self._admission.refusal
         why = error if isinstance(error, ApixoError) else NotAdmittedError()
         self._publish(events.NotStarted(key=job.key or "", reason=str(why)))
         return Outcome(job=job, index=index, status=OutcomeStatus.NOT_STARTED, error=why)

@@ -51,14 +51,13 @@ class Continuation:
         journal: Journal,
         engine: Engine,
         settings: RunSettings,
-        carry_on: Callable[[Entry, Task], Story],
+        carry_on: Callable[[Entry, Task, int], Story],
     ) -> None:
         self.journal = journal
         self._engine = engine
         self._settings = settings
         self._carry_on = carry_on
         self._going: dict[int, Story] = {}
-        self._fetched: set[int] = set()
 
     async def take_over(self) -> None:
         """Before anything is submitted: slots for all that runs or may run, polls spread out."""
@@ -70,7 +69,7 @@ class Continuation:
                 continue
             lease = await self._engine.occupied()
             self._engine.adopt(task, lease, age=entry.age)
-            self._go_on(entry, task)
+            self._going[entry.number] = self._carry_on(entry, task, UNCLAIMED)
 
     async def _hold_uncertain(self) -> None:
         """An uncertain submit's task may be running: its slot is kept for a stated time.
@@ -85,10 +84,6 @@ class Continuation:
             if self._settings.uncertain == "resubmit":
                 again = events.Resubmitted(key=entry.key, reason="policy")
                 await self.journal.record(entry.number, again)
-
-    def _go_on(self, entry: Entry, task: Task) -> Story:
-        story = self._going[entry.number] = self._carry_on(entry, task)
-        return story
 
     def ended(self, number: int) -> None:
         """The job was carried to an end, or given up for now."""
@@ -109,15 +104,16 @@ class Continuation:
     def claim(self, entry: Entry, index: int) -> Outcome | None:
         """The outcome of a job that needs no submit; `None` if it comes when the job has ended."""
         going = self._going.get(entry.number)
-        if going is None and self._is_to_fetch(entry):
-            task = entry.snapshot()
-            if task is not None:
-                self._fetched.add(entry.number)
-                going = self._go_on(entry, task)
-        if going is not None:
-            going.index = index
-            return None
-        return self.outcome(entry, index)
+        if going is None:
+            return self.outcome(entry, index)
+        going.index = index
+        return None
+
+    def fetch(self, entry: Entry, index: int) -> None:
+        """Begins to download what is missing; the outcome comes when that has ended."""
+        task = entry.snapshot()
+        if task is not None:
+            self._carry_on(entry, task, index)
 
     def outcome(self, entry: Entry, index: int) -> Outcome:
         """How a job ended before, or how it stands."""
@@ -126,11 +122,11 @@ class Continuation:
             return outcome
         return attrs.evolve(outcome, files=tuple(self.journal.files(entry.number)))
 
-    def _is_to_fetch(self, entry: Entry) -> bool:
-        """Whether results are not on disk that ought to be."""
+    def is_to_fetch(self, entry: Entry) -> bool:
+        """Whether results are not on disk that ought to be, and nobody is at it."""
         if self._settings.save_to is None or entry.state is not JobState.SUCCEEDED:
             return False
-        if entry.number in self._fetched:
+        if entry.number in self._going:
             return False
         return not entry.saved or not are_there(self.journal.files(entry.number))
 
@@ -141,6 +137,6 @@ class Continuation:
             yield entry.job()
         if self._settings.save_to is not None:
             async for entry in self.journal.entries(JobState.SUCCEEDED):
-                if self._is_to_fetch(entry):
+                if self.is_to_fetch(entry):
                     yield entry.job()
                 await asyncio.sleep(0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import (
     AsyncIterable,
@@ -32,7 +31,6 @@ from apixo_async.errors import (
     ClientUsageError,
     InvalidRequestError,
     InvalidSettingError,
-    JournalError,
 )
 from apixo_async.polling import PollSchedule
 from apixo_async.veo import Request
@@ -234,9 +232,7 @@ class OutcomeStream:
         return self
 
     async def _opened(self, path: Path) -> Journal:
-        if self._source is None and not await asyncio.to_thread(path.exists):
-            raise JournalError(f"there is no journal {path} to resume")
-        journal = await Journal.open(path)
+        journal = await Journal.open(path, must_exist=self._source is None)
         try:
             save_to = self._settings.save_to
             await journal.set_options(

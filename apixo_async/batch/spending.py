@@ -177,13 +177,17 @@ class Budget:
 
         Raises as `check` does.
         """
-        price = self._price(request)
-        after = _EXACT.add(self._spent, price)
-        if self.max_cost is not None and after > self.max_cost:
+        if not self.fits(request):
             return False
+        price = self._price(request)
         self._reserved[price] += 1
-        self._spent = after
+        self._spent = _EXACT.add(self._spent, price)
         return True
+
+    def fits(self, request: Request) -> bool:
+        """Whether one more generation would not pass the cap. Raises as `check` does."""
+        after = _EXACT.add(self._spent, self._price(request))
+        return self.max_cost is None or after <= self.max_cost
 
     def release(self, request: Request) -> None:
         """Gives one reservation back: the submit surely made no task.

@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from apixo_async.cli.faults import Fault
 from apixo_async.cli.opening import check, opened
 from apixo_async.cli.options import Options, guards, max_jobs, save_to, shared
 
 if TYPE_CHECKING:
-    from apixo_async.batch.inputs import JobFile
     from apixo_async.batch.spending import Prices
 
 
@@ -69,7 +67,6 @@ def batch(
     )
     with opened(file, max_jobs) as jobs:
         check(jobs)
-        check_prices(jobs, plan)
         if save_to is not None:
             ready_directory(save_to)
         with connected(options) as connection:
@@ -78,20 +75,3 @@ def batch(
             )
             code = session.run()
     sys.exit(code)
-
-
-def check_prices(jobs: JobFile, plan: object) -> None:
-    """Raises `Fault` if there is a cap on the cost and a job without a price."""
-    from apixo_async.batch.spending import Budget
-    from apixo_async.cli import exits
-    from apixo_async.cli.running import BatchPlan
-    from apixo_async.errors import InvalidSettingError
-
-    if not isinstance(plan, BatchPlan) or plan.max_cost is None:
-        return
-    budget = Budget(plan.max_cost, plan.prices)
-    try:
-        for job in jobs:
-            budget.check(job.request)
-    except InvalidSettingError as error:
-        raise Fault(f"{error}; nothing was sent", code=exits.USAGE) from None

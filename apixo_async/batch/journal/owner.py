@@ -27,6 +27,7 @@ else:
     import fcntl
 
 _MARK_AT: Final = 512
+_OWNER_START: Final = b'{"pid"'
 _MARK: Final = struct.Struct("<QI")
 _LOOKS: Final = 5
 _LOOK_SECONDS: Final = 0.01
@@ -47,6 +48,7 @@ class OwnerLock:
         self._path = lock_path(journal)
         self.was_forked = False
         self._file = self._locked_file()
+        self._check_is_ours()
         self.mark = self._read_mark()
         """The last event that is known to have been committed; `None` where nobody noted it."""
         try:
@@ -75,6 +77,15 @@ class OwnerLock:
                     f"{self._journal} is in use by {told}; wait for its end, or stop it"
                 ) from None
             os.close(file)
+
+    def _check_is_ours(self) -> None:
+        """Other programs have files of such names, too: `poetry.lock` is not to be overwritten."""
+        start = os.read(self._file, len(_OWNER_START))
+        if start not in {b"", _OWNER_START}:
+            os.close(self._file)
+            raise JournalError(
+                f"{self._path} is a file of another program; give the journal another name"
+            )
 
     def _read_mark(self) -> int | None:
         os.lseek(self._file, _MARK_AT, os.SEEK_SET)

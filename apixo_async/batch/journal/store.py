@@ -95,7 +95,8 @@ class Journal:
                     self._database.close()
                     raise
         except BaseException:
-            self._lock.release(is_clean=False)
+            # Without a mark nothing was ever noted there: a wrong path leaves no trace.
+            self._lock.release(is_clean=self._lock.mark is None)
             raise
 
     def _verify(self, *, is_new: bool) -> None:

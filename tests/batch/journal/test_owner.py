@@ -195,3 +195,28 @@ def test_a_lock_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     """A directory that is missing is an error with the path."""
     with pytest.raises(JournalError, match=r"cannot write .*run.db.lock"):
         OwnerLock(tmp_path / "none" / "run.db")
+
+
+async def test_a_file_that_is_no_journal_gets_nothing_beside_it(tmp_path: Path) -> None:
+    """A wrong path leaves no trace."""
+    foreign = tmp_path / "notes.txt"
+    foreign.write_text("notes of mine")
+
+    with pytest.raises(JournalError):
+        await Journal.open(foreign)
+
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("lines", [1, 40])
+async def test_a_lock_file_of_somebody_else_is_left_alone(tmp_path: Path, lines: int) -> None:
+    """Other programs have files of that name, too: `poetry.lock` is no lock of ours."""
+    theirs = tmp_path / "poetry.lock"
+    theirs.write_text("# written by another program\n" * lines)
+    before = theirs.read_bytes()
+
+    with pytest.raises(JournalError, match=r"poetry\.lock"):
+        await Journal.open(tmp_path / "poetry")
+
+    assert theirs.read_bytes() == before
+    assert not (tmp_path / "poetry").exists()

@@ -41,6 +41,9 @@ class _VFS(ctypes.Structure):
     ]
 
 
+_FOR_LIFE: Final[list[object]] = []
+
+
 class FailingDisk:
     """Asks `fails` before each write, truncation and sync; an error code is what SQLite gets.
 
@@ -57,6 +60,8 @@ class FailingDisk:
         self._open = _Open(vfs.open)
         mine = _Open(self._opened)
         self._kept.append(mine)
+        # SQLite keeps addresses only: without this the garbage collector would take us from it.
+        _FOR_LIFE.append(self)
         vfs.open = ctypes.cast(mine, ctypes.c_void_p).value
 
     def _opened(self, vfs: int, name: int | None, file: int, flags: int, out: int) -> int:
@@ -76,6 +81,8 @@ class FailingDisk:
                 (_SYNC, _Sync, "sync"),
             ):
                 table[place] = self._wrapped(kind, table[place] or 0, name)
+            # Two threads may open files at once: the table that loses is in use all the same.
+            self._kept.append(table)
             self._changed[known] = table
         return ctypes.addressof(self._changed[known])
 
