@@ -126,7 +126,7 @@ class Continuation:
         """Whether results are not on disk that ought to be, and nobody is at it."""
         if self._settings.save_to is None or entry.state is not JobState.SUCCEEDED:
             return False
-        if entry.number in self._going:
+        if entry.number in self._going or entry.task_id is None:
             return False
         return not entry.saved or not are_there(self.journal.files(entry.number))
 

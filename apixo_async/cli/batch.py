@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import sys
-from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
 
 import click
 
 from apixo_async.cli.opening import check, opened
-from apixo_async.cli.options import Options, guards, max_jobs, save_to, shared
-
-if TYPE_CHECKING:
-    from apixo_async.batch.spending import Prices
+from apixo_async.cli.options import Guards, Options, guards, max_jobs, save_to, shared
 
 
 @click.command(short_help="Generate the videos of a whole file.")
@@ -34,11 +29,7 @@ def batch(
     journal: Path | None,
     save_to: Path | None,
     max_jobs: int | None,
-    prices: Prices,
-    max_cost: Decimal | None,
-    uncertain: Literal["keep", "resubmit"] | None,
-    retry_codes: tuple[str, ...],
-    retries: int | None,
+    guards: Guards,
     options: Options,
 ) -> None:
     """Generate the videos of FILE, as many at a time as the account allows.
@@ -59,11 +50,11 @@ def batch(
     plan = BatchPlan(
         journal=journal,
         save_to=save_to,
-        prices=prices,
-        max_cost=max_cost,
-        uncertain=uncertain or "keep",
-        retry_codes=retry_codes,
-        retries=retries or 1,
+        prices=guards.prices,
+        max_cost=guards.max_cost,
+        uncertain=guards.uncertain or "keep",
+        retry_codes=guards.retry_codes,
+        retries=guards.retries or 1,
     )
     with opened(file, max_jobs) as jobs:
         check(jobs)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
 import attrs
 import click
@@ -14,7 +14,7 @@ import click
 from apixo_async.errors import InvalidSettingError
 
 if TYPE_CHECKING:
-    from apixo_async.batch.spending import Prices
+    from apixo_async.batch.spending import Prices  # noqa: TC004  # attrs keeps only its name
 
 Decorated: TypeAlias = Callable[..., None]
 
@@ -120,24 +120,31 @@ _EMULATOR: Final = (
 )
 
 
-def shared(*, waiting: bool = False, emulator: bool = False) -> Callable[[Decorated], Decorated]:
-    """Adds the shared options to a command, which gets them as one `Options` value."""
-    groups = (*(_WAITING if waiting else ()), *_CONNECTION, *(_EMULATOR if emulator else ()))
-    names = {field.name for field in attrs.fields(Options)}
+def _gathered(
+    name: str, cls: Callable[..., Any], options: Sequence[Callable[[Decorated], Decorated]]
+) -> Callable[[Decorated], Decorated]:
+    """Adds options to a command, which gets those that are fields of `cls` as one value `name`."""
+    names = {field.name for field in attrs.fields(cast("type[Any]", cls))}
 
     def decorate(command: Decorated) -> Decorated:
         @functools.wraps(command)
-        def with_options(**given: Any) -> None:  # noqa: ANN401  # whatever the options give
-            ours = {name: value for name, value in given.items() if name in names}
-            rest = {name: value for name, value in given.items() if name not in names}
-            command(options=Options(**ours), **rest)
+        def with_value(**given: Any) -> None:  # noqa: ANN401  # whatever the options give
+            ours = {field: value for field, value in given.items() if field in names}
+            rest = {field: value for field, value in given.items() if field not in names}
+            command(**{name: cls(**ours)}, **rest)
 
-        decorated: Decorated = with_options
-        for option in reversed(groups):
+        decorated: Decorated = with_value
+        for option in reversed(options):
             decorated = option(decorated)
         return decorated
 
     return decorate
+
+
+def shared(*, waiting: bool = False, emulator: bool = False) -> Callable[[Decorated], Decorated]:
+    """Adds the shared options to a command, which gets them as one `Options` value."""
+    groups = (*(_WAITING if waiting else ()), *_CONNECTION, *(_EMULATOR if emulator else ()))
+    return _gathered("options", Options, groups)
 
 
 save_to = click.option(
@@ -206,12 +213,19 @@ retries = click.option(
 )
 
 
-def guards(command: Decorated) -> Decorated:
-    """Adds what bounds or allows spending: `--max-cost`, `--price`, `--uncertain`, retries."""
-    decorated = command
-    for option in (retries, retry_code, uncertain, price, max_cost):
-        decorated = option(decorated)
-    return decorated
+@attrs.frozen(kw_only=True)
+class Guards:
+    """What bounds or allows spending; `None` and empty where nothing was said."""
+
+    prices: Prices
+    max_cost: Decimal | None
+    uncertain: Literal["keep", "resubmit"] | None
+    retry_codes: tuple[str, ...]
+    retries: int | None
+
+
+guards = _gathered("guards", Guards, (max_cost, price, uncertain, retry_code, retries))
+"""Gives the command `guards`, a `Guards`."""
 
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")

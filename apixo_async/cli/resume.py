@@ -5,17 +5,14 @@ from __future__ import annotations
 import sys
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import attrs
 import click
 
 from apixo_async.cli import exits
 from apixo_async.cli.faults import Fault
-from apixo_async.cli.options import Options, guards, save_to, shared
-
-if TYPE_CHECKING:
-    from apixo_async.batch.spending import Prices
+from apixo_async.cli.options import Guards, Options, guards, save_to, shared
 
 
 @click.command(short_help="Go on with a batch from its journal.")
@@ -27,11 +24,7 @@ def resume(
     *,
     journal: Path,
     save_to: Path | None,
-    prices: Prices,
-    max_cost: Decimal | None,
-    uncertain: Literal["keep", "resubmit"] | None,
-    retry_codes: tuple[str, ...],
-    retries: int | None,
+    guards: Guards,
     options: Options,
 ) -> None:
     """Go on with the batch of JOURNAL, whatever ended it.
@@ -57,11 +50,11 @@ def resume(
     plan = BatchPlan(
         journal=journal,
         save_to=save_to or (None if kept is None else Path(kept)),
-        prices=prices or Prices(noted.get("prices") or {}),
-        max_cost=max_cost if max_cost is not None else _money(noted.get("max_cost")),
-        uncertain=uncertain or noted.get("uncertain") or "keep",
-        retry_codes=retry_codes or tuple(noted.get("retry_codes") or ()),
-        retries=retries or noted.get("retries") or 1,
+        prices=guards.prices or Prices(noted.get("prices") or {}),
+        max_cost=_money(noted.get("max_cost")) if guards.max_cost is None else guards.max_cost,
+        uncertain=guards.uncertain or noted.get("uncertain") or "keep",
+        retry_codes=guards.retry_codes or tuple(noted.get("retry_codes") or ()),
+        retries=guards.retries or noted.get("retries") or 1,
     )
     if plan.save_to is not None:
         ready_directory(plan.save_to)
