@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from apixo_async.batch import events
-from apixo_async.batch.journal import Entry, JobState, Journal
+from apixo_async.batch.journal import Entry, JobState, Journal, opening
 from apixo_async.batch.outcomes import Job
 from apixo_async.tasks import Task
 from apixo_async.veo import TextToVideo
@@ -101,3 +101,20 @@ def count_events(path: Path) -> int:
     with contextlib.closing(sqlite3.connect(path)) as database:
         (number,) = database.execute("SELECT count(*) FROM events").fetchone()
     return int(number)
+
+
+@contextlib.contextmanager
+def small_pages() -> Iterator[None]:
+    """New journals have the smallest pages there are, so that every byte can be tried."""
+    usual = opening.connect
+
+    def connect(path: Path, *, mode: str = "rw") -> sqlite3.Connection:
+        database = usual(path, mode=mode)
+        database.execute("PRAGMA page_size = 512")  # does nothing to a file that exists
+        return database
+
+    opening.connect = connect
+    try:
+        yield
+    finally:
+        opening.connect = usual

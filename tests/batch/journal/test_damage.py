@@ -14,9 +14,10 @@ from typing import Any
 import attrs
 import pytest
 
+from apixo_async.batch.journal import Journal
 from apixo_async.batch.journal.owner import lock_path
 from apixo_async.errors import JournalError
-from tests.batch.journal.jobs import count_events, fill, opened, told
+from tests.batch.journal.jobs import count_events, fill, opened, small_pages, told
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="owners are killed as POSIX does")
 
@@ -28,10 +29,11 @@ LEFT_BEHIND = """
 import asyncio, os, signal, sys
 from pathlib import Path
 from apixo_async.batch.journal import Journal
-from tests.batch.journal.jobs import fill
+from tests.batch.journal.jobs import fill, small_pages
 
 async def main():
-    journal = await Journal.open(Path(sys.argv[1]))
+    with small_pages():
+        journal = await Journal.open(Path(sys.argv[1]))
     await fill(journal)
     await journal.set_options({"rate": 3})
     os.kill(os.getpid(), signal.SIGKILL)
@@ -75,6 +77,8 @@ def ended() -> Sample:
     """A journal after a clean end, with a job in every state."""
 
     async def make(path: Path) -> Sample:
+        with small_pages():
+            await (await Journal.open(path)).aclose()
         async with opened(path) as journal:
             await fill(journal)
             await journal.set_options({"rate": 3})
