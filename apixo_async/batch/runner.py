@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import (
     AsyncIterable,
@@ -15,7 +16,7 @@ from collections.abc import (
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
 from apixo_async._narrow import as_sequence
 from apixo_async.batch.carrying import RunSettings
@@ -227,7 +228,12 @@ class OutcomeStream:
         self._begin(self)
         if self._settings.journal is not None:
             self._journal = await self._opened(self._settings.journal)
-        self._run = Run(self._client, self._source, self._settings, journal=self._journal)
+        try:
+            self._run = Run(self._client, self._source, self._settings, journal=self._journal)
+        except BaseException:  # the input may refuse to be gone through
+            if self._journal is not None:
+                await self._journal.aclose()
+            raise
         self._run.start()
         return self
 
@@ -272,14 +278,37 @@ class OutcomeStream:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._run is not None:
-            try:
-                await self._run.aclose()
-            finally:
-                self._is_over = True
-                self._run.tell_end()
-                if self._journal is not None:
-                    await self._journal.aclose()
+        if self._run is None:
+            return
+        try:
+            await self._run.aclose()
+        finally:
+            self._is_over = True
+            self._run.tell_end()
+            if self._journal is not None:
+                await self._closed(self._journal, self._run)
+
+    async def _closed(self, journal: Journal, run: Run) -> None:
+        """Closes the journal once no POST is on its way, in a task that outlives our caller.
+
+        Cancelled a second time, the caller leaves at once; answers that still come are recorded.
+        """
+        closing = asyncio.create_task(_close_when_answered(journal, run))
+        _CLOSING.add(closing)
+        closing.add_done_callback(_CLOSING.discard)
+        if not run.admission.is_sending:
+            await asyncio.shield(closing)
+
+
+_CLOSING: Final[set[asyncio.Task[None]]] = set()
+"""Journals that are being closed, so that nobody forgets them."""
+
+
+async def _close_when_answered(journal: Journal, run: Run) -> None:
+    try:
+        await run.admission.wait_none_sending()
+    finally:
+        await journal.aclose()
 
 
 def _check_source(requests: object) -> None:

@@ -143,19 +143,27 @@ class Engine:
             hold.cancel()
         self.tracker.start(task.id, task.model, lease, lifetime=self.schedule.slot_lifetime)
 
-    async def occupied(self) -> Lease:
-        """Waits for a slot for a task that runs already, or may: it was submitted earlier."""
+    def adopt(self, task: Task, *, age: float) -> None:
+        """Takes a slot for a task that was submitted `age` seconds ago, if it has none yet."""
         self.open()
-        with self.closing.waiting():
-            return await self.gate.occupied()
-
-    def adopt(self, task: Task, lease: Lease, *, age: float) -> None:
-        """The slot belongs to a task that an earlier process submitted `age` seconds ago."""
+        if self.tracker.get(task.id) is not None:
+            return
         lifetime = max(self.schedule.slot_lifetime - age, self.schedule.interval)
-        self.tracker.start(task.id, task.model, lease, lifetime=lifetime, age=age)
+        self.tracker.start(task.id, task.model, self.gate.occupy(), lifetime=lifetime, age=age)
 
-    def hold(self, lease: Lease, seconds: float) -> None:
-        """Keeps a slot for this long, because a task may be running behind it."""
+    def hold_for(self, name: object, *, age: float) -> None:
+        """Takes a slot for a task that may be running behind a submit made `age` seconds ago.
+
+        `name` is that of the submit's lease; the one that is still kept for it will do.
+        """
+        self.open()
+        left = self.schedule.uncertain_hold - age
+        if left > 0 and all(lease.name != name for lease in self._holds):
+            lease = self.gate.occupy()
+            lease.name = name
+            self._hold(lease, left)
+
+    def _hold(self, lease: Lease, seconds: float) -> None:
         loop = asyncio.get_running_loop()
         self._holds[lease] = loop.call_later(seconds, self._unhold, lease)
 
@@ -166,7 +174,8 @@ class Engine:
     def task_may_run(self, lease: Lease) -> None:
         """The slot is kept for the time a task would take, because one may be running."""
         lease.is_running = True
-        self.hold(lease, self.schedule.uncertain_hold)
+        if lease not in self._holds:
+            self._hold(lease, self.schedule.uncertain_hold)
 
     def _unhold(self, lease: Lease) -> None:
         del self._holds[lease]

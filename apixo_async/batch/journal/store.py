@@ -73,7 +73,13 @@ class Journal:
         if must_exist and not await asyncio.to_thread(path.exists):
             raise JournalError(f"there is no journal {path}")
         journal = cls(path)
-        await asyncio.to_thread(journal._open)
+        opening = asyncio.ensure_future(asyncio.to_thread(journal._open))
+        try:
+            await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            # A thread cannot be cancelled: what it opens is closed when it is done.
+            opening.add_done_callback(journal._abandon)
+            raise
         journal._writer = Writer(
             journal._database,
             transactions=journal,
@@ -98,6 +104,10 @@ class Journal:
             # Without a mark nothing was ever noted there: a wrong path leaves no trace.
             self._lock.release(is_clean=self._lock.mark is None)
             raise
+
+    def _abandon(self, opening: asyncio.Future[None]) -> None:
+        if not opening.cancelled() and opening.exception() is None:
+            self._end(is_complete=True)
 
     def _verify(self, *, is_new: bool) -> None:
         database = self._database
