@@ -14,6 +14,7 @@ import pytest
 from apixo_async import (
     ApixoClient,
     AuthenticationError,
+    BatchReport,
     BatchRunner,
     Job,
     Limits,
@@ -27,6 +28,7 @@ from apixo_async import (
 from apixo_async._wire import Reply
 from apixo_async.batch import admission, events
 from apixo_async.batch.journal import Entry, JobState, Journal
+from apixo_async.emulator import Emulator, EmulatorSettings
 from tests.fakes import FakeApi, FakeTask, client_for, envelope, refusal
 
 SCHEDULE = PollSchedule(first=0.1, interval=0.05, deadline=20)
@@ -434,3 +436,27 @@ async def test_an_input_that_cannot_be_begun_leaves_the_journal_free(db: Path) -
             await BatchRunner(client, journal=db).run(Broken())
 
     await (await Journal.open(db)).aclose()
+
+
+async def test_files_are_found_again_from_another_directory(
+    db: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A relative place for videos means the directory where the batch was started."""
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    settings = EmulatorSettings(speed=400, seed=1)
+    report = BatchReport(())
+    async with Emulator(settings) as emulator:
+        for name in ("here", "there"):
+            monkeypatch.chdir(tmp_path / name)
+            async with ApixoClient(
+                emulator.api_key, base_url=emulator.base_url, schedule=SCHEDULE
+            ) as client:
+                save_to = "videos" if name == "here" else tmp_path / "here" / "videos"
+                report = await BatchRunner(client, journal=db, save_to=save_to).run(jobs(2))
+
+        assert emulator.ledger.files_served == 2
+    assert {file.path for outcome in report.outcomes for file in outcome.files} == {
+        tmp_path / "here" / "videos" / f"k{n}.mp4" for n in range(2)
+    }

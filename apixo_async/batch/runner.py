@@ -88,7 +88,8 @@ class BatchRunner:
         self._settings = RunSettings(
             schedule=plan,
             deadline=plan.deadline if deadline is None else deadline,
-            save_to=None if save_to is None else Path(save_to),
+            # Where it is must not change with the working directory of whoever resumes.
+            save_to=None if save_to is None else Path(save_to).absolute(),
             on_event=on_event,
             journal=None if journal is None else Path(journal),
             uncertain=uncertain,
@@ -244,7 +245,7 @@ class OutcomeStream:
             await journal.set_options(
                 {
                     "base_url": self._client.base_url,
-                    **({} if save_to is None else {"save_to": str(save_to.absolute())}),
+                    **({} if save_to is None else {"save_to": str(save_to)}),
                     **self._settings.notes,
                 }
             )

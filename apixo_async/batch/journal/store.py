@@ -7,6 +7,7 @@ import contextlib
 import heapq
 import json
 import logging
+import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -47,7 +48,8 @@ class Journal:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        # The lock and the log lie beside the file itself, by whatever name it was reached.
+        self.path = Path(os.path.realpath(path))
         self.on_trouble: Callable[[JournalError], None] | None = None
         self.options: dict[str, Any] = {}
         """What the batch was started with, to go on alike."""
