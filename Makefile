@@ -75,8 +75,8 @@ links: ## do the links between our Markdown files lead somewhere?
 
 bench: ## run the benchmarks
 	$(IN_VENV) cli,speed build bench
-	@set -e; for script in $(BENCHMARKS); do \
-	    echo "== $$script"; $(BIN)/python "$$script"; done
+	@set -e; for script in $(BENCHMARKS); do name=$${script//\//.}; \
+	    echo "== $$script"; $(BIN)/python -m "$${name%.py}"; done
 
 format: ## let ruff format the code and mend what it can
 	$(IN_VENV) cli,speed build test check bench

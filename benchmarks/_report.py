@@ -1,0 +1,65 @@
+"""What the simulations share in talking to people: schedules by name, options, files, verdicts."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import apixo_async
+from apixo_async import PollSchedule
+
+
+def learned_schedule() -> dict[str, PollSchedule]:
+    """The schedule that learns, as long as the library has one."""
+    learned: Callable[[], PollSchedule] | None = getattr(apixo_async, "LearnedSchedule", None)
+    return {} if learned is None else {"learned": learned()}
+
+
+def options(
+    description: str | None, *, jobs: int | None = None, names: Iterable[str] = ()
+) -> argparse.ArgumentParser:
+    """The options that the simulations have in common."""
+    parser = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
+    if jobs is not None:
+        parser.add_argument("--jobs", type=int, default=jobs, metavar="NUMBER")
+        parser.add_argument(
+            "--only",
+            action="append",
+            choices=sorted(names),
+            help="leave out all others; may be given several times",
+        )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw them there")
+    return parser
+
+
+def chosen(
+    contenders: Mapping[str, PollSchedule], only: Collection[str] | None
+) -> Mapping[str, PollSchedule]:
+    """Those that were asked for, in our order."""
+    return {name: plan for name, plan in contenders.items() if not only or name in only}
+
+
+def print_row(cells: Sequence[object], *, widths: Sequence[int]) -> None:
+    """One row of a table; a negative width puts its cell to the left."""
+    shown = [
+        f"{cell!s:{'<' if width < 0 else '>'}{abs(width)}}"
+        for cell, width in zip(cells, widths, strict=True)
+    ]
+    print("  ".join(shown), flush=True)
+
+
+def write_json(path: Path, figures: Any) -> None:  # noqa: ANN401  # whatever JSON can hold
+    """Keeps the figures in a file."""
+    path.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+def verdict(complaints: Sequence[str]) -> int:
+    """Says what is not good enough; the exit code."""
+    for complaint in complaints:
+        print(f"NOT GOOD ENOUGH: {complaint}", file=sys.stderr)
+    return 1 if complaints else 0
