@@ -20,7 +20,7 @@ SEED = 20_260_109
 
 @attrs.frozen(kw_only=True)
 class Measured:
-    """One batch. Seconds are virtual ones, but for `real_seconds`."""
+    """One batch. Seconds are virtual, but for `cpu_seconds`: client and simulator together."""
 
     jobs: int
     makespan: float
@@ -32,7 +32,7 @@ class Measured:
     peak_unfinished: int
     steady_per_minute: float
     trace: str
-    real_seconds: float
+    cpu_seconds: float
 
 
 def lognormal(rng: random.Random, *, mean: float, sigma: float) -> float:
@@ -55,20 +55,20 @@ def run_batch(
     """Runs them to the end; the prompt of request `n`, from 0, is `named(n)`."""
 
     async def run() -> Measured:
-        began, loop = time.perf_counter(), asyncio.get_running_loop()
+        began, loop = time.process_time(), asyncio.get_running_loop()
         account = Account(lambda given: durations[int(given["prompt"].rpartition(" ")[2])])
         start = loop.time()
         client = client_of(account, seed=SEED, schedule=schedule, limits=limits)
         async with client, BatchRunner(client).stream(requests) as outcomes:
             async for outcome in outcomes:
                 assert outcome.status is OutcomeStatus.SUCCEEDED, outcome
-        makespan, real = loop.time() - start, time.perf_counter() - began
-        return _measured(account, makespan=makespan, real_seconds=real)
+        makespan, cpu = loop.time() - start, time.process_time() - began
+        return _measured(account, makespan=makespan, cpu_seconds=cpu)
 
     return run_virtual(run())
 
 
-def _measured(account: Account, *, makespan: float, real_seconds: float) -> Measured:
+def _measured(account: Account, *, makespan: float, cpu_seconds: float) -> Measured:
     delays = detection_delays(account.tasks)
     return Measured(
         jobs=len(account.tasks),
@@ -81,7 +81,7 @@ def _measured(account: Account, *, makespan: float, real_seconds: float) -> Meas
         peak_unfinished=account.peak_unfinished,
         steady_per_minute=_steady_per_minute(account),
         trace=account.trace,
-        real_seconds=real_seconds,
+        cpu_seconds=cpu_seconds,
     )
 
 

@@ -10,9 +10,11 @@ learned schedule needs more than 1.020 times as long, or when any schedule broke
 
 from __future__ import annotations
 
+import itertools
 import random
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 import attrs
@@ -20,7 +22,15 @@ import attrs
 from apixo_async import Limits, PollSchedule, TextToVideo
 from apixo_async.emulator.bound import list_schedule
 from benchmarks._batch import SEED, Measured, lognormal, named, run_batch
-from benchmarks._report import chosen, learned_schedule, options, print_row, verdict, write_json
+from benchmarks._report import (
+    chosen,
+    in_parallel,
+    learned_schedule,
+    options,
+    print_row,
+    verdict,
+    write_json,
+)
 
 JOBS: Final = 20_000
 LIMITS: Final = Limits()
@@ -116,7 +126,17 @@ def measure(mix: str, schedule: str, jobs: int) -> Row:
 
 def tell(row: Row | None = None) -> None:
     """One row for people; without one, the head of the table."""
-    head = ("mix", "schedule", "of bound", "requests/job", "delay p50", "p99", "60 s", "429", "s")
+    head = (
+        "mix",
+        "schedule",
+        "of bound",
+        "requests/job",
+        "delay p50",
+        "p99",
+        "60 s",
+        "429",
+        "CPU s",
+    )
     cells: Sequence[object] = head
     if row is not None:
         seen = row.measured
@@ -129,22 +149,48 @@ def tell(row: Row | None = None) -> None:
             f"{seen.delay_p99:.2f}",
             f"{seen.busiest_window:,}",
             seen.refused,
-            f"{seen.real_seconds:.1f}",
+            f"{seen.cpu_seconds:.1f}",
         )
     print_row(cells, widths=(-10, -12, 8, 12, 9, 6, 6, 4, 5))
+
+
+def draw(rows: Sequence[Row], path: Path) -> None:
+    """For the docs."""
+    from benchmarks import _plot  # noqa: PLC0415  # slow to import, and often not needed
+
+    def by_name(value: Callable[[Row], float]) -> dict[tuple[str, str], float]:
+        return {(row.schedule, row.mix): value(row) for row in rows}
+
+    _plot.dots(
+        path,
+        [
+            _plot.Panel(
+                title="time above the best possible, %",
+                values=by_name(lambda row: 100 * (row.over_bound - 1)),
+                goal=100 * (MOST_OVER_BOUND - 1),
+                goal_name="goal",
+            ),
+            _plot.Panel(
+                title="requests for each job",
+                values=by_name(lambda row: row.measured.requests_per_job),
+            ),
+        ],
+    )
 
 
 def main() -> int:
     """Measures, prints, and judges."""
     asked = options(__doc__, jobs=JOBS, names=CONTENDERS).parse_args()
+    runs = list(itertools.product(MIXES, chosen(CONTENDERS, asked.only)))
     rows: list[Row] = []
     tell()
-    for mix in MIXES:
-        for schedule in chosen(CONTENDERS, asked.only):
-            rows.append(measure(mix, schedule, asked.jobs))
-            tell(rows[-1])
+    for row in in_parallel(measure, *zip(*runs, strict=True), itertools.repeat(asked.jobs)):
+        tell(row)
+        rows.append(row)
     if asked.json is not None:
         write_json(asked.json, [attrs.asdict(row) for row in rows])
+    if asked.plot is not None:
+        draw(rows, asked.plot)
     return verdict([complaint for row in rows for complaint in row.complaints()])
 
 
