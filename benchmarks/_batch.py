@@ -6,11 +6,12 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import attrs
 
-from apixo_async import BatchRunner, Limits, OutcomeStatus, PollSchedule
+from apixo_async import BatchRunner, OutcomeStatus, PollSchedule
 from apixo_async.veo import Request
 from tests.simulated import Account, client_of, detection_delays
 from tests.virtual import run_virtual
@@ -50,15 +51,18 @@ def run_batch(
     durations: Sequence[float],
     *,
     schedule: PollSchedule,
-    limits: Limits | None = None,
+    tells_times: bool = True,
 ) -> Measured:
-    """Runs them to the end; the prompt of request `n`, from 0, is `named(n)`."""
+    """Runs them to the end at default limits; the prompt of request `n`, from 0, is `named(n)`."""
+
+    def duration(given: Mapping[str, Any]) -> float:
+        return durations[int(given["prompt"].rpartition(" ")[2])]
 
     async def run() -> Measured:
         began, loop = time.process_time(), asyncio.get_running_loop()
-        account = Account(lambda given: durations[int(given["prompt"].rpartition(" ")[2])])
+        account = Account(duration, tells_times=tells_times)
         start = loop.time()
-        client = client_of(account, seed=SEED, schedule=schedule, limits=limits)
+        client = client_of(account, seed=SEED, schedule=schedule)
         async with client, BatchRunner(client).stream(requests) as outcomes:
             async for outcome in outcomes:
                 assert outcome.status is OutcomeStatus.SUCCEEDED, outcome

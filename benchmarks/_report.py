@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,18 +33,16 @@ def options(
             "--only",
             action="append",
             choices=sorted(names),
-            help="leave out all others; may be given several times",
+            help="leave out all other schedules; may be given several times",
         )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
-    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw them there")
+    parser.add_argument("--plot", type=Path, metavar="PNG", help="draw them there")
     return parser
 
 
-def chosen(
-    contenders: Mapping[str, PollSchedule], only: Collection[str] | None
-) -> Mapping[str, PollSchedule]:
+def chosen(names: Iterable[str], only: Collection[str] | None) -> list[str]:
     """Those that were asked for, in our order."""
-    return {name: plan for name, plan in contenders.items() if not only or name in only}
+    return [name for name in names if not only or name in only]
 
 
 def in_parallel(measure: Callable[..., T], *arguments: Iterable[Any]) -> Iterator[T]:

@@ -72,7 +72,7 @@ class Account:
         tells_times: bool = True,
     ) -> None:
         self._duration = duration
-        self._opened_at = asyncio.get_running_loop().time()
+        self.opened_at = asyncio.get_running_loop().time()
         self._allowed = allows[0]
         self._upgrades = list(allows[1:])
         self._round_trip = round_trip
@@ -111,7 +111,7 @@ class Account:
         self, path: str, body: bytes | None, now: float
     ) -> tuple[Reply, SimulatedTask | None]:
         """The answer, with the task if the answer says that it ended."""
-        while self._upgrades and now >= self._opened_at + self._upgrades[0].since:
+        while self._upgrades and now >= self.opened_at + self._upgrades[0].since:
             self._allowed = self._upgrades.pop(0)
         if self._in_window(now) > self._allowed.requests_per_minute:
             return self._refuse(now), None

@@ -54,10 +54,10 @@ def test_the_same_seed_gives_the_same_trace() -> None:
 
 @virtual
 async def test_a_client_at_default_limits_meets_no_429() -> None:
-    """2,500 tasks that end at once when they are looked at stay within both limits."""
+    """1,500 tasks that end at once when they are looked at stay within both limits."""
     account = Account(lambda _: 30.0)
 
-    await run_all(client_of(account, seed=1, schedule=PollSchedule(first=30, interval=5)), 2_500)
+    await run_all(client_of(account, seed=1, schedule=PollSchedule(first=30, interval=5)), 1_500)
 
     assert not account.refused
     assert account.peak_unfinished <= 1_000

@@ -1,0 +1,294 @@
+"""What a client at default limits gets out of an account with small ones, and out of its upgrade.
+
+    python -m benchmarks.small_account [--json FILE] [--plot PNG]
+
+The account allows 3 tasks and 10 requests a minute, and after 40 minutes 10 tasks and 60 requests.
+The client believes in 1,000 and 10,000 and has to find out. Shown is, for both phases, how many
+videos of about two minutes it finished of those that the slots allow without any delay, and which
+part of its requests was answered 429. Two more clients are set to the limits of a phase. The API
+is simulated and the time virtual. Exits with 1 when too little is finished or too much refused; to
+those that are set to the limits, nothing must be.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import heapq
+import logging
+import random
+import sys
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from apixo_async import ApixoClient, BatchRunner, Limits, TextToVideo
+from benchmarks._batch import SEED, lognormal, named
+from benchmarks._report import options, print_row, verdict, write_json
+from tests.simulated import Account, Allowance, client_of
+from tests.virtual import run_virtual
+
+PHASE: Final = 40
+"""Minutes before the upgrade, and after it."""
+SMALL: Final = Allowance(requests_per_minute=10, concurrent_tasks=3)
+LARGER: Final = Allowance(requests_per_minute=60, concurrent_tasks=10)
+UPGRADED: Final = (SMALL, attrs.evolve(LARGER, since=60.0 * PHASE))
+
+LEAST_FINISHED: Final = 0.85
+"""Of what the slots allow without any delay; more is lost to looking than on a large account."""
+MOST_REFUSED: Final = 0.05
+
+
+# What there is to do
+
+
+def durations() -> Iterator[float]:
+    """As many as anyone may want, always the same."""
+    rng = random.Random(SEED)
+    while True:
+        yield lognormal(rng, mean=120, sigma=0.25)
+
+
+def allowed_ends(allows: Sequence[Allowance], minutes: float) -> list[float]:
+    """When the tasks end if each begins on the slot that is free first, without any delay."""
+    free: list[float] = []
+    for allowance in allows:
+        free += [allowance.since] * (allowance.concurrent_tasks - len(free))
+    ends: list[float] = []
+    for seconds in durations():
+        if free[0] > 60 * minutes:
+            break
+        ends.append(free[0] + seconds)
+        heapq.heapreplace(free, ends[-1])
+    return sorted(ends)
+
+
+# Measuring
+
+
+@attrs.frozen(kw_only=True)
+class Minute:
+    """What one minute saw. Requests are answered or refused; `jobs` counts since the start."""
+
+    minute: int
+    answered: int
+    refused: int
+    jobs: int
+    jobs_allowed: int
+    tasks_cap: int
+    requests_cap: int
+
+
+@attrs.frozen(kw_only=True)
+class Phase:
+    """One row of the table: what was finished and refused between two moments, in minutes."""
+
+    client: str
+    begins: int
+    ends: int
+    jobs: int
+    jobs_allowed: int
+    requests: int
+    refused: int
+
+    @property
+    def of_allowed(self) -> float:
+        """The part that was finished of what could have been."""
+        return self.jobs / self.jobs_allowed
+
+    @property
+    def refused_share(self) -> float:
+        """The part of the requests that was answered 429."""
+        return self.refused / self.requests if self.requests else 0.0
+
+    def complaints(self) -> list[str]:
+        """What is not as it should be."""
+        found: list[str] = []
+        where = f"{self.client}, minutes {self.begins} to {self.ends}"
+        if self.of_allowed < LEAST_FINISHED:
+            found.append(f"{where}: {self.jobs} jobs of {self.jobs_allowed}")
+        if self.refused > (0 if self.client.startswith("set") else MOST_REFUSED * self.requests):
+            found.append(f"{where}: {self.refused} of {self.requests} requests were answered 429")
+        return found
+
+
+@attrs.frozen(kw_only=True)
+class Story:
+    """One client on one account."""
+
+    client: str
+    minutes: Sequence[Minute]
+
+    def phase(self, begins: int, ends: int) -> Phase:
+        """What happened between two moments, in minutes."""
+        part = self.minutes[begins:ends]
+        last, before = self.minutes[ends - 1], self.minutes[begins - 1] if begins else None
+        refused = sum(minute.refused for minute in part)
+        return Phase(
+            client=self.client,
+            begins=begins,
+            ends=ends,
+            jobs=last.jobs - (before.jobs if before else 0),
+            jobs_allowed=last.jobs_allowed - (before.jobs_allowed if before else 0),
+            requests=refused + sum(minute.answered for minute in part),
+            refused=refused,
+        )
+
+
+def run(name: str, limits: Limits, allows: Sequence[Allowance], minutes: int) -> Story:
+    """Gives a client more to do than it can for so many minutes."""
+
+    async def busy() -> Story:
+        loop, seconds = asyncio.get_running_loop(), durations()
+        by_prompt: dict[str, float] = {}
+        account = Account(lambda given: by_prompt.pop(given["prompt"]), allows=allows)
+        client = client_of(account, seed=SEED, limits=limits)
+        caps: list[tuple[int, int]] = []
+        for minute in range(1, minutes + 1):
+            loop.call_at(account.opened_at + 60 * minute, lambda: caps.append(found_by(client)))
+
+        def requests() -> Iterator[TextToVideo]:
+            for number, by_prompt[named(number)] in enumerate(seconds):
+                yield TextToVideo(named(number), mode="fast")
+
+        async with client, BatchRunner(client).stream(requests()) as outcomes:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(60 * minutes + 1):
+                    async for _ in outcomes:
+                        pass
+        return Story(client=name, minutes=list(_by_minute(account, allows, caps)))
+
+    return run_virtual(busy())
+
+
+def found_by(client: ApixoClient) -> tuple[int, int]:
+    """The limits that it goes by at this moment: tasks and requests a minute."""
+    gate = client.statistics().gate
+    # As long as the gate only finds the cap of the tasks, it goes by the rate that it was set to.
+    return gate.tasks_cap, getattr(
+        gate, "requests_cap", client.engine.gate.limits.requests_per_minute
+    )
+
+
+def _by_minute(
+    account: Account, allows: Sequence[Allowance], caps: Sequence[tuple[int, int]]
+) -> Iterator[Minute]:
+    allowed = allowed_ends(allows, len(caps))
+    learned = sorted(task.learned_at for task in account.tasks if task.learned_at is not None)
+    for minute, (tasks_cap, requests_cap) in enumerate(caps, start=1):
+        end = account.opened_at + 60 * minute
+
+        def within(times: Sequence[float], end: float = end) -> int:
+            return bisect_right(times, end) - bisect_right(times, end - 60)
+
+        refused = within(account.refused)
+        yield Minute(
+            minute=minute,
+            answered=within(account.requests) - refused,
+            refused=refused,
+            jobs=bisect_right(learned, end),
+            jobs_allowed=bisect_right(allowed, 60.0 * minute),
+            tasks_cap=tasks_cap,
+            requests_cap=requests_cap,
+        )
+
+
+def stories() -> list[Story]:
+    """The client at default limits, and those that know better."""
+    small = Limits(requests_per_minute=10, concurrent_tasks=3)
+    larger = Limits(requests_per_minute=60, concurrent_tasks=10)
+    return [
+        run("default limits", Limits(), UPGRADED, 2 * PHASE),
+        run("set to 3 and 10", small, [SMALL], PHASE),
+        run("set to 10 and 60", larger, [LARGER], PHASE),
+    ]
+
+
+# Telling
+
+
+def phases(story: Story) -> list[Phase]:
+    """Before the upgrade and after it, if there was one."""
+    last = len(story.minutes)
+    return [story.phase(begins, begins + PHASE) for begins in range(0, last, PHASE)]
+
+
+def tell(phase: Phase | None = None) -> None:
+    """One row for people; without one, the head of the table."""
+    cells: Sequence[object] = (
+        "client", "minutes", "jobs", "allowed", "share", "requests", "429", "share",
+    )  # fmt: skip
+    if phase is not None:
+        cells = (
+            phase.client,
+            f"{phase.begins} to {phase.ends}",
+            phase.jobs,
+            phase.jobs_allowed,
+            f"{phase.of_allowed:.2f}",
+            phase.requests,
+            phase.refused,
+            f"{phase.refused_share:.3f}",
+        )
+    print_row(cells, widths=(-16, 8, 5, 7, 5, 8, 5, 5))
+
+
+def draw(story: Story, path: Path) -> None:
+    """For the docs: what was finished, sent and believed, minute by minute."""
+    from benchmarks import _plot  # noqa: PLC0415  # slow to import, and often not needed
+
+    def line(value: Callable[[Minute], float]) -> list[float]:
+        return [value(minute) for minute in story.minutes]
+
+    def true(value: Callable[[Allowance], float]) -> list[float]:
+        return [value(UPGRADED[minute.minute > PHASE]) for minute in story.minutes]
+
+    _plot.course(
+        path,
+        [
+            _plot.Course(
+                title="jobs finished",
+                lines={"ours": line(lambda m: m.jobs)},
+                allowed={"allowed": line(lambda m: m.jobs_allowed)},
+            ),
+            _plot.Course(
+                title="requests a minute",
+                lines={"answered": line(lambda m: m.answered), "429": line(lambda m: m.refused)},
+                allowed={"allowed": true(lambda a: a.requests_per_minute)},
+            ),
+            _plot.Course(
+                title="limits the client goes by",
+                lines={
+                    "tasks": line(lambda m: m.tasks_cap),
+                    "requests a minute": line(lambda m: m.requests_cap),
+                },
+                allowed={
+                    "tasks, truly": true(lambda a: a.concurrent_tasks),
+                    "requests, truly": true(lambda a: a.requests_per_minute),
+                },
+                is_log=True,
+            ),
+        ],
+    )
+
+
+def main() -> int:
+    """Measures, prints, and judges."""
+    asked = options(__doc__).parse_args()
+    logging.getLogger("apixo_async").setLevel(logging.ERROR)  # each ends amidst running tasks
+    seen = stories()
+    rows = [phase for story in seen for phase in phases(story)]
+    tell()
+    for row in rows:
+        tell(row)
+    if asked.json is not None:
+        write_json(asked.json, [attrs.asdict(story) for story in seen])
+    if asked.plot is not None:
+        draw(seen[0], asked.plot)
+    return verdict([complaint for row in rows for complaint in row.complaints()])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
