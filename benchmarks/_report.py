@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
+
+import attrs
 
 import apixo_async
 from apixo_async import PollSchedule
@@ -51,13 +53,29 @@ def in_parallel(measure: Callable[..., T], *arguments: Iterable[Any]) -> Iterato
         yield from pool.map(measure, *arguments)
 
 
-def print_row(cells: Sequence[object], *, widths: Sequence[int]) -> None:
-    """One row of a table; a negative width puts its cell to the left."""
-    shown = [
-        f"{cell!s:{'<' if width < 0 else '>'}{abs(width)}}"
-        for cell, width in zip(cells, widths, strict=True)
-    ]
-    print("  ".join(shown), flush=True)
+@attrs.frozen
+class Table:
+    """A table that is Markdown, so that it can stand in the docs as it is printed.
+
+    `columns` are names and widths; a negative width puts its cells to the left.
+    """
+
+    columns: Mapping[str, int]
+
+    def begin(self) -> None:
+        """Prints the head."""
+        self.row(*self.columns)
+        widths = self.columns.values()
+        rules = ("-" * (abs(width) + 1) + (":" if width > 0 else "-") for width in widths)
+        print(f"|{'|'.join(rules)}|")
+
+    def row(self, *cells: object) -> None:
+        """Prints one row."""
+        shown = [
+            f"{cell!s:{'<' if width < 0 else '>'}{abs(width)}}"
+            for cell, width in zip(cells, self.columns.values(), strict=True)
+        ]
+        print(f"| {' | '.join(shown)} |", flush=True)
 
 
 def write_json(path: Path, figures: Any) -> None:  # noqa: ANN401  # whatever JSON can hold

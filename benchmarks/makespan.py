@@ -24,11 +24,11 @@ from apixo_async import Limits, PollSchedule, TextToVideo
 from apixo_async.emulator.bound import list_schedule
 from benchmarks._batch import SEED, Measured, lognormal, named, run_batch
 from benchmarks._report import (
+    Table,
     chosen,
     in_parallel,
     learned_schedule,
     options,
-    print_row,
     verdict,
     write_json,
 )
@@ -126,34 +126,35 @@ def measure(mix: str, schedule: str, jobs: int, tells_times: bool) -> Row:  # no
 # Telling
 
 
-def tell(row: Row | None = None) -> None:
-    """One row for people; without one, the head of the table."""
-    head = (
-        "mix",
-        "schedule",
-        "of bound",
-        "requests/job",
-        "delay p50",
-        "p99",
-        "60 s",
-        "429",
-        "CPU s",
+TABLE: Final = Table(
+    {
+        "mix": -10,
+        "schedule": -11,
+        "of bound": 8,
+        "requests/job": 12,
+        "delay p50": 9,
+        "p99": 5,
+        "busiest 60 s": 12,
+        "429": 3,
+        "CPU s": 5,
+    }
+)
+
+
+def tell(row: Row) -> None:
+    """One row for people."""
+    seen = row.measured
+    TABLE.row(
+        row.mix,
+        row.schedule,
+        f"{row.over_bound:.4f}",
+        f"{seen.requests_per_job:.2f}",
+        f"{seen.delay_p50:.2f}",
+        f"{seen.delay_p99:.2f}",
+        f"{seen.busiest_window:,}",
+        seen.refused,
+        f"{seen.cpu_seconds:.0f}",
     )
-    cells: Sequence[object] = head
-    if row is not None:
-        seen = row.measured
-        cells = (
-            row.mix,
-            row.schedule,
-            f"{row.over_bound:.4f}",
-            f"{seen.requests_per_job:.2f}",
-            f"{seen.delay_p50:.2f}",
-            f"{seen.delay_p99:.2f}",
-            f"{seen.busiest_window:,}",
-            seen.refused,
-            f"{seen.cpu_seconds:.1f}",
-        )
-    print_row(cells, widths=(-10, -12, 8, 12, 9, 6, 6, 4, 5))
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
@@ -195,7 +196,7 @@ def main() -> int:
         [not asked.without_times],
     )
     rows: list[Row] = []
-    tell()
+    TABLE.begin()
     for row in in_parallel(measure, *zip(*runs, strict=True)):
         tell(row)
         rows.append(row)

@@ -22,11 +22,11 @@ import attrs
 from apixo_async import Limits, ModelRequest, PollSchedule
 from benchmarks._batch import SEED, Measured, lognormal, named, run_batch
 from benchmarks._report import (
+    Table,
     chosen,
     in_parallel,
     learned_schedule,
     options,
-    print_row,
     verdict,
     write_json,
 )
@@ -99,26 +99,35 @@ def complaints(rows: Sequence[Row]) -> list[str]:
 # Telling
 
 
-def tell(row: Row | None = None) -> None:
-    """One row for people; without one, the head of the table."""
-    cells: Sequence[object] = (
-        "tasks", "schedule", "of bound", "jobs/min", "requests/job", "delay p50", "60 s", "429",
-        "CPU s",
-    )  # fmt: skip
-    if row is not None:
-        seen = row.measured
-        cells = (
-            row.tasks,
-            row.schedule,
-            f"{row.of_bound:.3f}",
-            f"{seen.steady_per_minute:,.0f}",
-            f"{seen.requests_per_job:.2f}",
-            f"{seen.delay_p50:.2f}",
-            f"{seen.busiest_window:,}",
-            seen.refused,
-            f"{seen.cpu_seconds:.1f}",
-        )
-    print_row(cells, widths=(-11, -11, 8, 8, 12, 9, 6, 4, 5))
+TABLE: Final = Table(
+    {
+        "tasks": -11,
+        "schedule": -10,
+        "of bound": 8,
+        "jobs/minute": 11,
+        "requests/job": 12,
+        "delay p50": 9,
+        "busiest 60 s": 12,
+        "429": 3,
+        "CPU s": 5,
+    }
+)
+
+
+def tell(row: Row) -> None:
+    """One row for people."""
+    seen = row.measured
+    TABLE.row(
+        row.tasks,
+        row.schedule,
+        f"{row.of_bound:.3f}",
+        f"{seen.steady_per_minute:,.0f}",
+        f"{seen.requests_per_job:.2f}",
+        f"{seen.delay_p50:.2f}",
+        f"{seen.busiest_window:,}",
+        seen.refused,
+        f"{seen.cpu_seconds:.0f}",
+    )
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
@@ -150,7 +159,7 @@ def main() -> int:
     asked = options(__doc__, jobs=JOBS, names=CONTENDERS).parse_args()
     runs = itertools.product(TASKS, chosen(CONTENDERS, asked.only), [asked.jobs])
     rows: list[Row] = []
-    tell()
+    TABLE.begin()
     for row in in_parallel(measure, *zip(*runs, strict=True)):
         tell(row)
         rows.append(row)

@@ -27,7 +27,7 @@ import attrs
 
 from apixo_async import ApixoClient, BatchRunner, Limits, TextToVideo
 from benchmarks._batch import SEED, lognormal, named
-from benchmarks._report import options, print_row, verdict, write_json
+from benchmarks._report import Table, options, verdict, write_json
 from tests.simulated import Account, Allowance, client_of
 from tests.virtual import run_virtual
 
@@ -198,13 +198,19 @@ def _by_minute(
 
 def stories() -> list[Story]:
     """The client at default limits, and those that know better."""
-    small = Limits(requests_per_minute=10, concurrent_tasks=3)
-    larger = Limits(requests_per_minute=60, concurrent_tasks=10)
     return [
         run("default limits", Limits(), UPGRADED, 2 * PHASE),
-        run("set to 3 and 10", small, [SMALL], PHASE),
-        run("set to 10 and 60", larger, [LARGER], PHASE),
+        run("set to 3 and 10", limits_of(SMALL), [SMALL], PHASE),
+        run("set to 10 and 60", limits_of(LARGER), [LARGER], PHASE),
     ]
+
+
+def limits_of(allowance: Allowance) -> Limits:
+    """The settings that fit an account."""
+    return Limits(
+        requests_per_minute=allowance.requests_per_minute,
+        concurrent_tasks=allowance.concurrent_tasks,
+    )
 
 
 # Telling
@@ -216,23 +222,32 @@ def phases(story: Story) -> list[Phase]:
     return [story.phase(begins, begins + PHASE) for begins in range(0, last, PHASE)]
 
 
-def tell(phase: Phase | None = None) -> None:
-    """One row for people; without one, the head of the table."""
-    cells: Sequence[object] = (
-        "client", "minutes", "jobs", "allowed", "share", "requests", "429", "share",
-    )  # fmt: skip
-    if phase is not None:
-        cells = (
-            phase.client,
-            f"{phase.begins} to {phase.ends}",
-            phase.jobs,
-            phase.jobs_allowed,
-            f"{phase.of_allowed:.2f}",
-            phase.requests,
-            phase.refused,
-            f"{phase.refused_share:.3f}",
-        )
-    print_row(cells, widths=(-16, 8, 5, 7, 5, 8, 5, 5))
+TABLE: Final = Table(
+    {
+        "client": -16,
+        "minutes": -8,
+        "jobs": 4,
+        "allowed": 7,
+        "of allowed": 10,
+        "requests": 8,
+        "429": 3,
+        "429 share": 9,
+    }
+)
+
+
+def tell(phase: Phase) -> None:
+    """One row for people."""
+    TABLE.row(
+        phase.client,
+        f"{phase.begins} to {phase.ends}",
+        phase.jobs,
+        phase.jobs_allowed,
+        f"{phase.of_allowed:.2f}",
+        phase.requests,
+        phase.refused,
+        f"{phase.refused_share:.3f}",
+    )
 
 
 def draw(story: Story, path: Path) -> None:
@@ -280,7 +295,7 @@ def main() -> int:
     logging.getLogger("apixo_async").setLevel(logging.ERROR)  # each ends amidst running tasks
     seen = stories()
     rows = [phase for story in seen for phase in phases(story)]
-    tell()
+    TABLE.begin()
     for row in rows:
         tell(row)
     if asked.json is not None:
