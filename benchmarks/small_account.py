@@ -27,6 +27,7 @@ import attrs
 
 from apixo_async import ApixoClient, BatchRunner, Limits, TextToVideo
 from benchmarks._batch import SEED, lognormal, named
+from benchmarks._phases import Minute, Phase, Story
 from benchmarks._report import Table, options, verdict, write_json
 from tests.simulated import Account, Allowance, client_of
 from tests.virtual import run_virtual
@@ -36,10 +37,6 @@ PHASE: Final = 40
 SMALL: Final = Allowance(requests_per_minute=10, concurrent_tasks=3)
 LARGER: Final = Allowance(requests_per_minute=60, concurrent_tasks=10)
 UPGRADED: Final = (SMALL, attrs.evolve(LARGER, since=60.0 * PHASE))
-
-LEAST_FINISHED: Final = 0.85
-"""Of what the slots allow without any delay; more is lost to looking than on a large account."""
-MOST_REFUSED: Final = 0.05
 
 
 # What there is to do
@@ -67,75 +64,6 @@ def allowed_ends(allows: Sequence[Allowance], minutes: float) -> list[float]:
 
 
 # Measuring
-
-
-@attrs.frozen(kw_only=True)
-class Minute:
-    """What one minute saw. Requests are answered or refused; `jobs` counts since the start."""
-
-    minute: int
-    answered: int
-    refused: int
-    jobs: int
-    jobs_allowed: int
-    tasks_cap: int
-    requests_cap: int
-
-
-@attrs.frozen(kw_only=True)
-class Phase:
-    """One row of the table: what was finished and refused between two moments, in minutes."""
-
-    client: str
-    begins: int
-    ends: int
-    jobs: int
-    jobs_allowed: int
-    requests: int
-    refused: int
-
-    @property
-    def of_allowed(self) -> float:
-        """The part that was finished of what could have been."""
-        return self.jobs / self.jobs_allowed
-
-    @property
-    def refused_share(self) -> float:
-        """The part of the requests that was answered 429."""
-        return self.refused / self.requests if self.requests else 0.0
-
-    def complaints(self) -> list[str]:
-        """What is not as it should be."""
-        found: list[str] = []
-        where = f"{self.client}, minutes {self.begins} to {self.ends}"
-        if self.of_allowed < LEAST_FINISHED:
-            found.append(f"{where}: {self.jobs} jobs of {self.jobs_allowed}")
-        if self.refused > (0 if self.client.startswith("set") else MOST_REFUSED * self.requests):
-            found.append(f"{where}: {self.refused} of {self.requests} requests were answered 429")
-        return found
-
-
-@attrs.frozen(kw_only=True)
-class Story:
-    """One client on one account."""
-
-    client: str
-    minutes: Sequence[Minute]
-
-    def phase(self, begins: int, ends: int) -> Phase:
-        """What happened between two moments, in minutes."""
-        part = self.minutes[begins:ends]
-        last, before = self.minutes[ends - 1], self.minutes[begins - 1] if begins else None
-        refused = sum(minute.refused for minute in part)
-        return Phase(
-            client=self.client,
-            begins=begins,
-            ends=ends,
-            jobs=last.jobs - (before.jobs if before else 0),
-            jobs_allowed=last.jobs_allowed - (before.jobs_allowed if before else 0),
-            requests=refused + sum(minute.answered for minute in part),
-            refused=refused,
-        )
 
 
 def run(name: str, limits: Limits, allows: Sequence[Allowance], minutes: int) -> Story:
@@ -216,12 +144,6 @@ def limits_of(allowance: Allowance) -> Limits:
 # Telling
 
 
-def phases(story: Story) -> list[Phase]:
-    """Before the upgrade and after it, if there was one."""
-    last = len(story.minutes)
-    return [story.phase(begins, begins + PHASE) for begins in range(0, last, PHASE)]
-
-
 TABLE: Final = Table(
     {
         "client": -16,
@@ -294,7 +216,7 @@ def main() -> int:
     asked = options(__doc__).parse_args()
     logging.getLogger("apixo_async").setLevel(logging.ERROR)  # each ends amidst running tasks
     seen = stories()
-    rows = [phase for story in seen for phase in phases(story)]
+    rows = [phase for story in seen for phase in story.phases(PHASE)]
     TABLE.begin()
     for row in rows:
         tell(row)
