@@ -270,7 +270,10 @@ class Carrier:
         key, settings = story.key, self._settings
         try:
             task = await self._client.engine.wait(
-                task, schedule=settings.schedule, timeout=settings.deadline
+                task,
+                schedule=settings.schedule,
+                timeout=settings.deadline,
+                mode=story.job.request.mode,
             )
         except UnexpectedAnswerError as error:
             ended = error.task or task

@@ -33,7 +33,7 @@ from apixo_async.errors import (
     InvalidRequestError,
     InvalidSettingError,
 )
-from apixo_async.polling import PollSchedule
+from apixo_async.polling import LearnedSchedule, PollSchedule
 from apixo_async.veo import Request
 
 
@@ -53,7 +53,8 @@ class BatchRunner:
 
     `notes` (JSON) are kept in the journal beside the base URL and `save_to`, for whoever resumes.
 
-    `schedule` and `deadline` (seconds for one task from its acceptance) default to the client's.
+    `schedule` defaults to a `LearnedSchedule` that begins with the numbers of the client's, and
+    `deadline` (seconds for one task from its acceptance) to the schedule's.
     `on_event` is called with every event on the event loop; keep it short, its errors are logged
     and change nothing.
 
@@ -77,7 +78,7 @@ class BatchRunner:
         deadline: float | None = None,
         on_event: Callable[[Event], None] | None = None,
     ) -> None:
-        plan = schedule or client.engine.schedule
+        plan = schedule or LearnedSchedule.beginning_as(client.engine.schedule)
         if deadline is not None and not deadline > 0:
             msg = f"deadline must be above 0 seconds, got {deadline!r}; None means the schedule's"
             raise InvalidSettingError(msg)

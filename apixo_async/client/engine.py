@@ -23,7 +23,7 @@ from apixo_async.errors import (
     RateLimitedError,
 )
 from apixo_async.limits import Gate, Lease, Limits
-from apixo_async.polling import PollSchedule, next_look
+from apixo_async.polling import LearnedSchedule, Look, Pacer, PollSchedule, next_look
 from apixo_async.tasks import Task
 from apixo_async.veo import Request
 
@@ -53,10 +53,13 @@ class Engine:
         self.tracker = Tracker()
         self.closing = Closing()
         self.key_worked = False
+        self._pacer = Pacer(self.gate.poll_budget)
+        share = limits.poll_share
         self._watcher = Watcher(
             self.look,
             self.closing,
-            polls_per_second=self.gate.rate.poll_size.per_second,
+            pacer=self._pacer,
+            polls_per_second=lambda: self.gate.poll_budget(share),
             key_worked=lambda: self.key_worked,
             rng=self._rng,
         )
@@ -283,9 +286,11 @@ class Engine:
 
     # Waiting
 
-    async def wait(self, task: Task, *, schedule: PollSchedule, timeout: float) -> Task:
-        """The terminal snapshot, success or failure."""
-        with self._watch(task, schedule, timeout) as watch:
+    async def wait(
+        self, task: Task, *, schedule: PollSchedule, timeout: float, mode: str | None = None
+    ) -> Task:
+        """The terminal snapshot, success or failure. A schedule learns for each `mode`."""
+        with self._watch(task, schedule, timeout, mode) as watch:
             try:
                 return await self._watcher.end(watch)
             except ApixoError as error:
@@ -305,16 +310,25 @@ class Engine:
                 raise
 
     @contextmanager
-    def _watch(self, task: Task, schedule: PollSchedule, timeout: float) -> Generator[Watch]:
+    def _watch(
+        self, task: Task, schedule: PollSchedule, timeout: float, mode: str | None = None
+    ) -> Generator[Watch]:
         self.open()
         now = asyncio.get_running_loop().time()
         tracked = self.tracker.get(task.id)
         born = None if tracked is None else tracked.accepted_at
         if tracked is not None:
             tracked.watchers += 1
+        paced: Look | None = None
+        if born is not None and isinstance(schedule, LearnedSchedule):
+            paced = Look((task.model, mode), schedule, born)
+            self._pacer.watch(paced)
+        watch = Watch(task, schedule, started=now, deadline=now + timeout, born=born, paced=paced)
         try:
-            yield Watch(task, schedule, started=now, deadline=now + timeout, born=born)
+            yield watch
         finally:
+            if paced is not None:
+                self._pacer.leave(paced)
             if tracked is not None:
                 tracked.watchers -= 1
                 tracked.next_look = asyncio.get_running_loop().time() + schedule.interval

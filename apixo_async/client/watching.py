@@ -17,7 +17,8 @@ from apixo_async.errors import (
     TaskTimeoutError,
     UnexpectedAnswerError,
 )
-from apixo_async.polling import PollSchedule, next_look, stretched_interval
+from apixo_async.polling import Look as PacedLook
+from apixo_async.polling import Pacer, PollSchedule, next_look, stretched_interval
 from apixo_async.retries import is_look_fatal
 from apixo_async.tasks import Task, TaskState
 
@@ -35,13 +36,17 @@ Look = Callable[[str, str], Awaitable[Task]]
 
 @attrs.define(eq=False)
 class Watch:
-    """One wait for one task. Times are loop times; `born` is its acceptance, if known."""
+    """One wait for one task. Times are loop times; `born` is its acceptance, if known.
+
+    `paced` is there where the schedule learns.
+    """
 
     task: Task
     schedule: PollSchedule
     started: float
     deadline: float
     born: float | None = None
+    paced: PacedLook | None = None
     looks: int = 0
     failures: int = 0
     unusable: int = 0
@@ -65,19 +70,24 @@ class Watch:
 
 
 class Watcher:
-    """Runs watches. `look` makes one status call; `key_worked` tells whether the key ever did."""
+    """Runs watches. `look` makes one status call; `key_worked` tells whether the key ever did.
+
+    `polls_per_second` gives the rate that a schedule that does not learn may use.
+    """
 
     def __init__(
         self,
         look: Look,
         closing: Closing,
         *,
-        polls_per_second: float,
+        pacer: Pacer,
+        polls_per_second: Callable[[], float],
         key_worked: Callable[[], bool],
         rng: random.Random,
     ) -> None:
         self._look = look
         self._closing = closing
+        self._pacer = pacer
         self._polls_per_second = polls_per_second
         self._key_worked = key_worked
         self._rng = rng
@@ -131,6 +141,13 @@ class Watcher:
             return None
         else:
             watch.note_success(task)
+            if watch.paced is not None:
+                self._pacer.saw(
+                    watch.paced,
+                    now=loop.time(),
+                    has_ended=task.is_terminal,
+                    duration=task.duration,
+                )
             self._note_state(task)
             return task
         raise TaskTimeoutError(watch.task, waited=loop.time() - watch.started)
@@ -142,8 +159,12 @@ class Watcher:
         return await self._look(watch.task.id, watch.task.model)
 
     def _pause(self, watch: Watch, now: float) -> float:
+        if watch.paced is not None and not watch.failures and not watch.unusable:
+            pause = self._pacer.pause(watch.paced, now=now, unit=self._rng.random())
+            if pause is not None:
+                return pause
         interval = stretched_interval(
-            watch.schedule.interval, tasks=self._polling, polls_per_second=self._polls_per_second
+            watch.schedule.interval, tasks=self._polling, polls_per_second=self._polls_per_second()
         )
         return next_look(
             watch.schedule,

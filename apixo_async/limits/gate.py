@@ -66,6 +66,10 @@ class Gate:
         self._in_a_row = {True: 0, False: 0}
         self._throttled = 0
 
+    def poll_budget(self, share: float) -> float:
+        """Status calls a second that a schedule may plan with, for this share of the rate."""
+        return share * self.rate.size.per_second
+
     async def lease(self) -> Lease:
         """Waits for a slot for one unfinished task."""
         self._arm_probe()
