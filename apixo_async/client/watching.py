@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from contextlib import contextmanager
 from typing import Final
 
 import attrs
@@ -47,6 +48,7 @@ class Watch:
     deadline: float
     born: float | None = None
     paced: PacedLook | None = None
+    scope: asyncio.Timeout | None = None
     looks: int = 0
     failures: int = 0
     unusable: int = 0
@@ -67,6 +69,19 @@ class Watch:
             self.trouble, self.trouble_since, self.trouble_in_a_row = type(error), now, 0
         self.trouble_in_a_row += 1
         return now - self.trouble_since
+
+
+@contextmanager
+def _until(watch: Watch) -> Generator[None]:
+    """Raises `TaskTimeoutError` where the watch's scope ends a wait."""
+    try:
+        yield
+    except TimeoutError:
+        # Not by the time of day: uvloop's timers may fire a millisecond early.
+        if watch.scope is None or not watch.scope.expired():
+            raise
+        waited = asyncio.get_running_loop().time() - watch.started
+        raise TaskTimeoutError(watch.task, waited=waited) from None
 
 
 class Watcher:
@@ -117,40 +132,35 @@ class Watcher:
     async def end(self, watch: Watch) -> Task:
         """The terminal snapshot."""
         try:
-            while True:
-                task = await self._next_answer(watch)
-                if task is not None and task.is_terminal and not self._is_unusable(watch, task):
-                    return task
+            with self._closing.waiting(), _until(watch):
+                async with asyncio.timeout_at(watch.deadline) as watch.scope:
+                    while True:
+                        task = await self._answer(watch)
+                        if task is not None and self._is_end(watch, task):
+                            return task
         finally:
             self._polling -= watch.looks > 0
 
     async def _next_answer(self, watch: Watch) -> Task | None:
         """Sleeps until the next look is due and looks; `None` when the look failed."""
+        with self._closing.waiting(), _until(watch):
+            async with asyncio.timeout_at(watch.deadline) as watch.scope:
+                return await self._answer(watch)
+
+    async def _answer(self, watch: Watch) -> Task | None:
         loop = asyncio.get_running_loop()
-        scope = asyncio.timeout_at(watch.deadline)
         try:
-            with self._closing.waiting():
-                async with scope:
-                    task = await self._due_look(watch)
-        except TimeoutError:
-            # Not by the time of day: uvloop's timers may fire a millisecond early.
-            if not scope.expired():
-                raise
+            task = await self._due_look(watch)
         except ApixoError as error:
             self._judge(watch, error, loop.time())
             return None
-        else:
-            watch.note_success(task)
-            if watch.paced is not None:
-                self._pacer.saw(
-                    watch.paced,
-                    now=loop.time(),
-                    has_ended=task.is_terminal,
-                    duration=task.duration,
-                )
-            self._note_state(task)
-            return task
-        raise TaskTimeoutError(watch.task, waited=loop.time() - watch.started)
+        watch.note_success(task)
+        if watch.paced is not None:
+            self._pacer.saw(
+                watch.paced, now=loop.time(), has_ended=task.is_terminal, duration=task.duration
+            )
+        self._note_state(task)
+        return task
 
     async def _due_look(self, watch: Watch) -> Task:
         await asyncio.sleep(self._pause(watch, asyncio.get_running_loop().time()))
@@ -189,6 +199,9 @@ class Watcher:
         _LOGGER.debug(
             "look at task %s failed: %s", watch.task.id, error, extra={"task_id": watch.task.id}
         )
+
+    def _is_end(self, watch: Watch, task: Task) -> bool:
+        return task.is_terminal and not self._is_unusable(watch, task)
 
     def _is_unusable(self, watch: Watch, task: Task) -> bool:
         """Whether this is a success without a URL; raises when that has been seen often enough."""
