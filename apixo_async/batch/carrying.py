@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Coroutine, Iterable, Mapping
+from collections.abc import Coroutine, Iterable
 from decimal import Decimal
-from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import attrs
 
@@ -18,7 +17,8 @@ from apixo_async.batch.admission import Admission, NotAdmittedError
 from apixo_async.batch.filing import missing_results
 from apixo_async.batch.journal import Entry, Journal, Spent
 from apixo_async.batch.outcomes import Job, Outcome, OutcomeStatus, StopReason
-from apixo_async.batch.spending import Budget, Prices, in_usd, times, total
+from apixo_async.batch.settings import RunSettings
+from apixo_async.batch.spending import Budget, in_usd, times, total
 from apixo_async.batch.story import Publish, Recorder, Story
 from apixo_async.client import ApixoClient
 from apixo_async.errors import (
@@ -35,7 +35,6 @@ from apixo_async.errors import (
     UnexpectedAnswerError,
 )
 from apixo_async.limits import Lease
-from apixo_async.polling import PollSchedule
 from apixo_async.retries import may_generate_again, stops_batch
 from apixo_async.tasks import RESULT_LIFETIME, Task
 
@@ -47,23 +46,6 @@ UNCERTAIN_REPEATS: Final = 2
 """How often one run submits a job again whose answers get lost, where the user asked for that."""
 
 _LOGGER = logging.getLogger("apixo_async")
-
-
-@attrs.frozen(kw_only=True)
-class RunSettings:
-    """What a runner was told, for its runs; see `BatchRunner`."""
-
-    schedule: PollSchedule
-    deadline: float
-    save_to: Path | None
-    on_event: Publish | None
-    journal: Path | None = None
-    uncertain: Literal["keep", "resubmit"] = "keep"
-    prices: Prices = attrs.field(factory=lambda: Prices({}))
-    max_cost: Decimal | None = None
-    retry_codes: Collection[str] = ()
-    retries: int = 1
-    notes: Mapping[str, object] = attrs.field(factory=dict[str, object])
 
 
 class _StoppedWaitingError(ApixoError):

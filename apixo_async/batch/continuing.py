@@ -13,11 +13,11 @@ import attrs
 
 from apixo_async import _killpoints
 from apixo_async.batch import events
-from apixo_async.batch.carrying import RunSettings
 from apixo_async.batch.filing import are_there
 from apixo_async.batch.journal import Entry, JobState, Journal, stamp
 from apixo_async.batch.keys import KeyIndex
 from apixo_async.batch.outcomes import Job, Outcome, OutcomeStatus
+from apixo_async.batch.settings import RunSettings
 from apixo_async.batch.story import Story
 from apixo_async.client.engine import Engine
 from apixo_async.tasks import Task

@@ -14,11 +14,12 @@ import attrs
 
 from apixo_async.batch import events
 from apixo_async.batch.admission import Admission
-from apixo_async.batch.carrying import Carrier, RunSettings
+from apixo_async.batch.carrying import Carrier
 from apixo_async.batch.continuing import UNCLAIMED, Continuation
 from apixo_async.batch.feeding import BACKLOG, Feeder
 from apixo_async.batch.journal import Entry, Journal
 from apixo_async.batch.outcomes import Outcome, OutcomeStatus, StopReason
+from apixo_async.batch.settings import RunSettings
 from apixo_async.batch.source import Source
 from apixo_async.batch.story import Story
 from apixo_async.client import ApixoClient
