@@ -58,13 +58,15 @@ def _number(value: object) -> float | None:
 
 
 def _time(value: object) -> datetime | None:
+    if value is None:
+        return None
     stamp = value if type(value) is int else _number(value)
     return None if stamp is None else utc_from_milliseconds(stamp)
 
 
 def _duration(value: object, created: datetime | None, completed: datetime | None) -> float | None:
     """Seconds. Real answers leave `costTime` out; the span between the stamps is the same."""
-    if (milliseconds := _number(value)) is not None:
+    if value is not None and (milliseconds := _number(value)) is not None:
         return milliseconds / MILLISECONDS
     if created is None or completed is None:
         return None
