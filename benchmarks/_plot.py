@@ -41,6 +41,7 @@ class Panel:
     values: Mapping[tuple[str, str], float]
     goal: float | None = None
     goal_name: str = ""
+    is_log: bool = False
 
 
 def dots(path: Path, panels: Sequence[Panel]) -> None:
@@ -48,7 +49,7 @@ def dots(path: Path, panels: Sequence[Panel]) -> None:
     rows = list(dict.fromkeys(row for row, _ in panels[0].values))
     kinds = list(dict.fromkeys(kind for _, kind in panels[0].values))
     figure = Figure(figsize=(8, 1.3 + 0.45 * len(rows)), layout="constrained")
-    axes: Sequence[Axes] = figure.subplots(1, len(panels), sharey=True).tolist()
+    axes: Sequence[Axes] = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0].tolist()
     for axis, panel in zip(axes, panels, strict=True):
         _dot_panel(axis, panel, rows, kinds)
     handles, labels = axes[0].get_legend_handles_labels()
@@ -68,7 +69,10 @@ def _dot_panel(axis: Axes, panel: Panel, rows: Sequence[str], kinds: Sequence[st
     axis.set_yticks(range(len(rows)), rows)
     axis.set_ylim(len(rows) - 0.5, -0.5)
     axis.margins(x=0.08)
-    axis.set_xlim(left=0)
+    if panel.is_log:
+        axis.set_xscale("log")
+    else:
+        axis.set_xlim(left=0)
     axis.grid(axis="both", color="#DDDDDD", linewidth=0.6)
     axis.tick_params(axis="y", length=0)
 
