@@ -31,6 +31,8 @@ _LOGGER = logging.getLogger("apixo_async")
 
 SUBMIT_PATIENCE: Final = 15.0
 """Seconds for which a single call goes on trying to reach a host before it says so."""
+POLL_SHARE: Final = 0.6
+"""The part of the request rate that status calls plan with."""
 CONFIRM_LOOKS: Final = 3
 RECLAIM_AT_ONCE: Final = 32
 
@@ -56,7 +58,7 @@ class Engine:
         self._watcher = Watcher(
             self.look,
             self.closing,
-            polls_per_second=self.gate.rate.poll_size.per_second,
+            polls_per_second=(limits.poll_share or POLL_SHARE) * self.gate.rate.per_second,
             key_worked=lambda: self.key_worked,
             rng=self._rng,
         )
@@ -116,6 +118,7 @@ class Engine:
         finally:
             if self._reclaimer is not None:
                 self._reclaimer.cancel()
+                await asyncio.wait([self._reclaimer])
             for hold in self._holds.values():
                 hold.cancel()
             self.tracker.close()
@@ -249,9 +252,10 @@ class Engine:
             raise
         except (NotFoundError, BadRequestError):
             self.key_worked = True
+            self.gate.answered(permit)
             raise
         self.key_worked = True
-        self.gate.answered()
+        self.gate.answered(permit)
         return data
 
     async def _confirm(self, task_id: str, model: str) -> bool:

@@ -186,14 +186,14 @@ class Submitter:
             self._books.task_may_run(submission.lease)
             raise
         else:
-            return await self._accepted(submission, task_id)
+            return await self._accepted(submission, task_id, permit)
         answer = reply.body.decode("utf-8", "replace") if reply is not None else _received(failure)
         candidate = candidate_task_id(answer)
         if candidate == getattr(submission.request, "task_id", None):
             candidate = None  # an extension's own source, quoted in a refusal
         if candidate is not None or submit_verdict(failure) is SubmitVerdict.UNCERTAIN:
             # An answer that holds a task id is no refusal, whatever else it says.
-            return await self._uncertain(submission, failure, answer, candidate)
+            return await self._uncertain(submission, failure, answer, candidate, permit)
         return await self._refused(submission, failure, attempt, permit)
 
     def _new_id(self, task_id: str) -> str:
@@ -202,9 +202,9 @@ class Submitter:
             raise UnexpectedAnswerError(f"answered with the id of another task, {task_id}")
         return task_id
 
-    async def _accepted(self, submission: Submission, task_id: str) -> Task:
+    async def _accepted(self, submission: Submission, task_id: str, permit: Permit) -> Task:
         task = Task(id=task_id, model=submission.request.model)
-        self._gate.accepted(submission.lease)
+        self._gate.accepted(submission.lease, permit)
         self._books.task_started(task, submission.lease)
         if submission.observer is not None:
             await submission.observer.accepted(task)
@@ -216,6 +216,8 @@ class Submitter:
         """Surely no task exists: tells the observer what that means and raises it."""
         if isinstance(failure, RateLimitedError):
             self._gate.throttled(permit, retry_after=failure.retry_after, submit=True)
+        elif submit_verdict(failure) is SubmitVerdict.REJECTED:
+            self._gate.rejected(permit)
         if submission.observer is not None:
             if submit_verdict(failure) is SubmitVerdict.REJECTED:
                 await submission.observer.rejected(failure)
@@ -224,14 +226,19 @@ class Submitter:
         raise failure
 
     async def _uncertain(
-        self, submission: Submission, failure: ApixoError, answer: str, candidate: str | None
+        self,
+        submission: Submission,
+        failure: ApixoError,
+        answer: str,
+        candidate: str | None,
+        permit: Permit,
     ) -> Task:
         """A task may exist: it is saved if its id was seen and is confirmed, else stated."""
         model = submission.request.model
         self._books.task_may_run(submission.lease)
         is_new = candidate is not None and not self._books.is_known(candidate)
         if candidate is not None and is_new and await self._confirm(candidate, model):
-            return await self._accepted(submission, candidate)
+            return await self._accepted(submission, candidate, permit)
         error = SubmitUncertainError(
             model=model,
             reason=str(failure),
