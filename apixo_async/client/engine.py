@@ -23,7 +23,14 @@ from apixo_async.errors import (
     RateLimitedError,
 )
 from apixo_async.limits import Gate, Lease, Limits
-from apixo_async.polling import LearnedSchedule, Look, Pacer, PollSchedule, next_look
+from apixo_async.polling import (
+    DOCUMENTED_SHARE,
+    LearnedSchedule,
+    Look,
+    Pacer,
+    PollSchedule,
+    next_look,
+)
 from apixo_async.tasks import Task
 from apixo_async.veo import Request
 
@@ -54,12 +61,11 @@ class Engine:
         self.closing = Closing()
         self.key_worked = False
         self._pacer = Pacer(self.gate.poll_budget)
-        share = limits.poll_share
         self._watcher = Watcher(
             self.look,
             self.closing,
             pacer=self._pacer,
-            polls_per_second=lambda: self.gate.poll_budget(share),
+            polls_per_second=lambda: self.gate.poll_budget(DOCUMENTED_SHARE),
             key_worked=lambda: self.key_worked,
             rng=self._rng,
         )
@@ -119,6 +125,7 @@ class Engine:
         finally:
             if self._reclaimer is not None:
                 self._reclaimer.cancel()
+                await asyncio.wait([self._reclaimer])
             for hold in self._holds.values():
                 hold.cancel()
             self.tracker.close()
@@ -261,9 +268,10 @@ class Engine:
             raise
         except (NotFoundError, BadRequestError):
             self.key_worked = True
+            self.gate.answered(permit)
             raise
         self.key_worked = True
-        self.gate.answered()
+        self.gate.answered(permit)
         return data
 
     async def _confirm(self, task_id: str, model: str) -> bool:

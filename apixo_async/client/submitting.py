@@ -197,14 +197,14 @@ class Submitter:
                 submission.observer.cut(_doubt(submission, f"the submit {why}"))
             raise
         else:
-            return await self._accepted(submission, task_id)
+            return await self._accepted(submission, task_id, permit)
         answer = reply.body.decode("utf-8", "replace") if reply is not None else _received(failure)
         candidate = candidate_task_id(answer)
         if candidate == getattr(submission.request, "task_id", None):
             candidate = None  # an extension's own source, quoted in a refusal
         if candidate is not None or submit_verdict(failure) is SubmitVerdict.UNCERTAIN:
             # An answer that holds a task id is no refusal, whatever else it says.
-            return await self._uncertain(submission, failure, answer, candidate)
+            return await self._uncertain(submission, failure, answer, candidate, permit)
         return await self._refused(submission, failure, attempt, permit)
 
     def _is_known(self, submission: Submission, task_id: str) -> bool:
@@ -219,9 +219,9 @@ class Submitter:
             raise UnexpectedAnswerError(f"answered with the id of another task, {task_id}")
         return task_id
 
-    async def _accepted(self, submission: Submission, task_id: str) -> Task:
+    async def _accepted(self, submission: Submission, task_id: str, permit: Permit) -> Task:
         task = Task(id=task_id, model=submission.request.model)
-        self._gate.accepted(submission.lease)
+        self._gate.accepted(submission.lease, permit)
         self._books.task_started(task, submission.lease)
         if submission.observer is not None:
             try:
@@ -246,6 +246,8 @@ class Submitter:
         """Surely no task exists: tells the observer what that means and raises it."""
         if isinstance(failure, RateLimitedError):
             self._gate.throttled(permit, retry_after=failure.retry_after, submit=True)
+        elif submit_verdict(failure) is SubmitVerdict.REJECTED:
+            self._gate.rejected(permit)
         if submission.observer is not None:
             if submit_verdict(failure) is SubmitVerdict.REJECTED:
                 await submission.observer.rejected(failure)
@@ -254,7 +256,12 @@ class Submitter:
         raise failure
 
     async def _uncertain(
-        self, submission: Submission, failure: ApixoError, answer: str, candidate: str | None
+        self,
+        submission: Submission,
+        failure: ApixoError,
+        answer: str,
+        candidate: str | None,
+        permit: Permit,
     ) -> Task:
         """A task may exist: it is saved if its id was seen and is confirmed, else stated."""
         model = submission.request.model
@@ -267,7 +274,7 @@ class Submitter:
             and await self._confirm(candidate, model)
             and not self._is_known(submission, candidate)
         ):
-            return await self._accepted(submission, candidate)
+            return await self._accepted(submission, candidate, permit)
         error = _doubt(submission, str(failure), failure, answer, candidate)
         if submission.observer is not None:
             await submission.observer.uncertain(error)

@@ -4,6 +4,7 @@ from apixo_async.polling.ends import Ends
 from apixo_async.polling.pacing import Look, Pacer
 from apixo_async.polling.schedules import (
     DEADLINE,
+    DOCUMENTED_SHARE,
     FIRST_POLL,
     POLL_INTERVAL,
     LearnedSchedule,
@@ -14,6 +15,7 @@ from apixo_async.polling.schedules import (
 
 __all__ = [
     "DEADLINE",
+    "DOCUMENTED_SHARE",
     "FIRST_POLL",
     "POLL_INTERVAL",
     "Ends",

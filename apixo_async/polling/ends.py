@@ -61,6 +61,8 @@ class Ends:
         self._urgency: list[float] = []
         self.typical = 0.0
         """The urgency that comes together in the life of one task, on average."""
+        self.lifetime = interval
+        """Seconds from acceptance to end, on average."""
 
     @property
     def is_known(self) -> bool:
@@ -139,7 +141,7 @@ class Ends:
             return
         self._until_renewal = min(_RENEW, max(1, self.seen // 4))
         at_risk = accumulate(self._entered)
-        self._roots, alive, typical = [], 1.0, 0.0
+        self._roots, alive, typical, lifetime = [], 1.0, 0.0, 0.0
         scale = 1 / self._weight
         for ended, risk, guess, width in zip(
             self._ended, at_risk, self._guess, self._widths, strict=False
@@ -148,7 +150,8 @@ class Ends:
             root = math.sqrt(-math.log1p(-chance) / width)
             self._roots.append(root)
             typical += root * width * alive
+            lifetime += width * alive
             alive *= 1 - chance
         steps = [root * width for root, width in zip(self._roots, self._widths, strict=True)]
         self._urgency = list(accumulate(steps, initial=0.0))
-        self.typical = typical
+        self.typical, self.lifetime = typical, lifetime

@@ -24,6 +24,9 @@ LONGEST: Final = 24
 """Intervals after which even a task whose end is most unlikely is looked at, if it is young."""
 FLOOR_SHARE: Final = 0.05
 """The part of the looks that may go there."""
+EVENLY: Final = 0.7
+"""Tasks that were submitted together get old together. While none of them is likely to end, a look
+costs this part of what it would cost were they spread evenly over their lives."""
 _RENEW: Final = 0.2
 """Intervals after which the price is made anew."""
 _LEAST_PART: Final = 0.1
@@ -112,11 +115,12 @@ class Pacer:
 
     def _new_price(self, now: float, schedule: LearnedSchedule) -> float:
         rate = self._budget(schedule.share)
-        roots, others = 0.0, 0.0
+        roots, evenly, others = 0.0, 0.0, 0.0
         for look, ends in self._watched.items():
             age = now - look.born
             if ends.is_known:
                 roots += ends.root(age)
+                evenly += ends.typical / ends.lifetime
             elif age >= look.schedule.first:
                 others += 1 / look.schedule.interval
-        return roots / max(rate - others, _LEAST_PART * rate)
+        return max(roots, EVENLY * evenly) / max(rate - others, _LEAST_PART * rate)

@@ -76,6 +76,8 @@ class PollSchedule:
         return 5 * (self.first + 6 * self.interval)
 
 
+DOCUMENTED_SHARE: Final = 0.6
+"""The part of the request rate that looks by the documented schedule may use."""
 LEARNED_SHARE: Final = 0.9
 """The part of the request rate that learned looks may use; submits go first, so nothing else needs
 it. A batch of 1,000 two-minute tasks submits with a twentieth of the documented rate."""

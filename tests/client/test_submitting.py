@@ -24,7 +24,7 @@ from apixo_async import (
     UnansweredError,
 )
 from apixo_async._wire import Reply
-from tests.fakes import Answer, FakeApi, client_for, envelope, refusal
+from tests.fakes import Answer, FakeApi, client_for, envelope, refusal, widen
 from tests.virtual import virtual
 
 OCEAN = TextToVideo("a calm ocean")
@@ -458,6 +458,7 @@ async def test_closing_sends_nothing_new() -> None:
     """Submits that wait for their turn when the client closes are not sent, and say so."""
     api = FakeApi(latency=10.0)
     client = client_for(api, limits=Limits(concurrent_submits=2))
+    widen(client.engine.gate)
     waiting = [asyncio.create_task(client.generate(OCEAN)) for _ in range(30)]
     await asyncio.sleep(1)
     await client.aclose()
