@@ -7,13 +7,15 @@ quick. What was seen long ago counts less and less.
 
 The table answers two questions. How urgent is a look at a task of this age: the square root of its
 hazard, because looking at intervals in proportion to 1 / sqrt(hazard) gives the least mean delay
-for a number of looks. And when has so much urgency come together that it is time for the next one.
+for a number of looks. And when is the next look due: once the delay that is to be expected by then
+is worth it, which for a steady hazard comes to those intervals, and which does not forget a moment
+at which nearly all end.
 """
 
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
+from bisect import bisect_left
 from itertools import accumulate
 from typing import Final
 
@@ -38,6 +40,7 @@ SUREST: Final = 0.98
 _RENEW: Final = 64
 """Ends after which the table is made anew."""
 _HEAVY: Final = 1e9
+_NOBODY: Final = 1e-200
 
 
 class Ends:
@@ -58,7 +61,10 @@ class Ends:
         self.seen = 0
         """Tasks that were seen to end."""
         self._roots: list[float] = []
-        self._urgency: list[float] = []
+        self._alive: list[float] = []
+        """Which part of all tasks is alive at the edges of the bins."""
+        self._left: list[float] = []
+        """How long all of those go on to live, taken together."""
         self.typical = 0.0
         """The urgency that comes together in the life of one task, on average."""
         self.lifetime = interval
@@ -124,34 +130,64 @@ class Ends:
         self._renew()
         return self._roots[self._bin(age)]
 
-    def urgency(self, age: float) -> float:
-        """What has come together from the beginning to this age, in sqrt(s)."""
+    def due(self, age: float, price: float) -> float:
+        """The age at which a task that is alive at `age` is to be looked at next.
+
+        It is looked at when the delay expected by then is `price ** 2 / 2` seconds: with a steady
+        hazard that is after `price / sqrt(hazard)` seconds.
+        """
         self._renew()
         k = self._bin(age)
-        return self._urgency[k] + self._roots[k] * (age - self._edges[k])
+        root, end = self._roots[k], self._edges[k + 1]
+        soon = age + price / root
+        if soon <= end or k == BINS - 1:
+            return soon
+        alive = self._alive[k] * math.exp(-(root**2) * (age - self._edges[k]))
+        if alive < _NOBODY:
+            return end
+        left = self._left[k + 1] + (alive - self._alive[k + 1]) / root**2
+        return max(self._due_in_bins(k + 1, price**2 / 2, age, alive, left), end)
 
-    def age_at(self, urgency: float) -> float:
-        """The age at which so much has come together."""
-        self._renew()
-        k = min(max(bisect_right(self._urgency, urgency) - 1, 0), BINS - 1)
-        return self._edges[k] + (urgency - self._urgency[k]) / self._roots[k]
+    def _due_in_bins(
+        self, first: int, delay: float, age: float, alive: float, left: float
+    ) -> float:
+        """Where the expected delay reaches `delay`, at the edge `first` or later.
+
+        By an age t it is the time from `age` to t, less what is to be lived of it: the tails of
+        the survival curve tell how much, `left` at `age` for `alive` tasks.
+        """
+
+        def expected(k: int) -> float:
+            return self._edges[k] - age - (left - self._left[k]) / alive
+
+        k = bisect_left(range(BINS), delay, lo=first, hi=BINS, key=expected)
+        if k == first:
+            return self._edges[first]
+        begin, rest = self._edges[k - 1], delay - expected(k - 1)
+        chance = 1 - self._alive[k - 1] / alive
+        slope = max((self._alive[k - 1] - self._alive[k]) / alive / self._widths[k - 1], 0.0)
+        # Within a bin the chance that it has ended grows evenly: rest = chance x + slope x^2 / 2.
+        return begin + 2 * rest / (chance + math.sqrt(chance**2 + 2 * slope * rest))
 
     def _renew(self) -> None:
         if self._until_renewal > 0 and self._roots:
             return
         self._until_renewal = min(_RENEW, max(1, self.seen // 4))
         at_risk = accumulate(self._entered)
-        self._roots, alive, typical, lifetime = [], 1.0, 0.0, 0.0
+        lived: list[float] = []
+        roots: list[float] = []
+        alive, typical = [1.0], 0.0
         scale = 1 / self._weight
         for ended, risk, guess, width in zip(
             self._ended, at_risk, self._guess, self._widths, strict=False
         ):
             chance = min((ended * scale + guess) / (max(risk * scale, 0.0) + DOUBT), SUREST)
-            root = math.sqrt(-math.log1p(-chance) / width)
-            self._roots.append(root)
-            typical += root * width * alive
-            lifetime += width * alive
-            alive *= 1 - chance
-        steps = [root * width for root, width in zip(self._roots, self._widths, strict=True)]
-        self._urgency = list(accumulate(steps, initial=0.0))
-        self.typical, self.lifetime = typical, lifetime
+            hazard = -math.log1p(-chance) / width
+            roots.append(math.sqrt(hazard))
+            typical += roots[-1] * width * alive[-1]
+            lived.append(alive[-1] * chance / hazard)
+            alive.append(alive[-1] * (1 - chance))
+        # From the end, so that what is left of few is as exact as what is left of many.
+        left = list(accumulate(reversed(lived), initial=alive[-1] / roots[-1] ** 2))
+        self._roots, self._alive, self._left = roots, alive, left[::-1]
+        self.typical, self.lifetime = typical, self._left[0]

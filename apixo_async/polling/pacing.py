@@ -1,8 +1,8 @@
 """Sharing the request rate among the tasks that are watched with a learned schedule.
 
-Every look costs the same, so looks go where urgency comes together: one is due when that of a task
-has grown by the price of a look since the last one. The price is such that all tasks together use
-the rate that is there. No clock and no I/O: the time is passed in.
+Every look costs the same, so a look is due when the delay that is to be expected since the last one
+is worth its price. The price is such that all tasks together use the rate that is there. No clock
+and no I/O: the time is passed in.
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ LONGEST: Final = 24
 """Intervals after which even a task whose end is most unlikely is looked at, if it is young."""
 FLOOR_SHARE: Final = 0.05
 """The part of the looks that may go there."""
-EVENLY: Final = 0.7
-"""Tasks that were submitted together get old together. While none of them is likely to end, a look
-costs this part of what it would cost were they spread evenly over their lives."""
+CHEAPEST: Final = 0.7
+DEAREST: Final = 2.0
+"""Tasks that were submitted together get old together. A look never costs less or more than this,
+in what it would cost were they spread evenly over their lives: looks that cannot all be made at the
+moment when all end stand in line, and those of the quiet time before would tell nothing."""
 _RENEW: Final = 0.2
 """Intervals after which the price is made anew."""
 _LEAST_PART: Final = 0.1
@@ -103,7 +105,7 @@ class Pacer:
         price = price * unit if look.is_first else spread(price, by=schedule.jitter, unit=unit)
         look.is_first = False
         age = max(now - look.born, 0.0)
-        pause = ends.age_at(ends.urgency(age) + price) - age
+        pause = ends.due(age, price) - age
         spare = FLOOR_SHARE * self._budget(schedule.share)
         longest = max(LONGEST * schedule.interval, age, len(self._watched) / spare)
         return min(max(pause, schedule.shortest_pause), longest)
@@ -123,4 +125,5 @@ class Pacer:
                 evenly += ends.typical / ends.lifetime
             elif age >= look.schedule.first:
                 others += 1 / look.schedule.interval
-        return max(roots, EVENLY * evenly) / max(rate - others, _LEAST_PART * rate)
+        needed = min(max(roots, CHEAPEST * evenly), DEAREST * evenly)
+        return needed / max(rate - others, _LEAST_PART * rate)

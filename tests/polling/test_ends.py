@@ -1,3 +1,4 @@
+import math
 import random
 
 import pytest
@@ -32,11 +33,6 @@ def learned(
     return ends
 
 
-def urgency_between(ends: Ends, begin: float, end: float) -> float:
-    """Which part of all urgency in 160 seconds comes together between two ages."""
-    return (ends.urgency(end) - ends.urgency(begin)) / ends.urgency(160)
-
-
 def test_nothing_is_known_before_enough_tasks_have_ended() -> None:
     """A few may be anything; then the table is relied on."""
     ends = Ends(INTERVAL)
@@ -53,8 +49,8 @@ def test_looks_are_urgent_where_tasks_end(is_told: bool) -> None:
     ends = learned(120, is_told=is_told)
 
     assert ends.root(120) > 10 * ends.root(40)
-    assert urgency_between(ends, 90, 160) > 0.9
-    assert urgency_between(ends, 0, 80) < 0.05
+    assert 80 < ends.due(0, 0.5) < 110
+    assert ends.due(120, 0.5) < 123
 
 
 def test_two_humps_are_two_places_to_look() -> None:
@@ -110,7 +106,7 @@ def test_the_same_history_gives_the_same_answers() -> None:
     """There is neither clock nor chance in it."""
     one, other = learned(70, 165), learned(70, 165)
 
-    assert [one.urgency(age) for age in range(400)] == [other.urgency(age) for age in range(400)]
+    assert [one.due(age, 1.0) for age in range(400)] == [other.due(age, 1.0) for age in range(400)]
 
 
 def test_a_long_history_stays_in_bounds() -> None:
@@ -127,20 +123,52 @@ AGES = st.floats(0, 3_000, allow_nan=False)
 HISTORIES = st.lists(st.tuples(AGES, AGES, st.none() | AGES), max_size=60)
 
 
-@given(history=HISTORIES, age=AGES, more=st.floats(0, 50))
-def test_ages_and_urgencies_lead_to_each_other(
-    history: list[tuple[float, float, float | None]], age: float, more: float
+PRICES = st.floats(1e-3, 100)
+
+
+@given(history=HISTORIES, age=AGES, price=PRICES, more=st.floats(1.01, 10))
+def test_a_dearer_look_comes_later(
+    history: list[tuple[float, float, float | None]], age: float, price: float, more: float
 ) -> None:
-    """Whatever was seen: urgency grows with age, and the way back leads to the same age."""
+    """Whatever was seen: the next look is ahead, and later the more it costs."""
     ends = Ends(INTERVAL)
     for since, seen, at in history:
         ends.saw_alive(min(since, seen), max(since, seen))
         ends.saw_end(min(since, seen), max(since, seen), at=at)
 
-    there = ends.urgency(age)
-    assert ends.urgency(age + 1) > there >= 0
-    assert ends.age_at(there) == pytest.approx(age, abs=1e-3, rel=1e-6)
-    assert ends.age_at(there + more) >= age - 1e-3
+    due = ends.due(age, price)
+    assert age < due < math.inf
+    assert ends.due(age, price * more) >= due - 1e-6
+
+
+def expected_delay(ends: Ends, age: float, due: float, *, steps: int = 20_000) -> float:
+    """What `due` is said to make worth the price, summed up by hand."""
+    step = (due - age) / steps
+    hazard = delay = 0.0
+    for number in range(steps):
+        hazard += ends.root(age + (number + 0.5) * step) ** 2 * step
+        delay += -math.expm1(-hazard) * step
+    return delay
+
+
+@pytest.mark.parametrize("age", [0.0, 60.0, 100.0, 119.0, 150.0, 300.0])
+@pytest.mark.parametrize("price", [0.2, 1.0, 5.0])
+def test_a_look_is_due_when_the_delay_to_be_expected_is_worth_it(age: float, price: float) -> None:
+    """Half the square of the price, on a steady hazard or over a hump, to the grain of the bins."""
+    ends = learned(120)
+    due = ends.due(age, price)
+
+    assert expected_delay(ends, age, due) == pytest.approx(price**2 / 2, rel=0.15)
+
+
+def test_a_moment_at_which_nearly_all_end_is_not_forgotten() -> None:
+    """Whoever lived up to it is looked at soon after, though hardly anything happens later."""
+    ends = Ends(INTERVAL)
+    for _ in range(500):
+        watch_one(ends, 120.0)
+
+    assert 117 < ends.due(100, 2.0) < 126
+    assert ends.due(100, 5.0) < 140
 
 
 @given(interval=st.floats(1e-3, 1e4), age=st.floats(0, 1e6))
@@ -150,4 +178,4 @@ def test_any_scale_of_time_will_do(interval: float, age: float) -> None:
     ends.saw_end(0.0, age, at=None)
 
     assert ends.root(age) > 0
-    assert ends.urgency(age) >= 0
+    assert ends.due(age, 1.0) > age
