@@ -12,7 +12,7 @@ import click
 
 from apixo_async.batch import BatchRunner, events
 from apixo_async.batch.journal import Noted
-from apixo_async.batch.spending import Prices, price_name
+from apixo_async.batch.spending import MODES, VEO_MODELS, Prices, price_name
 from apixo_async.cli import exits
 from apixo_async.cli.faults import Fault
 from apixo_async.cli.options import Guards
@@ -60,10 +60,13 @@ class Policies:
             raise Fault(message, advice="nothing was sent", code=exits.USAGE)
 
     def warn_of_names(self, given: Prices, kinds: Iterable[Kind]) -> None:
-        """Says on stderr which prices that were said now are for nothing that is asked for."""
+        """Says on stderr which prices that were said now are for nothing that is asked for.
+
+        Veo's own names are no mistakes: a list of prices may hold more than a file needs.
+        """
         names = {name for model, mode in kinds for name in (price_name(model, mode), model)}
         for name in given.by_name:
-            if name not in names:
+            if name not in names | MODES | VEO_MODELS:
                 fitting = ", ".join(map(printable, sorted(names))) or "none"
                 click.echo(
                     f"warning: --price {printable(name)}=... is the price of no job here; "

@@ -105,8 +105,8 @@ def test_all_prices_that_are_missing_are_named_at_once() -> None:
 
 
 def test_a_price_of_nothing_is_warned_about(capsys: pytest.CaptureFixture[str]) -> None:
-    """It is mostly a name that was mistyped."""
-    given = Prices({"fst": 1, "fast": 1, "veo-3-1": 1})
+    """It is mostly a name that was mistyped; those that Veo has are known."""
+    given = Prices({"fst": 1, "fast": 1, "quality": 1, "veo-3-1": 1})
     Policies().warn_of_names(given, [("veo-3-1", "fast")])
 
     assert capsys.readouterr().err == (
