@@ -113,11 +113,11 @@ def _tell(settled: list[Settled], journal: Path, *, as_json: bool) -> None:
             click.echo(json.dumps(settled_as_json(one, resume)))
         else:
             click.echo(one.line())
+    if not settled:
+        click.echo("no job is uncertain; nothing was changed", err=as_json)
     if as_json:
         return
-    if not settled:
-        click.echo("no job is uncertain; nothing was changed")
-    elif any(one.decision != "abandon" for one in settled):
+    if any(one.decision != "abandon" for one in settled):
         click.echo(f"go on with: {resume}")
 
 

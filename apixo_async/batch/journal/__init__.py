@@ -2,7 +2,7 @@
 
 from apixo_async.batch.journal.entries import ENDED, Entry, JobState, stamp
 from apixo_async.batch.journal.ledger import check_same
-from apixo_async.batch.journal.noted import read_options
+from apixo_async.batch.journal.noted import Noted, read_noted
 from apixo_async.batch.journal.overview import Overview
 from apixo_async.batch.journal.reading import JournalReader
 from apixo_async.batch.journal.reads import Spent
@@ -15,9 +15,10 @@ __all__ = [
     "JobState",
     "Journal",
     "JournalReader",
+    "Noted",
     "Overview",
     "Spent",
     "check_same",
-    "read_options",
+    "read_noted",
     "stamp",
 ]

@@ -212,6 +212,23 @@ async def test_a_log_that_lost_its_end_is_not_read_as_if_it_were_whole(path: Pat
     assert "task ids" in reason
 
 
+async def test_tries_that_did_not_leave_are_told_of_their_job(path: Path) -> None:
+    """Whoever comes before and after it in the journal."""
+    async with opened(path) as journal:
+        numbers = [journal.enqueue(job(key)).number for key in "abc"]
+        for _ in range(3):
+            await journal.record(numbers[1], SENDING)
+            await journal.record(numbers[1], events.NotSent(key="b", attempt=1, reason="x"))
+        for number in numbers:
+            await journal.record(number, SENDING)
+        await journal.set_options({"max_cost": "3", "save_to": "v"})
+
+    with JournalReader(path) as reader:
+        seen = reader.overview()
+    assert (seen.submits, seen.retries, seen.not_sent) == (3, 0, 3)
+    assert (str(seen.max_cost), seen.save_to) == ("3", "v")
+
+
 # What cannot be read
 
 
