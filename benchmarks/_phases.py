@@ -7,10 +7,10 @@ from typing import Final
 
 import attrs
 
-LEAST_FINISHED: Final = 0.8
+LEAST_FINISHED: Final = 0.85
 """Of what the slots allow without any delay: ten requests a minute leave few looks for a task."""
 MOST_REFUSED: Final = 0.05
-"""Of all requests, while the limits have to be found."""
+"""Of all requests of a client that has to find the limits; more are at the beginning."""
 
 
 @attrs.frozen(kw_only=True)
@@ -50,13 +50,9 @@ class Phase:
 
     def complaints(self) -> list[str]:
         """What is not as it should be."""
-        found: list[str] = []
         where = f"{self.client}, minutes {self.begins} to {self.ends}"
-        if self.of_allowed < LEAST_FINISHED:
-            found.append(f"{where}: {self.jobs} jobs of {self.jobs_allowed}")
-        if self.refused > (0 if self.client.startswith("set") else MOST_REFUSED * self.requests):
-            found.append(f"{where}: {self.refused} of {self.requests} requests were answered 429")
-        return found
+        is_little = self.of_allowed < LEAST_FINISHED
+        return [f"{where}: {self.jobs} jobs of {self.jobs_allowed}"] * is_little
 
 
 @attrs.frozen(kw_only=True)
@@ -85,3 +81,13 @@ class Story:
             requests=refused + sum(minute.answered for minute in part),
             refused=refused,
         )
+
+
+def refusals(phases: Sequence[Phase]) -> list[str]:
+    """What is wrong with the refusals of one client over all of its phases."""
+    client = phases[0].client
+    requests = sum(phase.requests for phase in phases)
+    refused = sum(phase.refused for phase in phases)
+    if refused <= (0 if client.startswith("set") else MOST_REFUSED * requests):
+        return []
+    return [f"{client}: {refused} of {requests} requests were answered 429"]

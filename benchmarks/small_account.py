@@ -27,7 +27,7 @@ import attrs
 
 from apixo_async import ApixoClient, BatchRunner, Limits, TextToVideo
 from benchmarks._batch import SEED, lognormal, named
-from benchmarks._phases import Minute, Phase, Story
+from benchmarks._phases import Minute, Phase, Story, refusals
 from benchmarks._report import Table, options, verdict, write_json
 from tests.simulated import Account, Allowance, client_of
 from tests.virtual import run_virtual
@@ -216,15 +216,19 @@ def main() -> int:
     asked = options(__doc__).parse_args()
     logging.getLogger("apixo_async").setLevel(logging.ERROR)  # each ends amidst running tasks
     seen = stories()
-    rows = [phase for story in seen for phase in story.phases(PHASE)]
+    by_client = [story.phases(PHASE) for story in seen]
     TABLE.begin()
-    for row in rows:
-        tell(row)
+    complaints: list[str] = []
+    for phases in by_client:
+        complaints += refusals(phases)
+        for row in phases:
+            tell(row)
+            complaints += row.complaints()
     if asked.json is not None:
         write_json(asked.json, [attrs.asdict(story) for story in seen])
     if asked.plot is not None:
         draw(seen[0], asked.plot)
-    return verdict([complaint for row in rows for complaint in row.complaints()])
+    return verdict(complaints)
 
 
 if __name__ == "__main__":

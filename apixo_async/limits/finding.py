@@ -15,7 +15,10 @@ PROBE_FIRST: Final = 5.0
 PROBE_LAST: Final = 300.0
 """Seconds between attempts to raise a lowered limit: first, and at most after failures."""
 PROBE_SOON: Final = 10.0
-"""The pause after a task probe that went well: time to see tasks end that ended before it."""
+"""The pause after a task probe that went well."""
+PROBE_TRIAL: Final = 60.0
+"""That after the first of a row. A task may have ended that we had not seen end; once we have, the
+slot it gives is filled again, and that is the real probe."""
 FIRST_STEP_DOUBLED: Final = 2
 CAP_NOISE: Final = 0.95
 """Within this part of a cap, refusals only show that some tasks have ended that we count."""
@@ -90,10 +93,10 @@ class CapFinder:
             return attrs.evolve(self, cap=min(running, self.limit))
         if self.step == 1:
             return self
-        # A first success proves little: a task may have ended that we have not seen end.
+        # A first success proves little.
         is_first = self.step == FIRST_STEP_DOUBLED
         probe_every = self.probe_every if is_first else PROBE_FIRST
-        soon = min(self.next_probe, now + PROBE_SOON)
+        soon = min(self.next_probe, now + (PROBE_TRIAL if is_first else PROBE_SOON))
         return attrs.evolve(self, probe_every=probe_every, next_probe=soon)
 
     def probed(self, *, running: int, now: float) -> CapFinder:

@@ -70,10 +70,10 @@ def test_a_first_success_brings_the_next_probe_near_and_a_second_ends_the_quarre
     for _ in range(9):
         finder = finder.refused(running=50, now=0.0)
     first = finder.probed(running=50, now=300.0).accepted(running=51, now=301.0)
-    second = first.probed(running=51, now=311.0).accepted(running=53, now=312.0)
+    second = first.probed(running=51, now=361.0).accepted(running=53, now=362.0)
 
-    assert (first.next_probe, first.probe_every) == (311.0, 300.0)
-    assert (second.next_probe, second.probe_every) == (322.0, 5.0)
+    assert (first.next_probe, first.probe_every) == (361.0, 300.0)
+    assert (second.next_probe, second.probe_every) == (372.0, 5.0)
 
 
 def test_what_was_on_its_way_may_raise_the_cap() -> None:
