@@ -20,7 +20,7 @@ from apixo_async.cli.options import Options, read_rates
 from apixo_async.client import ApixoClient
 from apixo_async.errors import AuthenticationError, InvalidSettingError
 from apixo_async.limits import Limits
-from apixo_async.polling import PollSchedule
+from apixo_async.polling import LearnedSchedule, PollSchedule
 
 _OTHERS: Final = 0o077
 
@@ -81,15 +81,14 @@ def _connection(options: Options) -> Connection:
         "interval": options.poll_every,
         "deadline": options.deadline,
     }
+    kind = LearnedSchedule if options.schedule == "learned" else PollSchedule
     account = Limits(**{name: value for name, value in limits.items() if value is not None})
     return Connection(
         base_url=options.base_url,
         api_key=None,
         limits=account,
         account=account,
-        schedule=PollSchedule(
-            **{name: value for name, value in schedule.items() if value is not None}
-        ),
+        schedule=kind(**{name: value for name, value in schedule.items() if value is not None}),
     )
 
 
@@ -101,14 +100,21 @@ def _scaled(plan: Connection, api: EmulatedApi) -> Connection:
         api_key=api.api_key,
         limits=attrs.evolve(plan.limits, requests_per_minute=rate),
         account=plan.account,
-        schedule=attrs.evolve(
-            plan.schedule,
-            first=plan.schedule.first / api.speed,
-            interval=plan.schedule.interval / api.speed,
-            deadline=plan.schedule.deadline / api.speed,
-        ),
+        schedule=_faster(plan.schedule, api.speed),
         emulator=api,
     )
+
+
+def _faster(schedule: PollSchedule, speed: float) -> PollSchedule:
+    faster = attrs.evolve(
+        schedule,
+        first=schedule.first / speed,
+        interval=schedule.interval / speed,
+        deadline=schedule.deadline / speed,
+    )
+    if isinstance(faster, LearnedSchedule):
+        return attrs.evolve(faster, shortest=faster.shortest / speed)
+    return faster
 
 
 def _emulator_arguments(options: Options, limits: Limits) -> list[str]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from apixo_async.batch.spending import Prices  # noqa: TC004  # attrs keeps only its name
 
 Decorated: TypeAlias = Callable[..., None]
+Schedule: TypeAlias = Literal["documented", "learned"]
 
 SPEED: Final = 20.0
 NONE: Final = "none"
@@ -33,6 +34,7 @@ class Options:
     concurrent_tasks: int | None = None
     first_poll: float | None = None
     poll_every: float | None = None
+    schedule: Schedule | None = None
     deadline: float | None = None
     emulator: bool = False
     emulator_speed: float = SPEED
@@ -99,6 +101,12 @@ _CONNECTION: Final = (
     click.option("-v", "--verbose", count=True, help="Log to stderr; -vv logs more."),
 )
 _WAITING: Final = (
+    click.option(
+        "--schedule",
+        type=click.Choice(["documented", "learned"]),
+        help="Look at fixed times, or where tasks were seen to end.  [default: documented; a batch "
+        "learns]",
+    ),
     _seconds("--first-poll", text="When to look at a task first.  [default: 90]"),
     _seconds("--poll-every", above_zero=True, text="How often then.  [default: 5]"),
     _seconds("--deadline", above_zero=True, text="How long to wait for one task.  [default: 1800]"),

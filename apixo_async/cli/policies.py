@@ -18,6 +18,7 @@ from apixo_async.cli.faults import Fault
 from apixo_async.cli.options import Guards
 from apixo_async.cli.text import printable
 from apixo_async.client import ApixoClient
+from apixo_async.polling import PollSchedule
 
 Kind = tuple[str, str | None]
 """A model and a mode: what prices go by."""
@@ -95,6 +96,7 @@ class BatchPlan:
         *,
         on_event: Callable[[events.Event], None],
         notes: Mapping[str, object],
+        schedule: PollSchedule | None,
     ) -> BatchRunner:
         """The runner of this batch; `notes` are kept for `apixo resume`."""
         policies = self.policies
@@ -109,6 +111,7 @@ class BatchPlan:
             retries=policies.retries,
             notes={**notes, **policies.notes()},
             on_event=on_event,
+            schedule=schedule,
         )
 
 

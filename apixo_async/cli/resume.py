@@ -74,6 +74,7 @@ def with_noted(options: Options, noted: Mapping[str, Any]) -> Options:
         "concurrent_tasks",
         "first_poll",
         "poll_every",
+        "schedule",
         "deadline",
         *(() if options.emulator else ("base_url",)),
     )

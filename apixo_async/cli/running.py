@@ -119,7 +119,13 @@ class BatchSession:
 
     async def _run(self, client: ApixoClient) -> None:
         self._client = client
-        runner = self._plan.runner(client, on_event=self._note, notes=self._notes())
+        is_fixed = self._given.schedule == "documented"  # by itself a batch learns
+        runner = self._plan.runner(
+            client,
+            on_event=self._note,
+            notes=self._notes(),
+            schedule=self._connection.schedule if is_fixed else None,
+        )
         stream = runner.stream_resumed() if self._jobs is None else runner.stream(self._jobs)
         async with client, self._ticking(), stream as outcomes:
             try:
@@ -135,6 +141,7 @@ class BatchSession:
             "concurrent_tasks": given.concurrent_tasks,
             "first_poll": given.first_poll,
             "poll_every": given.poll_every,
+            "schedule": given.schedule,
             "deadline": given.deadline,
             "is_emulated": self._connection.emulator is not None,
         }

@@ -1,9 +1,15 @@
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from apixo_async import Job, LearnedSchedule, PollSchedule, Task, TextToVideo
+from apixo_async.batch.journal import Journal
+from apixo_async.client.engine import Engine
 from apixo_async.testing import EmulatorThread
 from tests.cli.conftest import FAST, run
 
@@ -128,3 +134,62 @@ def test_an_unknown_fault_is_refused_before_anything_starts(prompts: Path) -> No
     assert result.exit_code == 2
     assert "gremlins" in result.stderr
     assert "--list-faults" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("asked", "learns"),
+    [
+        (("batch",), True),
+        (("batch", "--schedule", "learned"), True),
+        (("batch", "--schedule", "documented"), False),
+        (("resume",), True),
+        (("resume", "--schedule", "documented"), False),
+        (("generate",), False),
+        (("generate", "--schedule", "learned"), True),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
+)
+@pytest.mark.apixo_emulator(speed=1_000)
+def test_the_schedule_is_chosen_by_name(
+    apixo_emulator: EmulatorThread,
+    monkeypatch: pytest.MonkeyPatch,
+    prompts: Path,
+    tmp_path: Path,
+    asked: tuple[str, ...],
+    learns: bool,
+) -> None:
+    """A batch learns unless it is told not to, a single call only if it is; numbers are kept."""
+    journal = tmp_path / "run.db"
+    command, *options = asked
+    arguments = {
+        "batch": [prompts],
+        "resume": [journal],
+        "generate": ["a prompt"],
+    }
+    if command == "resume":
+        make_queued(journal)
+    used: list[PollSchedule] = []
+    waiting = Engine.wait
+
+    def wait(self: Engine, task: Task, **how: Any) -> Coroutine[Any, Any, Task]:  # noqa: ANN401  # as it came
+        used.append(how["schedule"])
+        return waiting(self, task, **how)
+
+    monkeypatch.setattr(Engine, "wait", wait)
+
+    result = run(command, *arguments[command], *FAST, *options)
+
+    assert result.exit_code == 0, result.stderr
+    assert {isinstance(schedule, LearnedSchedule) for schedule in used} == {learns}
+    assert {(schedule.first, schedule.interval) for schedule in used} == {(0.02, 0.05)}
+
+
+def make_queued(path: Path) -> None:
+    """A journal with one job that was never sent."""
+
+    async def make() -> None:
+        journal = await Journal.open(path)
+        await journal.enqueue_all([Job(TextToVideo("late"), key="late")])
+        await journal.aclose()
+
+    asyncio.run(make())
