@@ -154,12 +154,11 @@ def test_the_schedule_is_chosen_by_name(
     apixo_emulator: EmulatorThread,
     monkeypatch: pytest.MonkeyPatch,
     prompts: Path,
-    tmp_path: Path,
     asked: tuple[str, ...],
     learns: bool,
 ) -> None:
     """A batch learns unless it is told not to, a single call only if it is; numbers are kept."""
-    journal = tmp_path / "run.db"
+    journal = prompts.parent / "run.db"
     command, *options = asked
     arguments = {
         "batch": [prompts],
