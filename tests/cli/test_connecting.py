@@ -160,7 +160,7 @@ def test_the_schedule_is_chosen_by_name(
     """A batch learns unless it is told not to, a single call only if it is; numbers are kept."""
     journal = prompts.parent / "run.db"
     command, *options = asked
-    arguments = {
+    arguments: dict[str, list[str | Path]] = {
         "batch": [prompts],
         "resume": [journal],
         "generate": ["a prompt"],
