@@ -11,7 +11,7 @@ VENV = .venv
 
 # What `make demo` runs; {} stands for a directory that does not exist yet.
 DEMO = apixo batch examples/prompts.jsonl --emulator --save-to {}
-# What `make bench` runs, one after the other.
+# What `make bench` runs, one after the other, as modules: some share what the tests use.
 BENCHMARKS = benchmarks/[!_]*.py
 # Options for pytest; two workers suit two cores.
 PYTEST = -q -n 2
@@ -75,8 +75,8 @@ links: ## do the links between our Markdown files lead somewhere?
 
 bench: ## run the benchmarks
 	$(IN_VENV) cli,speed build bench
-	@set -e; for script in $(BENCHMARKS); do \
-	    echo "== $$script"; $(BIN)/python "$$script"; done
+	@failed=0; for script in $(BENCHMARKS); do name=$${script//\//.}; \
+	    echo "== $$script"; $(BIN)/python -m "$${name%.py}" || failed=1; done; exit $$failed
 
 format: ## let ruff format the code and mend what it can
 	$(IN_VENV) cli,speed build test check bench

@@ -6,6 +6,9 @@ import re
 from typing import Final, NoReturn
 
 MASK: Final = "***"
+_MASK_BYTES: Final = MASK.encode()
+_BACKSLASH: Final = ord("\\")
+_AMPERSAND: Final = ord("&")
 
 
 class Secret:
@@ -40,9 +43,12 @@ class Secret:
         """The same for bytes, also where JSON or HTML escapes hide it."""
         if not self._bytes:
             return body
-        body = body.replace(self._bytes, MASK.encode())
-        if b"\\u" in body or b"\\/" in body or b"&#" in body:
-            body = self._escaped().sub(MASK.encode(), body)
+        body = body.replace(self._bytes, _MASK_BYTES)
+        # Every answer passes here: a search for one byte costs a tenth of one for two.
+        if _BACKSLASH in body and (body.find(b"\\u") >= 0 or body.find(b"\\/") >= 0):
+            return self._escaped().sub(_MASK_BYTES, body)
+        if _AMPERSAND in body and body.find(b"&#") >= 0:
+            return self._escaped().sub(_MASK_BYTES, body)
         return body
 
     def __repr__(self) -> str:

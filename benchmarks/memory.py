@@ -1,191 +1,148 @@
-"""What 100,000 prompts that wait for their turn cost in memory: ours beside gather and semaphore.
+"""What a job costs in memory while it is queued, while it runs and once it has ended.
 
-    python benchmarks/memory.py [--json FILE]
+    python -m benchmarks.memory [--jobs NUMBER] [--json FILE] [--plot PNG]
 
-1,000 tasks run on an API that never finishes one, and 100,000 more prompts wait behind them.
-Shown is what the waiting adds: the growth since just before the batch began (a list of the prompts
-exists by then and does not count), less the growth of the same batch with nobody waiting. Each
-figure comes from a process of its own: RSS is what the system sees, Python what tracemalloc counts.
-Exits with 1 when ours adds 64 MB or more.
+Client, gate and runner are real, the API behind them is simulated in the same process. Each figure
+comes from a process of its own: how much it grew, divided by the number of jobs; beside queued jobs
+1,000 others run, whose share is taken off. At 1,000 jobs bytes are counted by tracemalloc, because
+the system gives memory in large pieces; above it is RSS. Exits with 1 when ours needs more than
+10 kB for a running job, anything for a queued one, or more than 150 MB in all for a stream of a
+million jobs.
 """
 
 from __future__ import annotations
 
-import argparse
-import asyncio
-import gc
 import json
 import os
-import resource
 import subprocess
 import sys
-import tracemalloc
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final, Literal, NoReturn
+from typing import Final
 
-from apixo_async import ApixoClient, BatchRunner, Limits, PollSchedule, TextToVideo
-from apixo_async._wire import Reply
+import attrs
 
-RUNNING: Final = 1_000
-WAITING: Final = 100_000
-MOST_BYTES: Final = 64 * 2**20
+from benchmarks._batches import WAYS
+from benchmarks._plot import Panel, dots
+from benchmarks._report import Table, options, verdict, write_json
 
-FORMS: Final = {"stream": "BatchRunner.stream()", "gather": "gather + Semaphore"}
-COLUMNS: Final = {
-    ("generator", "rss"): "generator, RSS",
-    ("generator", "traced"): "generator, Python",
-    ("list", "rss"): "list, RSS",
+COUNTS: Final = (1_000, 100_000, 1_000_000)
+TRACED: Final = 1_000
+"""Up to this number of jobs Python counts."""
+MOST_RUNNING: Final = 10_000
+MOST_QUEUED: Final = 64
+"""Bytes; what garbage collection leaves over and the size of pages hide less than that."""
+MOST_PEAK: Final = 150 * 10**6
+
+STREAM, RUN, GATHER = WAYS
+STATES: Final[dict[str, dict[str, int]]] = {
+    "queued": {STREAM: 1_000_000, GATHER: 1_000_000},
+    "running": {STREAM: 100_000, GATHER: 100_000},
+    "finished": {STREAM: 1_000_000, RUN: 100_000, GATHER: 100_000},
 }
-"""What the prompts come from, and who counts; counting by Python takes long for a list."""
+"""Up to how many jobs a way is measured: some would need more memory or time than anybody has."""
 
 
-# What is measured, in a process of its own
+@attrs.frozen
+class Cell:
+    """One figure: bytes for each job, and the peak of the whole process."""
+
+    state: str
+    way: str
+    jobs: int
+    bytes_per_job: float
+    peak: int
 
 
-class Endless:
-    """An API at which every task is accepted and none ever ends."""
-
-    def __init__(self) -> None:
-        self._tasks = 0
-
-    async def send(
-        self, method: Literal["GET", "POST"], path: str, *, body: bytes | None = None
-    ) -> Reply:
-        """Accepts, or says that the task goes on."""
-        assert path
-        await asyncio.sleep(0)
-        if method == "GET":
-            data = {"state": "processing"}
-        else:
-            assert body
-            self._tasks += 1
-            data = {"taskId": f"task_{self._tasks:08}"}
-        return Reply(200, json.dumps({"code": 200, "message": "success", "data": data}).encode())
-
-    async def aclose(self) -> None:
-        """Nothing was opened."""
+def elsewhere(state: str, way: str, count: int, *, is_traced: bool) -> dict[str, int]:
+    """Growth and peak of a fresh process."""
+    command = [sys.executable, "-m", "benchmarks._batches"]
+    command += [state, way, str(count), "traced" if is_traced else "rss"]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    found: dict[str, int] = json.loads(done.stdout)
+    return found
 
 
-def prompts(count: int) -> Iterator[TextToVideo]:
-    """So many different prompts of a usual length."""
-    for number in range(count):
-        yield TextToVideo(
-            f"A calm ocean turning into a storm, seen from a lighthouse, take {number}",
-            mode="fast",
-            aspect_ratio="16:9",
+def measure(wanted: tuple[str, str, int]) -> Cell:
+    """One figure."""
+    state, way, count = wanted
+    is_traced = count <= TRACED
+    found = elsewhere(state, way, count, is_traced=is_traced)
+    others = 0
+    if state == "queued":
+        others = elsewhere(state, way, 0, is_traced=is_traced)["grown"]
+    return Cell(state, way, count, (found["grown"] - others) / count, found["peak"])
+
+
+def wanted(most: int) -> Iterator[tuple[str, str, int]]:
+    """All figures there are to measure."""
+    for state, ways in STATES.items():
+        for way, most_of_way in ways.items():
+            for count in COUNTS:
+                if count <= min(most, most_of_way):
+                    yield state, way, count
+
+
+def complaints(cells: Iterable[Cell]) -> Iterator[str]:
+    """What is not as it should be."""
+    for cell in cells:
+        if cell.way != STREAM:
+            continue
+        size = f"{cell.jobs:,} {cell.state} jobs take {cell.bytes_per_job:,.0f} bytes each"
+        if cell.state == "running" and cell.bytes_per_job > MOST_RUNNING:
+            yield f"{size}, more than {MOST_RUNNING:,}"
+        if cell.state == "queued" and cell.bytes_per_job > MOST_QUEUED:
+            yield f"{size}, more than nothing"
+        if cell.state == "finished" and cell.peak > MOST_PEAK:
+            yield f"a stream of {cell.jobs:,} jobs took {cell.peak / 1e6:.0f} MB in all"
+
+
+def tell(cells: Sequence[Cell]) -> None:
+    """Prints the table; ratios are to a stream of ours in the same state."""
+    columns = {"state": -8, "way": -20, "jobs": 9, "ratio": 6, "bytes/job": 9, "peak MB": 7}
+    table = Table(columns)
+    table.begin()
+    ours = {(cell.state, cell.jobs): cell for cell in cells if cell.way == STREAM}
+    for cell in cells:
+        least = ours[cell.state, cell.jobs].bytes_per_job
+        ratio = f"{cell.bytes_per_job / least:.1f}" if least >= MOST_QUEUED else "-"
+        table.row(
+            cell.state,
+            cell.way,
+            f"{cell.jobs:,}",
+            ratio,
+            f"{round(cell.bytes_per_job):,}",  # an integer has no -0
+            f"{cell.peak / 1e6:,.0f}",
         )
 
 
-async def fill(client: ApixoClient, form: str, requests: Iterable[TextToVideo]) -> None:
-    """Returns when all slots are taken by running tasks and the rest of the input waits."""
-    if form == "stream":
-        await BatchRunner(client).stream(requests).__aenter__()
-    else:
-        slots = asyncio.Semaphore(RUNNING)
-
-        async def one(request: TextToVideo) -> object:
-            async with slots:
-                return await client.generate(request)
-
-        KEPT.append(asyncio.gather(*[one(request) for request in requests]))
-    while client.statistics().unfinished_tasks < RUNNING:  # noqa: ASYNC110 - nothing tells
-        await asyncio.sleep(0.01)
-    await asyncio.sleep(0.05)
-
-
-KEPT: Final[list[object]] = []
-"""What would be collected too early."""
-
-
-def resident() -> int:
-    """Bytes of memory that this process occupies."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except FileNotFoundError:  # no Linux: the most it ever occupied
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    return pages * resource.getpagesize()
-
-
-async def growth(form: str, source: str, count: int, tool: str) -> int:
-    """By how many bytes the process grew when the batch had begun."""
-    client = ApixoClient(
-        "benchmark-key",
-        limits=Limits(requests_per_minute=10_000_000, concurrent_tasks=RUNNING),
-        schedule=PollSchedule(first=3_600, deadline=7_200),
-        transport=Endless(),
+def draw(cells: Iterable[Cell], path: Path) -> None:
+    """Bytes for each job in each state, at the largest number that all ways were measured at."""
+    shown = {
+        (f"{cell.state}, {cell.jobs:,} jobs", cell.way): max(cell.bytes_per_job, 0.0) / 1e3
+        for cell in cells
+        if cell.jobs <= min(STATES[cell.state].values()) and cell.way != RUN
+    }
+    dots(
+        path,
+        [Panel(title="kB of memory for each job", values=shown, goal=10, goal_name="our limit")],
     )
-    KEPT.append(client)
-    if tool == "traced":
-        tracemalloc.start()
-    requests = list(prompts(count)) if source == "list" else prompts(count)
-    KEPT.append(requests)
-    before = taken(tool)
-    await fill(client, form, requests)
-    return taken(tool) - before
-
-
-def taken(tool: str) -> int:
-    """Bytes in use, by the one count or the other."""
-    gc.collect()
-    return tracemalloc.get_traced_memory()[0] if tool == "traced" else resident()
-
-
-def measure_here(form: str, source: str, count: str, tool: str) -> NoReturn:
-    """Prints `growth` and ends the process at once: cancelling 100,000 tasks would take a while."""
-
-    async def run() -> NoReturn:
-        print(await growth(form, source, int(count), tool), flush=True)
-        os._exit(0)
-
-    asyncio.run(run())
-    raise AssertionError
-
-
-# All together
-
-
-def growth_elsewhere(form: str, source: str, count: int, tool: str) -> int:
-    """`growth` in a fresh process."""
-    command = [sys.executable, __file__, "--measure", form, source, str(count), tool]
-    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-
-
-def added(form: str, source: str, tool: str) -> int:
-    """Bytes that the waiting prompts add."""
-    full = growth_elsewhere(form, source, RUNNING + WAITING, tool)
-    return full - growth_elsewhere(form, source, RUNNING, tool)
 
 
 def main() -> int:
     """Measures, prints, and judges."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
-    parser.add_argument("--measure", nargs=4, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.measure:
-        measure_here(*options.measure)
-    keys = [(form, *column) for form in FORMS for column in COLUMNS]
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        figures = dict(zip(keys, pool.map(lambda key: added(*key), keys), strict=True))
-    print(f"MB added by {WAITING:,} waiting prompts, beside {RUNNING:,} running tasks")
-    print(f"{'':22}" + "".join(f"{head:>20}" for head in COLUMNS.values()))
-    for form, name in FORMS.items():
-        cells = [figures[(form, *column)] / 2**20 for column in COLUMNS]
-        print(f"{name:22}" + "".join(f"{round(cell, 1) + 0:20.1f}" for cell in cells))
-    if options.json is not None:
-        rows = [
-            {"form": form, "source": source, "counted_by": tool, "bytes": count}
-            for (form, source, tool), count in figures.items()
-        ]
-        options.json.write_text(json.dumps(rows, indent=2) + "\n")
-    worst = max(count for (form, _, _), count in figures.items() if form == "stream")
-    if worst >= MOST_BYTES:
-        print(f"NOT GOOD ENOUGH: {worst / 2**20:.0f} MB, 64 or more", file=sys.stderr)
-        return 1
-    return 0
+    parser = options(__doc__)
+    parser.add_argument("--jobs", type=int, default=COUNTS[-1], metavar="NUMBER", help="at most")
+    asked = parser.parse_args()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        cells = list(pool.map(measure, wanted(asked.jobs)))
+    tell(cells)
+    if asked.json is not None:
+        write_json(asked.json, [attrs.asdict(cell) for cell in cells])
+    if asked.plot is not None:
+        draw(cells, asked.plot)
+    return verdict(list(complaints(cells)))
 
 
 if __name__ == "__main__":

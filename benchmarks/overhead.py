@@ -1,325 +1,299 @@
-"""What one status call costs, and whether 1,000 of them at once get through: ours beside others.
+"""What one status call and one whole job cost in CPU, and whether 1,000 calls at once get through.
 
-    python benchmarks/overhead.py [--json FILE]
+    python -m benchmarks.overhead [--json FILE] [--plot PNG]
 
-A server in a process of its own answers with the documented success body. All clients are measured
-in one run, in rounds that take turns, so that a busy machine is equally unkind to each. It exits
-with 1 when ours needs more than 1.3 times the CPU of bare aiohttp, or when 1,000 calls at once
-take more than 3.5 s or fail.
+A server in a process of its own answers each client in its own format. All are measured in one run,
+in rounds that take turns, so that a busy machine is equally unkind to each; SDKs of other vendors
+take part if they are installed (`make bench-peers`). Exits with 1 when a status call of ours needs
+more than 1.15 times the CPU of bare aiohttp at 50 in flight, a job more than 5 ms, or when 1,000
+calls at once take more than 3.5 s or fail.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import gc
 import itertools
-import json
 import platform
 import resource
 import statistics
-import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from importlib.metadata import version
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final
 
-import aiohttp
 import attrs
-import httpx
 
-from apixo_async import ApixoClient, Limits
+from benchmarks._clients import BARE, CLIENTS, FAST, OURS, PACKAGES, PLAIN, Call, use_orjson
+from benchmarks._jobs import JOBS, cpu_of_job
+from benchmarks._plot import Panel, dots
+from benchmarks._report import Table, options, verdict, write_json
+from benchmarks._server import LATENCY, LOOKS, TASKS, server
 
-KEY: Final = "benchmark-key"
-TASKS: Final = [f"task_{number:08}" for number in range(1_000)]
-"""Looked at in turn, as in a batch: no client may know the URL from the call before."""
-QUICK: Final = "/api/v1"
-SLOW: Final = "/slow/api/v1"
-LATENCY: Final = 1.5
-
-IN_FLIGHT: Final = 50
-ROUNDS: Final = 31
-CALLS: Final = {"aiohttp": 500, "ours": 500, "httpx": 50}
-"""Calls in one round: short, so that all meet the same weather and no connection gets too old."""
-AT_ONCE: Final = 1_000
-
-MOST_CPU: Final = 1.3
+MOST_CPU: Final = 1.15
 MOST_SECONDS: Final = 3.5
-
-_DATA: Final = {
-    "taskId": TASKS[0],
-    "state": "success",
-    "resultJson": json.dumps({"resultUrls": ["https://r2.apixo.ai/video.mp4"]}),
-    "createTime": 1767965610929,
-    "completeTime": 1767965730929,
-    "costTime": 120000,
-}
-_BODY: Final = json.dumps({"code": 200, "message": "success", "data": _DATA}).encode()
-_HEAD: Final = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
-BEFORE_ID, AFTER_ID = (_HEAD % len(_BODY) + _BODY).split(TASKS[0].encode())
-LONG_ID: Final = len(TASKS[0])
-
-Call: TypeAlias = Callable[[str], Awaitable[object]]
+MOST_JOB_MS: Final = 5.0
+JOB_COUNT: Final = 2_000
+JOB_ROUNDS: Final = 3
 
 
-# The server
+@attrs.frozen
+class Load:
+    """How much is measured at one number of calls in flight.
+
+    Calls are those of one round: few, so that all clients meet the same weather and no connection
+    gets too old. The slow clients take part in some of the rounds.
+    """
+
+    in_flight: int
+    rounds: int
+    calls: int
+    slow_rounds: int
+    slow_calls: int
+
+    def takes_part(self, name: str, number: int) -> bool:
+        """Whether the client is measured in this round."""
+        return name in FAST or number % (self.rounds // self.slow_rounds) == 0
 
 
-class Answering(asyncio.Protocol):
-    """Answers each GET, at once or after the latency; as cheap as a server can be in Python."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keeps the connection."""
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by its class
-        self._loop = asyncio.get_running_loop()
-
-    def data_received(self, data: bytes) -> None:
-        """Answers a request; a client that waits for its answer sends one at a time, unsplit."""
-        found = data.index(b"taskId=") + len(b"taskId=")
-        answer = BEFORE_ID + data[found : found + LONG_ID] + AFTER_ID
-        if data.startswith(b"GET " + SLOW.encode()):
-            self._loop.call_later(LATENCY, self._transport.write, answer)
-        else:
-            self._transport.write(answer)
+LOADS: Final = (
+    Load(1, rounds=21, calls=300, slow_rounds=7, slow_calls=60),
+    Load(50, rounds=31, calls=500, slow_rounds=6, slow_calls=100),
+    Load(1_000, rounds=9, calls=2_000, slow_rounds=1, slow_calls=1_000),
+)
+JUDGED: Final = 50
 
 
-async def serve() -> None:
-    """Serves until the process is ended; says its port on standard output."""
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(Answering, "127.0.0.1", 0, backlog=2 * AT_ONCE)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
+@attrs.frozen
+class Figure:
+    """CPU microseconds of one call, and how it compares with bare aiohttp in the same rounds."""
+
+    client: str
+    in_flight: int
+    ratio: float
+    cpu_us: float
+    errors: int
+    rounds_us: Sequence[float]
 
 
-def run_server() -> None:
-    """Serves on uvloop, if it is there."""
-    try:
-        import uvloop  # noqa: PLC0415  # an extra
-    except ImportError:
-        asyncio.run(serve())
-    else:
-        uvloop.run(serve())
+@attrs.frozen
+class AtOnce:
+    """How a fresh client's 1,000 calls at once went: seconds of wall time, and how many failed."""
+
+    client: str
+    seconds: float
+    errors: int
 
 
-@contextlib.contextmanager
-def server() -> Iterator[str]:
-    """The origin of a server in another process."""
-    with subprocess.Popen(
-        [sys.executable, __file__, "--serve"], stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        try:
-            yield f"http://127.0.0.1:{int(process.stdout.readline())}"
-        finally:
-            process.kill()
+@attrs.frozen
+class JobFigure:
+    """CPU milliseconds of one whole job: a submit, its looks and the outcome."""
 
-
-def allow_connections() -> None:
-    """Lets this process and the server have a file descriptor for each of the calls at once."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 3 * AT_ONCE
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-
-
-# The clients, each as one call that takes a task id
-
-
-@contextlib.asynccontextmanager
-async def bare_aiohttp(base: str) -> AsyncIterator[Call]:
-    """A GET of aiohttp, read and parsed as JSON."""
-    headers = {"Authorization": f"Bearer {KEY}", "Accept": "application/json"}
-    connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(headers=headers, connector=connector) as session:
-
-        async def call(task: str) -> object:
-            url = f"{base}/statusTask/veo-3-1?taskId={task}"
-            async with session.get(url) as response:
-                return json.loads(await response.read())
-
-        yield call
-
-
-@contextlib.asynccontextmanager
-async def ours(base: str) -> AsyncIterator[Call]:
-    """`ApixoClient.status()`, with limits that are never reached."""
-    limits = Limits(requests_per_minute=10_000_000, poll_share=1.0)
-    async with ApixoClient(KEY, base_url=base, limits=limits) as client:
-        yield client.status
-
-
-@contextlib.asynccontextmanager
-async def bare_httpx(base: str) -> AsyncIterator[Call]:
-    """A GET of httpx, parsed as JSON."""
-    headers = {"Authorization": f"Bearer {KEY}", "Accept": "application/json"}
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-    async with httpx.AsyncClient(headers=headers, limits=limits, timeout=60) as client:
-
-        async def call(task: str) -> object:
-            url = f"{base}/statusTask/veo-3-1?taskId={task}"
-            return json.loads((await client.get(url)).content)
-
-        yield call
-
-
-CLIENTS: Final = {"aiohttp": bare_aiohttp, "ours": ours, "httpx": bare_httpx}
-NAMES: Final = {"aiohttp": "bare aiohttp", "ours": "ApixoClient.status()", "httpx": "bare httpx"}
+    way: str
+    ratio: float
+    cpu_ms: float
+    rounds_ms: Sequence[float]
 
 
 # CPU of one call
 
 
-async def cpu_of(call: Call, count: int) -> float:
-    """Microseconds of this process's CPU for one of `count` calls, `IN_FLIGHT` at a time."""
+async def cpu_of(call: Call, count: int, in_flight: int) -> tuple[float, int]:
+    """Microseconds of this process's CPU for one of `count` calls, and how many failed."""
     left = itertools.islice(itertools.cycle(TASKS), count)
+    errors = 0
 
     async def work() -> None:
+        nonlocal errors
         for task in left:
-            await call(task)
+            try:
+                await call(task)
+            except Exception:  # noqa: BLE001  # whatever an SDK raises
+                errors += 1
 
     gc.collect()
     started = time.process_time()
-    await asyncio.gather(*[work() for _ in range(IN_FLIGHT)])
-    return (time.process_time() - started) / count * 1e6
+    await asyncio.gather(*[work() for _ in range(in_flight)])
+    return (time.process_time() - started) / count * 1e6, errors
 
 
-async def measure_cpu(origin: str) -> dict[str, list[float]]:
-    """For each client its figure in every round; the order changes from round to round."""
-    figures: dict[str, list[float]] = {name: [] for name in CLIENTS}
+async def measure_cpu(origin: str, load: Load, names: Iterable[str]) -> list[Figure]:
+    """The figures of all clients; their order changes from round to round."""
+    rounds: dict[str, dict[int, float]] = defaultdict(dict)
+    errors: dict[str, int] = defaultdict(int)
     async with contextlib.AsyncExitStack() as stack:
-        calls = {
-            name: await stack.enter_async_context(client(origin + QUICK))
-            for name, client in CLIENTS.items()
-        }
-        for call in calls.values():  # connections, caches
-            await cpu_of(call, 2 * IN_FLIGHT)
-        for number in range(ROUNDS):
-            names = list(calls) if number % 2 else list(reversed(calls))
-            for name in names:
-                figures[name].append(await cpu_of(calls[name], CALLS[name]))
-    return figures
+        calls = {name: await stack.enter_async_context(CLIENTS[name](origin)) for name in names}
+        for number in range(load.rounds):
+            for name in calls if number % 2 else reversed(calls):
+                if not load.takes_part(name, number):
+                    continue
+                use_orjson(wanted=name != PLAIN)
+                if name in FAST or number == 0:  # connections, caches
+                    await cpu_of(calls[name], load.in_flight, load.in_flight)
+                count = load.calls if name in FAST else load.slow_calls
+                rounds[name][number], failed = await cpu_of(calls[name], count, load.in_flight)
+                errors[name] += failed
+    return [figure(name, load, rounds, errors[name]) for name in calls]
 
 
-# Many calls at once
-
-
-@attrs.frozen
-class AtOnce:
-    """How `AT_ONCE` calls at once went: wall time in seconds, and how many of them failed."""
-
-    seconds: float
-    errors: int
+def figure(name: str, load: Load, rounds: dict[str, dict[int, float]], errors: int) -> Figure:
+    """One client's figures, from its rounds and those of bare aiohttp."""
+    mine = rounds[name]
+    ratio = statistics.median(cpu / rounds[BARE][number] for number, cpu in mine.items())
+    cpu = statistics.median(mine.values())
+    return Figure(name, load.in_flight, ratio, cpu, errors, list(mine.values()))
 
 
 async def measure_at_once(origin: str, name: str) -> AtOnce:
     """A fresh client makes all calls at once."""
-    async with CLIENTS[name](origin + SLOW) as call:
+    use_orjson(wanted=name != PLAIN)
+    async with CLIENTS[name](f"{origin}/slow") as call:
         started = time.perf_counter()
-        results = await asyncio.gather(*map(call, TASKS[:AT_ONCE]), return_exceptions=True)
+        results = await asyncio.gather(*map(call, TASKS), return_exceptions=True)
         seconds = time.perf_counter() - started
-    return AtOnce(seconds, sum(isinstance(result, BaseException) for result in results))
+    return AtOnce(name, seconds, sum(isinstance(result, BaseException) for result in results))
 
 
-# What comes out
+# CPU of one job
+
+
+def measure_jobs(origin: str) -> list[JobFigure]:
+    """All ways to run jobs, in rounds."""
+    use_orjson(wanted=True)
+    rounds: dict[str, list[float]] = defaultdict(list)
+    with tempfile.TemporaryDirectory() as directory:
+        for _, name in itertools.product(range(JOB_ROUNDS), JOBS):
+            rounds[name].append(cpu_of_job(name, origin, JOB_COUNT, Path(directory)))
+    plain = rounds[next(iter(JOBS))]
+    return [
+        JobFigure(
+            name,
+            statistics.median(cpu / bare for cpu, bare in zip(mine, plain, strict=True)),
+            statistics.median(mine),
+            mine,
+        )
+        for name, mine in rounds.items()
+    ]
+
+
+# All together
+
+
+async def installed(origin: str) -> list[str]:
+    """The clients that can be measured here; says which cannot."""
+    found: list[str] = []
+    for name, client in CLIENTS.items():
+        try:
+            async with client(origin):
+                found.append(name)
+        except ImportError as error:
+            print(f"left out: {name} ({error}; see `make bench-peers`)")
+    return found
 
 
 @attrs.frozen
 class Result:
     """All figures of one run."""
 
-    cpu: dict[str, list[float]]
-    at_once: dict[str, AtOnce]
-
-    def median(self, name: str) -> float:
-        """Microseconds of CPU per call."""
-        return statistics.median(self.cpu[name])
-
-    def ratio(self, name: str) -> float:
-        """The median of the ratios to bare aiohttp in the same round."""
-        pairs = zip(self.cpu[name], self.cpu["aiohttp"], strict=True)
-        return statistics.median(mine / bare for mine, bare in pairs)
+    calls: Sequence[Figure]
+    at_once: Sequence[AtOnce]
+    jobs: Sequence[JobFigure]
 
     def complaints(self) -> list[str]:
         """What is not as it should be."""
-        found: list[str] = []
-        if (ratio := self.ratio("ours")) > MOST_CPU:
-            found.append(f"a status call costs {ratio:.2f} x bare aiohttp, more than {MOST_CPU}")
-        if (mine := self.at_once["ours"]).seconds > MOST_SECONDS:
-            found.append(f"{AT_ONCE:,} calls took {mine.seconds:.2f} s, more than {MOST_SECONDS}")
-        if mine.errors:
-            found.append(f"{mine.errors} of {AT_ONCE:,} calls at once failed")
+        found = [
+            f"a status call costs {one.ratio:.2f} x bare aiohttp, more than {MOST_CPU}"
+            for one in self.calls
+            if one.client == OURS and one.in_flight == JUDGED and one.ratio > MOST_CPU
+        ]
+        found += [
+            f"1,000 calls at once took {run.seconds:.1f} s with {run.errors} errors"
+            for run in self.at_once
+            if run.client == OURS and (run.seconds > MOST_SECONDS or run.errors)
+        ]
+        dearest = max(job.cpu_ms for job in self.jobs)
+        if dearest > MOST_JOB_MS:
+            found.append(f"a job costs {dearest:.1f} ms of CPU, more than {MOST_JOB_MS}")
         return found
-
-    def table(self) -> str:
-        """For people."""
-        lines = [
-            f"one status call, {IN_FLIGHT} in flight: median of {ROUNDS} rounds",
-            f"{'':24}{'ratio':>8}{'CPU us':>10}{'calls/s/core':>14}",
-        ]
-        lines += [
-            f"{NAMES[name]:24}{self.ratio(name):8.2f}{self.median(name):10.0f}"
-            f"{1e6 / self.median(name):14,.0f}"
-            for name in CLIENTS
-        ]
-        lines += [
-            "",
-            f"{AT_ONCE:,} calls at once, answered after {LATENCY} s",
-            f"{'':24}{'seconds':>8}{'errors':>10}",
-        ]
-        lines += [
-            f"{NAMES[name]:24}{run.seconds:8.2f}{run.errors:10}"
-            for name, run in self.at_once.items()
-        ]
-        return "\n".join(lines)
 
     def as_json(self) -> dict[str, Any]:
         """For programs."""
-        libraries = ("aiohttp", "httpx")
-        return {
-            "python": platform.python_version(),
-            "versions": {name: version(name) for name in libraries},
-            "cpu": {
-                name: {
-                    "ratio": self.ratio(name),
-                    "median_us": self.median(name),
-                    "rounds_us": rounds,
-                }
-                for name, rounds in self.cpu.items()
-            },
-            "at_once": {name: attrs.asdict(run) for name, run in self.at_once.items()},
-            "complaints": self.complaints(),
-        }
+        return {"python": platform.python_version(), "versions": versions(), **attrs.asdict(self)}
+
+
+def versions() -> dict[str, str]:
+    """Of what was measured and is installed."""
+    found: dict[str, str] = {}
+    for name in PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def measure() -> Result:
-    """One whole run."""
-    allow_connections()
+    """One whole run; prints the tables as they are filled."""
     with server() as origin:
-        cpu = asyncio.run(measure_cpu(origin))
-        at_once = {name: asyncio.run(measure_at_once(origin, name)) for name in CLIENTS}
-    return Result(cpu, at_once)
+        names = asyncio.run(installed(origin))
+        table = Table({"in flight": 9, "client": -34, "ratio": 6, "CPU us": 7, "errors": 6})
+        table.begin()
+        calls: list[Figure] = []
+        for load in LOADS:
+            for one in asyncio.run(measure_cpu(origin, load, names)):
+                calls.append(one)
+                table.row(
+                    f"{one.in_flight:,}",
+                    one.client,
+                    f"{one.ratio:.2f}",
+                    f"{one.cpu_us:.0f}",
+                    one.errors,
+                )
+        print(f"\n1,000 calls at once, answered after {LATENCY} s")
+        table = Table({"client": -34, "seconds": 7, "errors": 6})
+        table.begin()
+        at_once: list[AtOnce] = []
+        for name in names:
+            run = asyncio.run(measure_at_once(origin, name))
+            at_once.append(run)
+            table.row(name, f"{run.seconds:.1f}", run.errors)
+        print(f"\none job: a submit, {LOOKS} looks, the outcome; 1,000 jobs in flight")
+        table = Table({"way": -34, "ratio": 6, "CPU ms": 7})
+        table.begin()
+        jobs = measure_jobs(origin)
+        for job in jobs:
+            table.row(job.way, f"{job.ratio:.2f}", f"{job.cpu_ms:.2f}")
+    return Result(calls, at_once, jobs)
+
+
+def draw(result: Result, path: Path) -> None:
+    """The ratios of all clients."""
+    values = {(one.client, f"{one.in_flight:,} in flight"): one.ratio for one in result.calls}
+    title = "CPU of one status call, bare aiohttp = 1 (logarithmic)"
+    dots(
+        path, [Panel(title=title, values=values, goal=MOST_CPU, goal_name="our limit", is_log=True)]
+    )
+
+
+def allow_connections() -> None:
+    """Lets this process and the server have a file descriptor for each call in flight."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def main() -> int:
     """Measures, prints, and judges."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
-    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.serve:
-        run_server()
-        return 0
+    asked = options(__doc__).parse_args()
+    allow_connections()
     result = measure()
-    print(result.table())
-    if options.json is not None:
-        options.json.write_text(json.dumps(result.as_json(), indent=2) + "\n")
-    for complaint in result.complaints():
-        print(f"NOT GOOD ENOUGH: {complaint}", file=sys.stderr)
-    return 1 if result.complaints() else 0
+    if asked.json is not None:
+        write_json(asked.json, result.as_json())
+    if asked.plot is not None:
+        draw(result, asked.plot)
+    return verdict(result.complaints())
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ _STOPPED: Final = {
     "balance": "the balance is empty",
     "unreachable": "the host could not be reached",
     "budget": "the cap on its cost is reached",
+    "doubt": "too many submits got no usable answer",
     "journal": "its journal cannot be written",
     "requested": "it was asked to",
     "input": "the input could not be read to its end",

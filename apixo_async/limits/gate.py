@@ -97,14 +97,10 @@ class Gate:
         self._arm_probe()
         return await self.slots.acquire()
 
-    async def occupied(self) -> Lease:
-        """Waits for a slot for a task that runs already, or may: it needs no submit."""
-        lease = await self.lease()
-        try:
-            lease.place = await self._places.acquire()
-        except BaseException:
-            lease.release()
-            raise
+    def occupy(self) -> Lease:
+        """A slot for a task that runs already, or may; it is there whether or not one is free."""
+        lease = self.slots.occupy()
+        lease.place = self._places.occupy()
         lease.is_running = True
         return lease
 

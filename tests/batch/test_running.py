@@ -525,6 +525,6 @@ async def test_files_that_were_saved_are_named_though_a_later_one_is_missing(
     (outcome,) = runner.report.outcomes
     assert outcome.status is OutcomeStatus.SUCCEEDED
     assert isinstance(outcome.error, DownloadError)
-    assert [str(file) for file in outcome.files] == [str(Path("videos") / "a.mp4")]
+    assert [str(file) for file in outcome.files] == [str(Path("videos").absolute() / "a.mp4")]
     kinds = [type(event) for event in seen if not isinstance(event, events.Stopped)]
     assert kinds[-2:] == [events.Saved, events.SaveFailed]

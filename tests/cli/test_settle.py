@@ -169,7 +169,7 @@ def test_json_tells_each_decision(journal: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "option", "said"),
     [
-        ("queued", "--abandon", "is queued: only a job that is uncertain can be abandoned"),
+        ("queued", "--abandon", "is queued: only a job that is uncertain, or whose task has no"),
         ("failed", "--abandon", "is failed: only"),
         ("succeeded", "--resubmit", "is succeeded: only a job that is uncertain, failed"),
         ("accepted", "--resubmit", "is accepted: only"),

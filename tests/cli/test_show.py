@@ -184,7 +184,7 @@ def test_json_has_the_same_numbers_and_adds_up(journal: Path) -> None:
     standings = ("succeeded", "failed", "running", "uncertain", "not_started")
 
     assert shown["jobs"] == sum(shown[name] for name in standings) == sum(shown["states"].values())
-    assert shown["cost_usd"] == 2 * shown["charges"] == 10
+    assert shown["cost_usd"] == 2 * shown["charges"] == 12
     assert {one["key"] for one in shown["uncertain_jobs"]} == {"sending", "uncertain"}
     assert shown["uncertain_jobs"][1]["candidate_task_id"] == "t9"
     assert {one["state"] for one in shown["failures"]} == {"failed", "rejected", "abandoned"}
@@ -200,9 +200,9 @@ def test_prices_of_the_batch_count_unless_others_are_given(journal: Path) -> Non
 
     asyncio.run(note())
 
-    assert json.loads(run("show", journal, "--json").stdout)["cost_usd"] == 15
+    assert json.loads(run("show", journal, "--json").stdout)["cost_usd"] == 18
     given = run("show", journal, "--json", "--price", "quality=1").stdout
-    assert json.loads(given)["cost_usd"] == 5
+    assert json.loads(given)["cost_usd"] == 6
 
 
 def test_show_needs_no_key_and_changes_nothing(
@@ -287,6 +287,7 @@ def test_doubts_are_shown_with_all_that_is_known() -> None:
         phase="headers",
         reason="reset",
         received="{}",
+        received_bytes=2,
         candidate_task_id=None,
         attempts=2,
     )

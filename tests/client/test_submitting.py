@@ -45,6 +45,7 @@ class Recorder:
     """Notes the steps of a submit."""
 
     steps: list[str] = attrs.field(factory=list)
+    known: set[str] = attrs.field(factory=set)
 
     async def sending(self, attempt: int) -> None:
         self.steps.append(f"sending {attempt}")
@@ -60,6 +61,12 @@ class Recorder:
 
     async def uncertain(self, error: SubmitUncertainError) -> None:
         self.steps.append("uncertain")
+
+    def cut(self, error: SubmitUncertainError) -> None:
+        self.steps.append("cut")
+
+    def is_known(self, task_id: str) -> bool:
+        return task_id in self.known
 
 
 @virtual

@@ -1,6 +1,6 @@
 """The durable record of a batch: one SQLite file, written before anything happens that costs."""
 
-from apixo_async.batch.journal.entries import ENDED, Entry, JobState
+from apixo_async.batch.journal.entries import ENDED, Entry, JobState, stamp
 from apixo_async.batch.journal.ledger import check_same
 from apixo_async.batch.journal.noted import read_options
 from apixo_async.batch.journal.overview import Overview
@@ -19,4 +19,5 @@ __all__ = [
     "Spent",
     "check_same",
     "read_options",
+    "stamp",
 ]

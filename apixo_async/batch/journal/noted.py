@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ def read_options(path: Path) -> tuple[dict[str, Any], int]:
 
     Raises `JournalError` for what is no journal.
     """
+    path = Path(os.path.realpath(path))
     check_header(path)
     with translating(path), closing(connect(path, mode="ro")) as database:
         check_format(database, path)

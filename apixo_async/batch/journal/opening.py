@@ -80,12 +80,18 @@ def check_header(path: Path) -> None:
         raise JournalError(f"{path} is a directory, not a journal")
     with path.open("rb") as file:
         start = file.read(len(_SQLITE_HEADER))
+        names = os.fstat(file.fileno()).st_nlink
     if not start:
         raise JournalError(
             f"{path} is empty, and a journal never is; if nothing was sent with it, remove it"
         )
     if start != _SQLITE_HEADER:
         raise JournalError(f"{path} is not a journal of apixo-async; {ADVICE}")
+    if names > 1:
+        raise JournalError(
+            f"journal {path} has {names} names (hard links), but what belongs to it lies beside "
+            "one of them only; remove the others"
+        )
 
 
 def _check_is_new(path: Path, mark: int | None) -> None:

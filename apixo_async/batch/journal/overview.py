@@ -121,13 +121,10 @@ class Doubt:
     reason: str
     received: str
     """What arrived of the answer, shortened."""
+    received_bytes: int
+    """How much arrived."""
     candidate_task_id: str | None
     attempts: int
-
-    @property
-    def received_bytes(self) -> int:
-        """Bytes of `received`."""
-        return len(self.received.encode("utf-8", "surrogatepass"))
 
 
 @attrs.frozen(kw_only=True)

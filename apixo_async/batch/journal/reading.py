@@ -43,7 +43,7 @@ class JournalReader:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path = path = Path(os.path.realpath(path))
         # Before anything is read: what was noted as committed has to be found then.
         mark = read_mark(path)
         try:

@@ -67,7 +67,7 @@ class Tally:
         if kind is None:
             kind = self._kinds[entry.model, entry.mode] = _KindTally()
         kind.jobs += 1
-        kind.charges += entry.charges
+        kind.charges += entry.charges + (entry.state is JobState.SENDING)
         if entry.sending_at is not None and (self._first is None or entry.sending_at < self._first):
             self._first = entry.sending_at
         match standing(entry.state, is_owned=self._owner is not None):
@@ -207,12 +207,15 @@ def doubt_of(entry: Entry) -> Doubt:
     """What is known of a submit that may have made a task."""
     why = entry.why()
     was_sending = entry.state is JobState.SENDING
+    received = str(why.get("received") or "")
+    size = why.get("received_bytes")
     return Doubt(
         key=entry.key,
         sent_at=None if entry.sending_at is None else datetime.fromisoformat(entry.sending_at),
         phase=str(why.get("phase") or ("crash" if was_sending else "answer")),
         reason=str(why.get("reason") or (_CRASH if was_sending else "no reason given")),
-        received=str(why.get("received") or ""),
+        received=received,
+        received_bytes=len(received.encode("utf-8", "surrogatepass")) if size is None else size,
         candidate_task_id=why.get("candidate_task_id"),
         attempts=entry.attempts,
     )

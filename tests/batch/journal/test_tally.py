@@ -211,6 +211,7 @@ def test_a_doubt_has_all_that_is_known() -> None:
         phase="answer",
         reason="reset",
         received="{",
+        received_bytes=1,
         candidate_task_id="t9",
         attempts=1,
     )

@@ -1,0 +1,139 @@
+"""Clients whose status calls are compared, each as one call that takes a task id."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from importlib import import_module
+from typing import Any, Final, TypeAlias
+
+import aiohttp
+import httpx
+
+from apixo_async import ApixoClient, Limits
+from apixo_async._wire import envelope
+
+KEY: Final = "benchmark-key"
+HEADERS: Final = {"Authorization": f"Bearer {KEY}", "Accept": "application/json"}
+BARE: Final = "bare aiohttp"
+OURS: Final = "ApixoClient.status()"
+PLAIN: Final = "ApixoClient.status() without speed"
+
+Call: TypeAlias = Callable[[str], Awaitable[object]]
+Client: TypeAlias = Callable[[str], contextlib.AbstractAsyncContextManager[Call]]
+"""Takes the server's origin."""
+
+_FASTER: Final = envelope.quick_loads
+
+
+def use_orjson(*, wanted: bool) -> None:
+    """Lets all clients of ours read JSON with or without orjson."""
+    envelope.quick_loads = _FASTER if wanted else None
+
+
+@contextlib.asynccontextmanager
+async def bare_aiohttp(origin: str) -> AsyncIterator[Call]:
+    """A GET of aiohttp, read and parsed as JSON."""
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(headers=HEADERS, connector=connector) as session:
+
+        async def call(task: str) -> object:
+            url = f"{origin}/apixo/api/v1/statusTask/veo-3-1?taskId={task}"
+            async with session.get(url) as response:
+                return json.loads(await response.read())
+
+        yield call
+
+
+@contextlib.asynccontextmanager
+async def ours(origin: str) -> AsyncIterator[Call]:
+    """`ApixoClient.status()`, with limits that are never reached."""
+    limits = Limits(requests_per_minute=10_000_000, poll_share=1.0)
+    async with ApixoClient(KEY, base_url=f"{origin}/apixo/api/v1", limits=limits) as client:
+        yield client.status
+
+
+@contextlib.asynccontextmanager
+async def bare_httpx(origin: str) -> AsyncIterator[Call]:
+    """A GET of httpx, parsed as JSON."""
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+    async with httpx.AsyncClient(headers=HEADERS, limits=limits, timeout=60) as client:
+
+        async def call(task: str) -> object:
+            url = f"{origin}/apixo/api/v1/statusTask/veo-3-1?taskId={task}"
+            return json.loads((await client.get(url)).content)
+
+        yield call
+
+
+# SDKs of other vendors, as they come. They are not installed with the others (see the group
+# `bench-peers`), and nothing here is checked against their types.
+
+
+@contextlib.asynccontextmanager
+async def _openai(origin: str) -> AsyncIterator[Call]:
+    sdk: Any = import_module("openai")
+    async with sdk.AsyncOpenAI(api_key=KEY, base_url=f"{origin}/openai/v1") as client:
+        yield client.videos.retrieve
+
+
+@contextlib.asynccontextmanager
+async def _openai_aiohttp(origin: str) -> AsyncIterator[Call]:
+    sdk: Any = import_module("openai")
+    engine = sdk.DefaultAioHttpClient()
+    url = f"{origin}/openai/v1"
+    async with sdk.AsyncOpenAI(api_key=KEY, base_url=url, http_client=engine) as client:
+        yield client.videos.retrieve
+
+
+@contextlib.asynccontextmanager
+async def _runwayml(origin: str) -> AsyncIterator[Call]:
+    sdk: Any = import_module("runwayml")
+    async with sdk.AsyncRunwayML(api_key=KEY, base_url=f"{origin}/runwayml") as client:
+        yield client.tasks.retrieve
+
+
+@contextlib.asynccontextmanager
+async def _lumaai(origin: str) -> AsyncIterator[Call]:
+    sdk: Any = import_module("lumaai")
+    async with sdk.AsyncLumaAI(auth_token=KEY, base_url=f"{origin}/lumaai") as client:
+        yield client.generations.get
+
+
+@contextlib.asynccontextmanager
+async def _replicate(origin: str) -> AsyncIterator[Call]:
+    sdk: Any = import_module("replicate.client")  # the package's own module reads the environment
+    yield sdk.Client(api_token=KEY, base_url=f"{origin}/replicate").predictions.async_get
+
+
+@contextlib.asynccontextmanager
+async def _genai(origin: str) -> AsyncIterator[Call]:
+    sdk: Any = import_module("google.genai")
+    types: Any = sdk.types
+    client = sdk.Client(api_key=KEY, http_options=types.HttpOptions(base_url=f"{origin}/genai"))
+
+    def call(task: str) -> Awaitable[object]:
+        operation = types.GenerateVideosOperation(name=f"models/veo-3.1/operations/{task}")
+        answer: Awaitable[object] = client.aio.operations.get(operation)
+        return answer
+
+    async with client.aio:
+        yield call
+
+
+CLIENTS: Final[dict[str, Client]] = {
+    BARE: bare_aiohttp,
+    OURS: ours,
+    PLAIN: ours,
+    "bare httpx": bare_httpx,
+    "google-genai": _genai,
+    "openai on aiohttp": _openai_aiohttp,
+    "openai": _openai,
+    "runwayml": _runwayml,
+    "lumaai": _lumaai,
+    "replicate": _replicate,
+}
+FAST: Final = frozenset({BARE, OURS, PLAIN})
+"""Measured in every round; the others, many times slower, in a few."""
+PACKAGES: Final = ("aiohttp", "httpx", "google-genai", "openai", "runwayml", "lumaai", "replicate")

@@ -1,0 +1,54 @@
+"""The simulations among the benchmarks, as anyone runs them, but small."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(name: str, file: Path, *options: str) -> tuple[int, Any]:
+    """The exit code of a benchmark and the figures that it wrote."""
+    command = [sys.executable, "-m", f"benchmarks.{name}", "--json", str(file), *options]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.returncode, json.loads(file.read_text())
+
+
+@pytest.mark.slow
+def test_the_documented_schedule_stays_near_the_bound_and_within_the_limits(tmp_path: Path) -> None:
+    """Nothing beats the bound; 300 jobs on 1,000 slots end within the longest of them and 20 %."""
+    code, rows = run("makespan", tmp_path / "rows.json", "--jobs", "300", "--only", "documented")
+
+    assert code == 0
+    assert [row["mix"] for row in rows] == ["one hump", "two modes", "stragglers"]
+    assert all(1 < row["over_bound"] < 1.2 for row in rows)
+    assert all(row["measured"]["jobs"] == 300 for row in rows)
+
+
+@pytest.mark.slow
+def test_a_job_of_a_short_task_needs_at_least_two_requests(tmp_path: Path) -> None:
+    """A submit and a look; none is refused."""
+    options = ("--jobs", "300", "--only", "5 s + 1 s")
+
+    code, rows = run("short_tasks", tmp_path / "rows.json", *options)
+
+    assert code == 0
+    assert all(2 <= row["measured"]["requests_per_job"] < 3 for row in rows)
+    assert not any(row["measured"]["refused"] for row in rows)
+
+
+@pytest.mark.slow
+def test_clients_that_know_the_limits_of_a_small_account_meet_no_429(tmp_path: Path) -> None:
+    """They finish most of what the slots allow, and never more."""
+    _, stories = run("small_account", tmp_path / "stories.json")
+    knowing = [story for story in stories if story["client"].startswith("set ")]
+
+    minutes = [minute for story in knowing for minute in story["minutes"]]
+    assert len(minutes) == 80
+    assert not any(minute["refused"] for minute in minutes)
+    assert all(minute["jobs"] <= minute["jobs_allowed"] for minute in minutes)
