@@ -14,16 +14,16 @@ import attrs
 PROBE_FIRST: Final = 5.0
 PROBE_LAST: Final = 300.0
 """Seconds between attempts to raise a lowered limit: first, and at most after failures."""
-PROBE_SOON: Final = 10.0
-"""The pause after a task probe that went well."""
 PROBE_TRIAL: Final = 60.0
-"""That after the first of a row. A task may have ended that we had not seen end; once we have, the
-slot it gives is filled again, and that is the real probe."""
+"""The pause after the first task probe of a row that went well. A task may have ended that we had
+not seen end; once we have, the slot it gives is filled again, and that is the real probe."""
 FIRST_STEP_DOUBLED: Final = 2
-CAP_NOISE: Final = 0.95
-"""Within this part of a cap, refusals only show that some tasks have ended that we count."""
 CAP_PATIENCE: Final = 4.0
 """A refused task probe makes the next one so much later: nothing else makes it fail again."""
+CAP_HELD: Final = 120.0
+"""A cap without a refusal for so long, a usual task's time, is what the account allows."""
+CAP_NOISE: Final = 0.95
+"""Within this part of a cap, refusals only show that some tasks have ended that we count."""
 
 RATE_PROBE_FIRST: Final = 30.0
 SMALLEST_RATE: Final = 10
@@ -50,9 +50,10 @@ class CapFinder:
 
     When the account's task limit is to blame, `cap` drops to what is running. It grows back by
     probing: one step when someone waits and `probe_every` seconds have passed, the step doubling
-    while it goes well, the interval growing each time it does not. `refused_at` is the
-    smallest number of tasks beside which one was refused since the cap is lowered: we count tasks
-    that ended a moment ago, so that a larger number of ours may be less to the server.
+    while it goes well, the interval growing each time it does not. `known` is what the account is
+    known to allow: the smallest number of tasks beside which one was refused, or a cap that held.
+    We count tasks that ended a moment ago, so that a larger number of ours may be less to the
+    server.
     """
 
     limit: int
@@ -60,7 +61,8 @@ class CapFinder:
     step: int = 1
     probe_every: float = PROBE_FIRST
     next_probe: float = 0.0
-    refused_at: int = 0
+    known: int = attrs.field(default=attrs.Factory(lambda self: self.limit, takes_self=True))
+    refused_when: float = 0.0
 
     def refused(self, *, running: int, now: float, pause: float = 0.0) -> CapFinder:
         """The account refused a task beside `running` unfinished ones.
@@ -68,9 +70,8 @@ class CapFinder:
         `pause` is what the refusal cost in seconds: what costs more is tried less often.
         """
         cap = max(1, min(running, self.limit))
-        # Clearly below what held before the last probe it is no failed probe, perhaps a mistake.
-        is_new = cap < CAP_NOISE * (self.cap - self.step // 2)
-        probe_every = PROBE_FIRST if is_new else self.probe_every
+        # Less than is known to fit is no failed probe: a new limit, or a mistake.
+        probe_every = PROBE_FIRST if cap < CAP_NOISE * self.known else self.probe_every
         probe_every = min(max(probe_every, 10 * pause), PROBE_LAST)
         return attrs.evolve(
             self,
@@ -78,12 +79,13 @@ class CapFinder:
             step=1,
             next_probe=now + probe_every,
             probe_every=min(probe_every * CAP_PATIENCE, PROBE_LAST),
-            refused_at=cap if self.cap >= self.limit else min(cap, self.refused_at),
+            known=cap if self.cap >= self.limit else min(cap, self.known),
+            refused_when=now,
         )
 
     def is_probing(self, *, running: int) -> bool:
         """Whether a task beside `running` others is one more than was seen to fit."""
-        return self.cap < self.limit and running >= self.refused_at
+        return self.cap < self.limit and running >= self.known
 
     def accepted(self, *, running: int, now: float) -> CapFinder:
         """A task was accepted; if it fills the cap, the last probe was right: go on faster."""
@@ -93,18 +95,20 @@ class CapFinder:
             return attrs.evolve(self, cap=min(running, self.limit))
         if self.step == 1:
             return self
-        # A first success proves little.
         is_first = self.step == FIRST_STEP_DOUBLED
-        probe_every = self.probe_every if is_first else PROBE_FIRST
-        soon = min(self.next_probe, now + (PROBE_TRIAL if is_first else PROBE_SOON))
-        return attrs.evolve(self, probe_every=probe_every, next_probe=soon)
+        if is_first:  # it proves little: a task may have ended that we have not seen end
+            return attrs.evolve(self, next_probe=min(self.next_probe, now + PROBE_TRIAL))
+        soon = min(self.next_probe, now + PROBE_FIRST)
+        return attrs.evolve(self, probe_every=PROBE_FIRST, next_probe=soon)
 
     def probed(self, *, running: int, now: float) -> CapFinder:
         """Raises the cap by one step if it is filled and it is time to try."""
         if self.cap >= self.limit or running < self.cap or now < self.next_probe:
             return self
+        has_held = self.step == 1 and now >= self.refused_when + CAP_HELD
         return attrs.evolve(
             self,
+            known=self.cap if has_held else self.known,
             cap=min(self.limit, self.cap + self.step),
             step=min(self.step * 2, self.limit),
             next_probe=now + self.probe_every,

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import attrs
 
-from apixo_async import BatchRunner, Limits, TextToVideo
+from apixo_async import BatchRunner, Limits, PollSchedule, TextToVideo
 from apixo_async._wire import Reply
 from apixo_async.limits import GateStatistics
 from tests.fakes import FakeApi, client_for, refusal
@@ -194,11 +194,13 @@ async def run_batch(
     limits: Limits | None = None,
     seconds: float = math.inf,
     upgrade: tuple[float, int, int] | None = None,
+    schedule: PollSchedule | None = None,
     seed: int = 1,
 ) -> Trace:
     """Runs jobs for so long; `upgrade` says when, and to what task and request limits.
 
-    The same seed gives the same trace.
+    Without a `schedule` it is what batches use, one that learns. The same seed gives the same
+    trace.
     """
     loop = asyncio.get_running_loop()
     if upgrade is not None:
@@ -207,7 +209,7 @@ async def run_batch(
     client = client_for(account, limits=limits)
     client.engine._rng.seed(seed)
     async with client:
-        async with BatchRunner(client).stream(prompts(jobs)) as outcomes:
+        async with BatchRunner(client, schedule=schedule).stream(prompts(jobs)) as outcomes:
             async for outcome in outcomes:
                 assert outcome.task is not None
                 finished.append(loop.time() - START)

