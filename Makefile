@@ -2,7 +2,7 @@
 #
 # All targets may be repeated and do only what is needed. What may be set on the command line:
 #   make test PYTHON=python3.13 VENV=.venv-3.13     another interpreter, beside the usual one
-#   make test PYTEST="-k limits -x"                 other options for pytest
+#   make test PYTEST="-k limits -x"                 other options for pytest; also for test-all
 #   make demo DEMO="apixo plan examples/prompts.jsonl"
 
 SHELL = /bin/bash
@@ -32,11 +32,15 @@ demo: ## generate 200 videos without a key or cost, on an emulated APIXO
 	    command="$(DEMO)"; command=$${command//"{}"/$$directory}; \
 	    echo "$$ $$command"; PATH="$$(cd $(BIN) && pwd):$$PATH" bash -c "$$command"
 
-test: ## run the tests against the built and installed wheel
+test: ## run all but the slow tests against the built and installed wheel: about two minutes
+	$(IN_VENV) cli,speed build test
+	@$(BIN)/python -Im pytest -m "not slow" $(PYTEST)
+
+test-all: ## with the slow ones (kill -9, failing disks, every byte damaged): about ten minutes
 	$(IN_VENV) cli,speed build test
 	@$(BIN)/python -Im pytest $(PYTEST)
 
-test-oldest: ## all but the slow ones with the oldest dependencies that pyproject.toml allows
+test-oldest: ## as test, with the oldest dependencies that pyproject.toml allows
 	@OLDEST=1 PYTHON="$(PYTHON)" tools/venv.sh "$(VENV)-oldest" cli,speed build test
 	@$(VENV)-oldest/bin/python -Im pytest $(PYTEST) -m "not slow"
 
@@ -88,4 +92,4 @@ clean: ## remove all that was made here, demo videos included
 	    .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -prune -exec rm -rf {} +
 
-.PHONY: help demo test test-oldest coverage check lint types floors wheel links bench format clean
+.PHONY: help demo test test-all test-oldest coverage check lint types floors wheel links bench format clean

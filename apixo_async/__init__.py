@@ -44,7 +44,7 @@ if TYPE_CHECKING:
         UnexpectedAnswerError,
     )
     from apixo_async.limits import Limits
-    from apixo_async.polling import PollSchedule
+    from apixo_async.polling import LearnedSchedule, PollSchedule
     from apixo_async.tasks import Task, TaskState
     from apixo_async.veo import (
         ExtendVideo,
@@ -75,6 +75,7 @@ __all__ = [
     "InvalidSettingError",
     "Job",
     "JournalError",
+    "LearnedSchedule",
     "Limits",
     "ModelRequest",
     "NotFoundError",

@@ -229,6 +229,7 @@ class HttpTransport:
             host=self._host,
             reason=reason,
             received=self._key.redact(received),
+            received_bytes=len(sent.received),
         )
 
     async def aclose(self) -> None:

@@ -44,6 +44,10 @@ def _restore(cls: type[ApixoError], args: tuple[object, ...], state: dict[str, A
     return error
 
 
+def _size(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))
+
+
 class ApixoError(Exception):
     """The base of every error raised on purpose by this library.
 
@@ -105,11 +109,21 @@ class NotSentError(TransportError):
 class UnansweredError(TransportError):
     """The request was handed to a connection and no complete answer came back.
 
-    The API may have acted on it. `received` holds what arrived of the answer (at most 2 kB).
+    The API may have acted on it. `received` holds what arrived of the answer (at most 2 kB) and
+    `received_bytes` how much that was.
     """
 
-    def __init__(self, message: str, *, host: str, reason: str, received: str = "") -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        host: str,
+        reason: str,
+        received: str = "",
+        received_bytes: int | None = None,
+    ) -> None:
         self.received = received
+        self.received_bytes = _size(received) if received_bytes is None else received_bytes
         super().__init__(message, host=host, reason=reason)
 
 
@@ -201,8 +215,10 @@ class SubmitUncertainError(ApixoError):
     """Nobody can say whether this submit created a task; it may be running and billed.
 
     It is never repeated automatically, because the API knows no idempotency key. `reason` says
-    what happened, `phase` is `answer`: the request left, the answer did not arrive or made no
-    sense. `candidate_task_id` is an id seen in a broken answer, not confirmed.
+    what happened. `phase` says how far it came: `sent` (it left, nothing came back), `answering`
+    (the answer was cut), `answer` (a whole answer that makes no sense) or `crash` (the process
+    ended). `received` is what came of the answer, shortened, and `received_bytes` how much that
+    was. `candidate_task_id` is an id seen in a broken answer, not confirmed.
     """
 
     def __init__(
@@ -212,6 +228,7 @@ class SubmitUncertainError(ApixoError):
         reason: str,
         phase: str = "answer",
         received: str = "",
+        received_bytes: int | None = None,
         candidate_task_id: str | None = None,
         http_status: int | None = None,
     ) -> None:
@@ -219,6 +236,7 @@ class SubmitUncertainError(ApixoError):
         self.reason = reason
         self.phase = phase
         self.received = received
+        self.received_bytes = _size(received) if received_bytes is None else received_bytes
         self.candidate_task_id = candidate_task_id
         self.http_status = http_status
         seen = f"; it may be task {candidate_task_id}" if candidate_task_id else ""

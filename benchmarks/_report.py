@@ -18,10 +18,13 @@ from apixo_async import PollSchedule
 T = TypeVar("T")
 
 
-def learned_schedule() -> dict[str, PollSchedule]:
-    """The schedule that learns, as long as the library has one."""
+def learned_schedule() -> dict[str, Callable[[], PollSchedule]]:
+    """What makes the schedule that learns, each time one that knows nothing yet.
+
+    Empty as long as the library has none.
+    """
     learned: Callable[[], PollSchedule] | None = getattr(apixo_async, "LearnedSchedule", None)
-    return {} if learned is None else {"learned": learned()}
+    return {} if learned is None else {"learned": learned}
 
 
 def options(

@@ -15,6 +15,7 @@ import itertools
 import random
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
@@ -71,11 +72,11 @@ MIXES: Final[dict[str, Callable[[random.Random], Work]]] = {
 }
 
 # Callbacks go here, too, once there are any: a name, and what makes the batch be told so.
-CONTENDERS: Final = {
+CONTENDERS: Final[dict[str, Callable[[], PollSchedule]]] = {
     **learned_schedule(),
-    "documented": PollSchedule(),
-    "60 s + 15 s": PollSchedule(first=60, interval=15),
-    "5 s + 1 s": PollSchedule(first=5, interval=1),
+    "documented": PollSchedule,
+    "60 s + 15 s": partial(PollSchedule, first=60, interval=15),
+    "5 s + 1 s": partial(PollSchedule, first=5, interval=1),
 }
 
 
@@ -111,7 +112,7 @@ def measure(mix: str, schedule: str, jobs: int, tells_times: bool) -> Row:  # no
     work = [MIXES[mix](rng) for _ in range(jobs)]
     durations = [seconds for _, seconds in work]
     requests = (TextToVideo(named(n), mode=mode) for n, (mode, _) in enumerate(work))
-    plan = CONTENDERS[schedule]
+    plan = CONTENDERS[schedule]()
     measured = run_batch(requests, durations, schedule=plan, tells_times=tells_times)
     bound = list_schedule(durations, LIMITS.concurrent_tasks)
     return Row(

@@ -15,6 +15,7 @@ import math
 import random
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -47,12 +48,12 @@ TASKS: Final[dict[str, Callable[[random.Random], float]]] = {
 }
 
 # The API's advice: 90 s and 5 s is for Veo, 5 s and 3 s for fast images.
-CONTENDERS: Final = {
+CONTENDERS: Final[dict[str, Callable[[], PollSchedule]]] = {
     **learned_schedule(),
-    "90 s + 5 s": PollSchedule(),
-    "5 s + 3 s": PollSchedule(first=5, interval=3),
-    "5 s + 1 s": PollSchedule(first=5, interval=1),
-    "3 s + 1 s": PollSchedule(first=3, interval=1),
+    "90 s + 5 s": PollSchedule,
+    "5 s + 3 s": partial(PollSchedule, first=5, interval=3),
+    "5 s + 1 s": partial(PollSchedule, first=5, interval=1),
+    "3 s + 1 s": partial(PollSchedule, first=3, interval=1),
 }
 
 
@@ -84,7 +85,7 @@ def measure(tasks: str, schedule: str, jobs: int) -> Row:
     rng = random.Random(SEED)
     durations = [TASKS[tasks](rng) for _ in range(jobs)]
     requests = (ModelRequest(MODEL, {"prompt": named(n)}) for n in range(jobs))
-    measured = run_batch(requests, durations, schedule=CONTENDERS[schedule])
+    measured = run_batch(requests, durations, schedule=CONTENDERS[schedule]())
     of_bound = measured.steady_per_minute / BOUND
     return Row(tasks=tasks, schedule=schedule, of_bound=of_bound, measured=measured)
 

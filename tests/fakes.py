@@ -12,6 +12,7 @@ import attrs
 
 from apixo_async import ApixoClient, Limits, PollSchedule
 from apixo_async._wire import Reply
+from apixo_async.limits import Gate, Permit
 
 BASE_URL = "http://api.test"
 KEY = "key-of-the-tests"
@@ -135,3 +136,9 @@ def client_for(
 ) -> ApixoClient:
     """A client whose network is the fake."""
     return ApixoClient(KEY, base_url=BASE_URL, transport=api, limits=limits, schedule=schedule)
+
+
+def widen(gate: Gate) -> None:
+    """Lets as many submits go at once as are configured, as if so many had been answered."""
+    for _ in range(gate.limits.concurrent_submits):
+        gate.rejected(Permit(0))

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+import attrs
 import pytest
 
 from apixo_async import (
@@ -22,6 +23,8 @@ from apixo_async.emulator.ledger import Ledger
 SPEED = 240
 """A task of two minutes takes half a second."""
 SCHEDULE = PollSchedule(first=90 / SPEED, interval=5 / SPEED, deadline=3)
+PATIENT = attrs.evolve(SCHEDULE, deadline=40)
+"""Pauses after a 429 are real seconds, which no emulator can shorten."""
 FAST = Timeouts(submit=1.0, status=1.0)
 
 SUCCEEDED, FAILED, UNCERTAIN = (
@@ -38,7 +41,11 @@ def prompts(count: int) -> list[Request]:
 
 
 async def run_batch(
-    count: int, faults: Mapping[str, float], *, save_to: Path | None = None
+    count: int,
+    faults: Mapping[str, float],
+    *,
+    save_to: Path | None = None,
+    schedule: PollSchedule = SCHEDULE,
 ) -> tuple[BatchReport, Ledger]:
     """A batch on an emulator with these faults; its report and the server's own count."""
     settings = EmulatorSettings(speed=SPEED, seed=11, faults=faults, drip_seconds=5.0)
@@ -48,7 +55,7 @@ async def run_batch(
         ApixoClient(
             emulator.api_key,
             base_url=emulator.base_url,
-            schedule=SCHEDULE,
+            schedule=schedule,
             limits=limits,
             timeout=FAST,
         ) as client,
@@ -95,7 +102,7 @@ HARMLESS = [
 @pytest.mark.parametrize("fault", HARMLESS)
 async def test_faults_that_cost_time_only(fault: str, tmp_path: Path) -> None:
     """With a fault of this kind now and then, every job succeeds, is saved, and is paid once."""
-    report, ledger = await run_batch(25, {fault: 0.15}, save_to=tmp_path)
+    report, ledger = await run_batch(25, {fault: 0.15}, save_to=tmp_path, schedule=PATIENT)
 
     assert report.counts[SUCCEEDED] == 25
     assert [outcome.error for outcome in report.outcomes if outcome.error is not None] == []

@@ -27,6 +27,7 @@ NAMES = [
     "InvalidSettingError",
     "Job",
     "JournalError",
+    "LearnedSchedule",
     "Limits",
     "ModelRequest",
     "NotFoundError",

@@ -36,6 +36,8 @@ ROW_FIELDS: Final = frozenset(
 )
 
 
+_NEEDED: Final = frozenset({"prompt", "taskId"})
+
 # What our classes call by another name than the API.
 _API_NAMES: Final = {
     "first_frame": "image_urls[0]",
@@ -64,11 +66,18 @@ def request_from_row(row: Mapping[str, Any]) -> Request:
     try:
         request = build(given)
     except InvalidRequestError as error:
-        own = [(_API_NAMES.get(field, field), rule) for field, rule in error.problems]
+        own = [_own_problem(given, *problem) for problem in error.problems]
         raise InvalidRequestError("row", [*problems, *own]) from None
     if problems:
         raise InvalidRequestError("row", problems)
     return request
+
+
+def _own_problem(given: Mapping[str, Any], field: str, rule: str) -> tuple[str, str]:
+    """A broken rule by the API's name; our stand-in for what is missing is not told as given."""
+    name = _API_NAMES.get(field, field)
+    is_missing = name in _NEEDED and name not in given
+    return name, "is missing" if is_missing else rule
 
 
 def _model_request(given: Mapping[str, Any]) -> Request:

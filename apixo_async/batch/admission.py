@@ -17,7 +17,22 @@ class NotAdmittedError(ApixoError):
         super().__init__("the batch had stopped before this job was sent")
 
 
+DOUBTS_MAX: Final = 64
+"""Submits without a usable answer, beyond those that were accepted meanwhile, that stop a batch:
+twice what may be in flight, so that one broken connection does not. Each may be billed, and each
+asks for a decision."""
+
 _ENDS_INPUT_ONLY: Final = frozenset({StopReason.INPUT, StopReason.BUDGET})
+
+
+class TooManyDoubtsError(ApixoError):
+    """The API takes submits and gives no usable answers."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            f"{DOUBTS_MAX} more submits got no usable answer than were accepted; each of them may "
+            "be running and billed, so no more are sent until you have looked"
+        )
 
 
 class Admission:
@@ -37,6 +52,7 @@ class Admission:
         self._sending = 0
         self._none_sending = asyncio.Event()
         self._none_sending.set()
+        self._doubts = 0
         self.stopped: StopReason | None = None
         self.error: BaseException | None = None
         self.is_refusing = False
@@ -107,6 +123,23 @@ class Admission:
         self._sending -= 1
         if self._sending == 0:
             self._none_sending.set()
+
+    # Whether it goes well
+
+    def note_accepted(self) -> None:
+        """A submit was accepted."""
+        self._doubts = max(0, self._doubts - 1)
+
+    def note_doubt(self) -> None:
+        """Nobody can say whether a submit was accepted; too many of them stop the batch."""
+        self._doubts += 1
+        if self._doubts >= DOUBTS_MAX:
+            self.stop(StopReason.DOUBT, TooManyDoubtsError())
+
+    @property
+    def is_sending(self) -> bool:
+        """Whether a POST is on its way, or its answer is not recorded yet."""
+        return self._sending > 0
 
     async def wait_none_sending(self) -> None:
         """Waits until every POST that left is answered and recorded."""

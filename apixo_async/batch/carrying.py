@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Coroutine, Iterable, Mapping
+from collections.abc import Coroutine, Iterable
 from decimal import Decimal
-from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import attrs
 
@@ -16,26 +15,28 @@ from apixo_async._wire import means_no_credits, task_failure
 from apixo_async.batch import events
 from apixo_async.batch.admission import Admission, NotAdmittedError
 from apixo_async.batch.filing import missing_results
-from apixo_async.batch.journal import Journal, Spent
+from apixo_async.batch.journal import Entry, Journal, Spent
 from apixo_async.batch.outcomes import Job, Outcome, OutcomeStatus, StopReason
-from apixo_async.batch.spending import Budget, Prices, in_usd, times, total
+from apixo_async.batch.settings import RunSettings
+from apixo_async.batch.spending import Budget, in_usd, times, total
 from apixo_async.batch.story import Publish, Recorder, Story
 from apixo_async.client import ApixoClient
 from apixo_async.errors import (
     ApixoError,
     AuthenticationError,
+    BadRequestError,
     DownloadError,
     InsufficientCreditsError,
     InvalidSettingError,
     JournalError,
+    NotFoundError,
     SubmitUncertainError,
     TaskFailedError,
     UnexpectedAnswerError,
 )
 from apixo_async.limits import Lease
-from apixo_async.polling import PollSchedule
 from apixo_async.retries import may_generate_again, stops_batch
-from apixo_async.tasks import Task
+from apixo_async.tasks import RESULT_LIFETIME, Task
 
 PATIENCE: Final = 300.0
 """Seconds for which a batch puts up with a host that was reached before and is gone now."""
@@ -45,23 +46,6 @@ UNCERTAIN_REPEATS: Final = 2
 """How often one run submits a job again whose answers get lost, where the user asked for that."""
 
 _LOGGER = logging.getLogger("apixo_async")
-
-
-@attrs.frozen(kw_only=True)
-class RunSettings:
-    """What a runner was told, for its runs; see `BatchRunner`."""
-
-    schedule: PollSchedule
-    deadline: float
-    save_to: Path | None
-    on_event: Publish | None
-    journal: Path | None = None
-    uncertain: Literal["keep", "resubmit"] = "keep"
-    prices: Prices = attrs.field(factory=lambda: Prices({}))
-    max_cost: Decimal | None = None
-    retry_codes: Collection[str] = ()
-    retries: int = 1
-    notes: Mapping[str, object] = attrs.field(factory=dict[str, object])
 
 
 class _StoppedWaitingError(ApixoError):
@@ -120,21 +104,32 @@ class Carrier:
             spent_by_now = total((spent_by_now, times(price, kind.charges)))
         self.budget = Budget(self._settings.max_cost, self._settings.prices, spent=spent_by_now)
 
-    def is_to_repeat(self, outcome: Outcome, done: int) -> bool:
-        """Whether a job is submitted once more by a policy of the user, after `done` repeats."""
+    def is_to_repeat(self, story: Story, outcome: Outcome, done: int) -> bool:
+        """Whether a job is submitted once more by a policy of the user, after `done` of this run.
+
+        How often a failed task may be generated again counts over all runs.
+        """
         settings = self._settings
         if self._admission.is_refusing or not self.budget.fits(outcome.job.request):
             return False
         if outcome.status is OutcomeStatus.UNCERTAIN:
             return settings.uncertain == "resubmit" and done < UNCERTAIN_REPEATS
         return may_generate_again(
-            outcome.error, codes=settings.retry_codes, done=done, times=settings.retries
+            outcome.error, codes=settings.retry_codes, done=story.repeats, times=settings.retries
         )
 
-    def story(self, index: int, job: Job, number: int) -> Story:
-        """A new account of what happens to this job; `number` is its number in the journal."""
-        recorder = Recorder(self._journal, number, self._publish)
-        return Story(self._admission, recorder, job, index=index, number=number)
+    def story(self, index: int, job: Job, entry: Entry | None) -> Story:
+        """A new account of what happens to this job, from what the journal has of it."""
+        journal = self._journal
+        recorder = Recorder(journal, 0 if entry is None else entry.number, self._publish)
+        return Story(
+            self._admission,
+            recorder,
+            job,
+            index=index,
+            entry=entry,
+            is_known=(lambda _: False) if journal is None else journal.has_task,
+        )
 
     async def carry_out(self, story: Story, lease: Lease) -> Outcome:
         """The outcome of one job from its submit on; its lease is settled whatever happens.
@@ -165,8 +160,9 @@ class Carrier:
             return self._cut_short(story, error)
         except Exception as error:
             _LOGGER.exception("job %r met an error that is a bug", story.key)
-            if lease is not None and story.task is None and not story.is_sent:
+            if lease is not None and story.is_untouched:
                 lease.release()
+                self.budget.release(story.job.request)
             return await self._after_bug(story, _UnexpectedError(error))
 
     async def _submit_and_collect(self, story: Story, lease: Lease) -> Outcome:
@@ -174,6 +170,12 @@ class Carrier:
             task = await self._submit(story, lease)
         except SubmitUncertainError as error:
             return story.uncertain_outcome(error)
+        except JournalError as error:
+            if not story.is_untouched:  # it was sent, and what came of it could not be recorded
+                raise
+            self.budget.release(story.job.request)
+            self._admission.stop(StopReason.JOURNAL, error)
+            return self.not_started(story.index, story.job, error)
         except NotAdmittedError:
             lease.release()
             why = self._admission.refusal or self._admission.error
@@ -250,13 +252,20 @@ class Carrier:
         key, settings = story.key, self._settings
         try:
             task = await self._client.engine.wait(
-                task, schedule=settings.schedule, timeout=settings.deadline
+                task,
+                schedule=settings.schedule,
+                timeout=settings.deadline,
+                mode=story.job.request.mode,
             )
         except UnexpectedAnswerError as error:
             ended = error.task or task
             await story.recorder.write(events.Failed(key=key, task=ended, reason=str(error)))
             return story.outcome(OutcomeStatus.FAILED, ended, error)
+        except (NotFoundError, BadRequestError) as error:
+            return await self._unknown(story, task, error)
         except ApixoError as error:
+            if isinstance(error, AuthenticationError):
+                self._admission.stop(StopReason.KEY, error)
             last = getattr(error, "task", None) or task
             story.recorder.note(events.TimedOut(key=key, task=last, reason=str(error)))
             return story.outcome(OutcomeStatus.TIMED_OUT, last, error)
@@ -267,6 +276,17 @@ class Carrier:
         await story.recorder.write(events.Succeeded(key=key, task=task))
         _killpoints.reached("K8")
         return await self._save(story, task)
+
+    async def _unknown(self, story: Story, task: Task, error: ApixoError) -> Outcome:
+        """The API denies the task again and again; one of an age at which results expire is lost.
+
+        A younger one may come back, or somebody decides about it.
+        """
+        if story.age > RESULT_LIFETIME.total_seconds():
+            await story.recorder.write(events.Failed(key=story.key, task=task, reason=str(error)))
+            return story.outcome(OutcomeStatus.FAILED, task, error)
+        story.recorder.note(events.TimedOut(key=story.key, task=task, reason=str(error)))
+        return story.outcome(OutcomeStatus.TIMED_OUT, task, error)
 
     async def _failed(self, story: Story, task: Task, error: TaskFailedError) -> Outcome:
         if means_no_credits(task.fail_code):

@@ -6,17 +6,18 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import closing
-from typing import Final
+from datetime import UTC, datetime
+from typing import Final, Protocol
 
 import attrs
 
 from apixo_async import _killpoints
 from apixo_async.batch import events
-from apixo_async.batch.carrying import RunSettings
 from apixo_async.batch.filing import are_there
-from apixo_async.batch.journal import Entry, JobState, Journal
+from apixo_async.batch.journal import Entry, JobState, Journal, stamp
 from apixo_async.batch.keys import KeyIndex
 from apixo_async.batch.outcomes import Job, Outcome, OutcomeStatus
+from apixo_async.batch.settings import RunSettings
 from apixo_async.batch.story import Story
 from apixo_async.client.engine import Engine
 from apixo_async.tasks import Task
@@ -26,6 +27,14 @@ _LOGGER = logging.getLogger("apixo_async")
 
 UNCLAIMED: Final = -1
 """The index of a job that is carried on and that the input has not asked for."""
+
+
+class CarryOn(Protocol):
+    """Waits for a task that was submitted earlier, or saves what it made."""
+
+    def __call__(self, entry: Entry, task: Task, index: int, *, has_place: bool) -> Story:
+        """With `has_place` it has a place of the feeder, which is given back at the end."""
+        ...
 
 
 class AllJobs(Iterable[Job]):
@@ -51,39 +60,45 @@ class Continuation:
         journal: Journal,
         engine: Engine,
         settings: RunSettings,
-        carry_on: Callable[[Entry, Task, int], Story],
+        carry_on: CarryOn,
     ) -> None:
         self.journal = journal
         self._engine = engine
         self._settings = settings
         self._carry_on = carry_on
         self._going: dict[int, Story] = {}
+        self._began = ""
 
-    async def take_over(self) -> None:
-        """Before anything is submitted: slots for all that runs or may run, polls spread out."""
-        await self.journal.recover()
-        await self._hold_uncertain()
+    async def take_over(self, next_index: Callable[[], int] | None) -> None:
+        """Before anything is submitted: slots for all that runs or may run, polls spread out.
+
+        What runs is an outcome of this run when the input asks for it, or with `next_index` at
+        once.
+        """
+        self._began = stamp(datetime.now(UTC))
         async for entry in self.journal.entries(JobState.ACCEPTED):
             task = entry.snapshot()
             if task is None:  # pragma: no cover  # what is accepted has an id
                 continue
-            lease = await self._engine.occupied()
-            self._engine.adopt(task, lease, age=entry.age)
-            self._going[entry.number] = self._carry_on(entry, task, UNCLAIMED)
+            self._engine.adopt(task, age=entry.age)
+            index = UNCLAIMED if next_index is None else next_index()
+            self._going[entry.number] = self._carry_on(entry, task, index, has_place=False)
+        await self._hold_uncertain()
 
     async def _hold_uncertain(self) -> None:
         """An uncertain submit's task may be running: its slot is kept for a stated time.
 
         With the policy to resubmit, the job is queued again beside it.
         """
-        hold = self._engine.schedule.uncertain_hold
         async for entry in self.journal.entries(JobState.UNCERTAIN):
-            if entry.doubt_age < hold:
-                lease = await self._engine.occupied()
-                self._engine.hold(lease, hold - entry.doubt_age)
+            self._engine.hold_for(self.name_of(entry), age=entry.doubt_age)
             if self._settings.uncertain == "resubmit":
                 again = events.Resubmitted(key=entry.key, reason="policy")
                 await self.journal.record(entry.number, again)
+
+    def name_of(self, entry: Entry) -> object:
+        """What the slot of this job's submit is known by."""
+        return self.journal.path, entry.number
 
     def ended(self, number: int) -> None:
         """The job was carried to an end, or given up for now."""
@@ -113,7 +128,7 @@ class Continuation:
         """Begins to download what is missing; the outcome comes when that has ended."""
         task = entry.snapshot()
         if task is not None:
-            self._carry_on(entry, task, index)
+            self._carry_on(entry, task, index, has_place=True)
 
     def outcome(self, entry: Entry, index: int) -> Outcome:
         """How a job ended before, or how it stands."""
@@ -130,13 +145,13 @@ class Continuation:
             return False
         return not entry.saved or not are_there(self.journal.files(entry.number))
 
-    async def open_jobs(self) -> AsyncIterator[Job]:
-        """Every job of the journal that has something left to do or to say, as an input."""
-        states = (JobState.ACCEPTED, JobState.UNCERTAIN, JobState.QUEUED)
-        async for entry in self.journal.entries(*states):
+    async def jobs_left(self) -> AsyncIterator[Job]:
+        """What the journal has left to do or to say beside the tasks that run, as an input."""
+        async for entry in self.journal.entries(JobState.UNCERTAIN, JobState.QUEUED):
             yield entry.job()
         if self._settings.save_to is not None:
             async for entry in self.journal.entries(JobState.SUCCEEDED):
-                if self.is_to_fetch(entry):
+                # What has ended since we began is told by whoever saw it end.
+                if (entry.ended_at or "") < self._began and self.is_to_fetch(entry):
                     yield entry.job()
                 await asyncio.sleep(0)

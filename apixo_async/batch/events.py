@@ -74,11 +74,13 @@ class Rejected(_JobEvent):
 
 @attrs.frozen(kw_only=True)
 class Uncertain(_JobEvent):
-    """Nobody can say whether a task exists. `received` is what arrived of the answer."""
+    """Nobody can say whether a task exists. `received` is what arrived of the answer, shortened."""
 
     reason: str
     phase: str
     received: str = ""
+    received_bytes: int | None = None
+    """`None`: as many as `received` has."""
     candidate_task_id: str | None = None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sized
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Final, Protocol
 
 from apixo_async._wire import fingerprint
@@ -42,7 +43,7 @@ class Consumer(Protocol):
 
 def _what_is_left(past: Continuation | None) -> Source:
     nothing: list[Item] = []
-    return nothing if past is None else past.open_jobs()
+    return nothing if past is None else past.jobs_left()
 
 
 class Feeder:
@@ -63,6 +64,7 @@ class Feeder:
         self._carrier = carrier
         self._past = past
         self._consumer = consumer
+        self._is_resuming = source is None
         source = _what_is_left(past) if source is None else source
         self._is_sized = isinstance(source, Sized) and isinstance(source, Iterable)
         self._source = iter(source) if isinstance(source, Iterable) else aiter(source)
@@ -82,6 +84,8 @@ class Feeder:
         self._is_stopped = False
         self._is_closed = False
         self._pulled: Item | None = None
+        self._claimed: Job | None = None
+        self._untold: Outcome | None = None
         self._spare: Lease | None = None
         self._index = 0
 
@@ -138,10 +142,12 @@ class Feeder:
         await self._check_prices()
         if self._past is None:
             return
+        # Submits of a process that crashed may be billed: they count before anything new does.
+        await self._past.journal.recover()
         self._carrier.note_spent(self._past.journal.spent())
         if self._all is not None:
             await self._past.enqueue_all(self._all)
-        await self._past.take_over()
+        await self._past.take_over(self._next_index if self._is_resuming else None)
 
     async def _check_prices(self) -> None:
         """Under a cap every job has a price, or none of an input of known length is sent."""
@@ -162,6 +168,8 @@ class Feeder:
             if not self._is_stopped or self._is_closed or feeder is None:
                 raise
             feeder.uncancel()
+        except JournalError as error:
+            self._consumer.stop(StopReason.JOURNAL, error)
         except Exception as error:  # noqa: BLE001  # whatever the input raises ends the input only
             self._consumer.stop(StopReason.INPUT, error)
         self._is_feeding = False
@@ -177,19 +185,18 @@ class Feeder:
         await self._room.acquire()
         lease: Lease | None = None
         try:
-            if isinstance(self._source, AsyncIterator):
-                # It may take its time, or slots of this client itself: it is asked without one.
-                self._pulled = await item_of(self._source)
-                if not self._is_feeding:
-                    self._room.release()
-                    return False
+            # An async input may take its time, or slots of this client itself, and what a journal
+            # knows may need no slot: both are asked without one, one item ahead.
+            if self._past is None and not isinstance(self._source, AsyncIterator):
                 lease = await self._lease()
-                item, self._pulled = self._pulled, None
-            else:
-                lease = await self._lease()
-                item = await item_of(self._source)
-            job = self._keys.claim(as_job(item))
-            is_placed = job is not None and await self._begin(job, lease)
+            self._pulled = await item_of(self._source)
+            if not self._is_feeding:
+                self._give_up_place(lease)
+                return False
+            self._claimed = self._keys.claim(as_job(self._pulled))
+            self._pulled = None
+            is_placed = self._claimed is not None and await self._begin(self._claimed, lease)
+            self._claimed = None
         except StopAsyncIteration:
             self._give_up_place(lease)
             return False
@@ -198,6 +205,7 @@ class Feeder:
             raise
         if not is_placed:
             self._room.release()
+            self._spare = lease
         return True
 
     async def _lease(self) -> Lease:
@@ -210,16 +218,23 @@ class Feeder:
         if lease is not None:
             lease.release()
 
-    async def _begin(self, job: Job, lease: Lease) -> bool:
+    async def _begin(self, job: Job, lease: Lease | None) -> bool:
         """Starts a job or tells its outcome; says whether it now has the place it was given."""
         self._carrier.budget.check(job.request)
-        entry = self._entry_of(job)
-        if self._past is None or entry is None or self._past.is_to_submit(entry):
-            story = self._carrier.story(self._next_index(), job, entry.number if entry else 0)
-            self._consumer.start_job(story, lease)
-            return True
-        self._spare = lease
-        return await self._tell(self._past, entry)
+        try:
+            entry = self._entry_of(job)
+        except InvalidRequestError:
+            self._claimed = None  # its key is another job's
+            raise
+        if self._past is not None and entry is not None and not self._past.is_to_submit(entry):
+            self._claimed = None
+            return await self._tell(self._past, entry)
+        lease = lease or await self._lease()
+        if entry is not None and self._past is not None:
+            lease.name = self._past.name_of(entry)
+        story = self._carrier.story(self._next_index(), job, entry)
+        self._consumer.start_job(story, lease)
+        return True
 
     def _next_index(self) -> int:
         index, self._index = self._index, self._index + 1
@@ -243,21 +258,34 @@ class Feeder:
         if past.is_to_fetch(entry):
             past.fetch(entry, index)
             return True
-        outcome = past.claim(entry, index)
+        await self._tell_outcome(past.claim(entry, index))
+        return False
+
+    async def _tell_outcome(self, outcome: Outcome | None) -> None:
+        """Waits until there is room for it; a stop meanwhile must not lose it."""
+        self._untold = outcome
         if outcome is not None:
             await self._consumer.tell(outcome)
-        return False
+            self._untold = None
+
+    def take_untold(self) -> Outcome | None:
+        """An outcome that nobody was told any more."""
+        untold, self._untold = self._untold, None
+        return untold
 
     # After a stop
 
     async def _skip_rest(self) -> None:
         """Every job of an input of known length gets an outcome, also those never begun.
 
-        So does the one item that was taken from an async input and had no slot yet.
+        So does the one item that was taken from any other input and had no slot yet.
         """
+        await self._tell_outcome(self._untold)
+        if self._claimed is not None:
+            await self._skip(self._claimed)
         rest: Iterable[Item] = () if self._pulled is None else (self._pulled,)
         if not isinstance(self._source, AsyncIterator) and self._is_sized:
-            rest = self._source
+            rest = chain(rest, self._source)
         for item in rest:
             try:
                 job = self._keys.claim(as_job(item))
@@ -271,6 +299,6 @@ class Feeder:
         entry = None if self._past is None else self._past.journal.find(job.key or "")
         index = self._next_index()
         if self._past is None or entry is None or self._past.is_to_submit(entry):
-            await self._consumer.tell(self._carrier.not_started(index, job))
-        elif (outcome := self._past.claim(entry, index)) is not None:
-            await self._consumer.tell(outcome)
+            await self._tell_outcome(self._carrier.not_started(index, job))
+        else:
+            await self._tell_outcome(self._past.claim(entry, index))

@@ -30,6 +30,7 @@ class KeyIndex:
     def __init__(self) -> None:
         self._database = sqlite3.connect("", isolation_level=None)
         self._database.executescript(_SCHEMA)
+        self._database.execute("BEGIN")  # it is never kept, so nothing has to be committed
 
     def claim(self, job: Job, *, place: int | None = None) -> Job | None:
         """The job with its key set; `None` if this very job was seen before.

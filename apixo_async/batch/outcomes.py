@@ -93,6 +93,8 @@ class StopReason(enum.StrEnum):
     """The host could not be reached."""
     BUDGET = "budget"
     """The next job would cost more than is left of `max_cost`."""
+    DOUBT = "doubt"
+    """Too many submits in a row got no usable answer; each of them may be billed."""
     JOURNAL = "journal"
     """The journal cannot be written, so nothing may be sent."""
     REQUESTED = "requested"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import (
     AsyncIterable,
-    AsyncIterator,
     Callable,
     Collection,
     Iterable,
@@ -14,25 +13,23 @@ from collections.abc import (
 )
 from os import PathLike
 from pathlib import Path
-from types import TracebackType
-from typing import Literal, Self
+from typing import Literal
 
 from apixo_async._narrow import as_sequence
-from apixo_async.batch.carrying import RunSettings
 from apixo_async.batch.events import Event
-from apixo_async.batch.journal import Journal
 from apixo_async.batch.keys import KeyIndex
-from apixo_async.batch.outcomes import BatchReport, Job, Outcome, StopReason
-from apixo_async.batch.running import Run
+from apixo_async.batch.outcomes import BatchReport, Job, Outcome
+from apixo_async.batch.settings import RunSettings
 from apixo_async.batch.source import Source, as_job
 from apixo_async.batch.spending import Money, Prices, usd
+from apixo_async.batch.stream import OutcomeStream
 from apixo_async.client import ApixoClient
 from apixo_async.errors import (
     ClientUsageError,
     InvalidRequestError,
     InvalidSettingError,
 )
-from apixo_async.polling import PollSchedule
+from apixo_async.polling import LearnedSchedule, PollSchedule
 from apixo_async.veo import Request
 
 
@@ -52,7 +49,8 @@ class BatchRunner:
 
     `notes` (JSON) are kept in the journal beside the base URL and `save_to`, for whoever resumes.
 
-    `schedule` and `deadline` (seconds for one task from its acceptance) default to the client's.
+    `schedule` defaults to a `LearnedSchedule` that begins with the numbers of the client's, and
+    `deadline` (seconds for one task from its acceptance) to the schedule's.
     `on_event` is called with every event on the event loop; keep it short, its errors are logged
     and change nothing.
 
@@ -76,7 +74,7 @@ class BatchRunner:
         deadline: float | None = None,
         on_event: Callable[[Event], None] | None = None,
     ) -> None:
-        plan = schedule or client.engine.schedule
+        plan = schedule or LearnedSchedule.beginning_as(client.engine.schedule)
         if deadline is not None and not deadline > 0:
             msg = f"deadline must be above 0 seconds, got {deadline!r}; None means the schedule's"
             raise InvalidSettingError(msg)
@@ -87,7 +85,8 @@ class BatchRunner:
         self._settings = RunSettings(
             schedule=plan,
             deadline=plan.deadline if deadline is None else deadline,
-            save_to=None if save_to is None else Path(save_to),
+            # Where it is must not change with the working directory of whoever resumes.
+            save_to=None if save_to is None else Path(save_to).absolute(),
             on_event=on_event,
             journal=None if journal is None else Path(journal),
             uncertain=uncertain,
@@ -168,118 +167,6 @@ class BatchRunner:
         """Takes no more requests; what is running is still awaited. For signal handlers."""
         if self._stream is not None:
             self._stream.stop()
-
-
-class OutcomeStream:
-    """The outcomes of one run as they come; see `BatchRunner.stream`."""
-
-    def __init__(
-        self,
-        client: ApixoClient,
-        source: Source | None,
-        settings: RunSettings,
-        *,
-        begin: Callable[[OutcomeStream], None],
-    ) -> None:
-        self._client = client
-        self._source = source
-        self._settings = settings
-        self._begin = begin
-        self._run: Run | None = None
-        self._journal: Journal | None = None
-        self._is_over = False
-
-    @property
-    def was_begun(self) -> bool:
-        """Whether the block was entered."""
-        return self._run is not None
-
-    @property
-    def is_running(self) -> bool:
-        """Whether the block was entered and there may be more outcomes."""
-        return self.was_begun and not self._is_over
-
-    @property
-    def left(self) -> Sequence[Outcome]:
-        """After the block: outcomes that nobody took, and those of tasks that were given up."""
-        return () if self._run is None else tuple(self._run.left)
-
-    @property
-    def stopped(self) -> StopReason | None:
-        """Why the batch takes no more requests before the end of its input, if so."""
-        return None if self._run is None else self._run.admission.stopped
-
-    @property
-    def stop_error(self) -> BaseException | None:
-        """The error behind `stopped`, if there is one."""
-        return None if self._run is None else self._run.admission.error
-
-    def stop(self) -> None:
-        """Takes no more requests; what is running is still awaited."""
-        if self._run is not None:
-            self._run.admission.stop(StopReason.REQUESTED)
-
-    async def __aenter__(self) -> Self:
-        if self._run is not None:
-            msg = "this stream was used before; call stream() again"
-            raise ClientUsageError(msg)
-        self._client.engine.open()
-        self._begin(self)
-        if self._settings.journal is not None:
-            self._journal = await self._opened(self._settings.journal)
-        self._run = Run(self._client, self._source, self._settings, journal=self._journal)
-        self._run.start()
-        return self
-
-    async def _opened(self, path: Path) -> Journal:
-        journal = await Journal.open(path, must_exist=self._source is None)
-        try:
-            save_to = self._settings.save_to
-            await journal.set_options(
-                {
-                    "base_url": self._client.base_url,
-                    **({} if save_to is None else {"save_to": str(save_to.absolute())}),
-                    **self._settings.notes,
-                }
-            )
-        except BaseException:
-            await journal.aclose()
-            raise
-        return journal
-
-    def __aiter__(self) -> AsyncIterator[Outcome]:
-        return self
-
-    async def __anext__(self) -> Outcome:
-        if self._run is None:
-            msg = "use the stream as `async with runner.stream(requests) as outcomes`"
-            raise ClientUsageError(msg)
-        outcome = None if self._is_over else await self._run.outcomes.get()
-        if outcome is not None:
-            return outcome
-        self._is_over = True
-        # Whoever else waits for an outcome learns the end, too.
-        self._run.tell_end()
-        if self._run.bug is not None:
-            raise self._run.bug
-        if self.stopped is StopReason.INPUT and self.stop_error is not None:
-            raise self.stop_error
-        raise StopAsyncIteration
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._run is not None:
-            try:
-                await self._run.aclose()
-            finally:
-                self._is_over = True
-                self._run.tell_end()
-                if self._journal is not None:
-                    await self._journal.aclose()
 
 
 def _check_source(requests: object) -> None:

@@ -14,11 +14,12 @@ import attrs
 
 from apixo_async.batch import events
 from apixo_async.batch.admission import Admission
-from apixo_async.batch.carrying import Carrier, RunSettings
+from apixo_async.batch.carrying import Carrier
 from apixo_async.batch.continuing import UNCLAIMED, Continuation
 from apixo_async.batch.feeding import BACKLOG, Feeder
 from apixo_async.batch.journal import Entry, Journal
 from apixo_async.batch.outcomes import Outcome, OutcomeStatus, StopReason
+from apixo_async.batch.settings import RunSettings
 from apixo_async.batch.source import Source
 from apixo_async.batch.story import Story
 from apixo_async.client import ApixoClient
@@ -100,6 +101,8 @@ class Run:
             outcome = self.outcomes.get_nowait()
             if outcome is not None:
                 self.left.append(outcome)
+        if (untold := self._feeder.take_untold()) is not None:
+            self.left.append(untold)
         given_up, self._carrier.given_up = self._carrier.given_up, []
         self.left += [outcome for outcome in given_up if outcome.index != UNCLAIMED]
         running = [done for done in given_up if done.status is OutcomeStatus.TIMED_OUT]
@@ -182,34 +185,53 @@ class Run:
                 key=story.key, index=story.index, model=job.request.model, mode=job.request.mode
             )
         )
-        outcome = await self._carrier.carry_out(story, lease)
-        again = 0
-        while self._carrier.is_to_repeat(outcome, again):
-            again += 1
-            story = self._carrier.story(story.index, job, story.number)
-            outcome = await self._again(story, outcome)
-        await self._put(outcome)
+        await self._put(await self._repeated(story, await self._carrier.carry_out(story, lease)))
 
-    async def _again(self, story: Story, outcome: Outcome) -> Outcome:
-        """Pays for a job once more, by a policy of its user; the same outcome if it is too late."""
-        lease: Lease | None = None
+    async def _repeated(self, story: Story, outcome: Outcome) -> Outcome:
+        """The outcome once what a policy of the user repeats was repeated."""
+        again = 0
+        while self._carrier.is_to_repeat(story, outcome, again):
+            again += 1
+            repeat = await self._again(story, outcome)
+            if repeat is None:
+                break
+            outcome = repeat
+        return outcome
+
+    async def _again(self, story: Story, outcome: Outcome) -> Outcome | None:
+        """Pays for a job once more, by a policy of its user; `None` if it is too late for that."""
+        has_begun = False
         try:
-            lease = await self._client.engine.lease()
+            lease = await self._lease_again(story, outcome)
+            if lease is None:
+                return None
+            has_begun = True
+            repeat = await self._carrier.carry_out(story, lease)
+        except ApixoError:
+            return None
+        except asyncio.CancelledError:
+            is_as_before = story.is_untouched or not has_begun
+            if is_as_before and story.index != UNCLAIMED:
+                self.left.append(attrs.evolve(outcome, index=story.index))
+            raise
+        # What was paid for before is told as it ended if nothing came of the repeat.
+        return None if repeat.status is OutcomeStatus.NOT_STARTED else repeat
+
+    async def _lease_again(self, story: Story, outcome: Outcome) -> Lease | None:
+        lease = await self._client.engine.lease()
+        is_retry = outcome.status is not OutcomeStatus.UNCERTAIN
+        try:
             if self.admission.is_refusing:
                 lease.release()
-                return outcome
-            reason = "policy" if outcome.status is OutcomeStatus.UNCERTAIN else "retry"
+                return None
+            reason = "retry" if is_retry else "policy"
             await story.recorder.write(events.Resubmitted(key=story.key, reason=reason))
-        except ApixoError:
-            if lease is not None:
-                lease.release()
-            return outcome
-        except asyncio.CancelledError:
-            if lease is not None:
-                lease.release()
-            self.left.append(outcome)
+        except BaseException:
+            lease.release()
             raise
-        return await self._carrier.carry_out(story, lease)
+        story.begin_again()
+        story.repeats += is_retry
+        return lease
 
     async def _put(self, outcome: Outcome) -> None:
         try:
@@ -220,23 +242,22 @@ class Run:
 
     # Jobs of earlier processes
 
-    def _carry_on(self, entry: Entry, task: Task, index: int) -> Story:
+    def _carry_on(self, entry: Entry, task: Task, index: int, *, has_place: bool) -> Story:
         """Waits for a task of an earlier process, or saves what it made.
 
-        With an `index` it was started by the feeder and has a place there.
+        `has_place` says whether the feeder has to be told when that is done.
         """
-        story = self._carrier.story(index, entry.job(), entry.number)
+        story = self._carrier.story(index, entry.job(), entry)
         if entry.accepted_at is not None and not task.is_terminal:
             accepted = datetime.fromisoformat(entry.accepted_at)
             self.publish(
                 events.Accepted(key=entry.key, at=accepted, task_id=task.id, model=task.model)
             )
-        has_place = index != UNCLAIMED
         self._start(self._carried(story, task), self._feeder.leave if has_place else None)
         return story
 
     async def _carried(self, story: Story, task: Task) -> None:
-        outcome = await self._carrier.carry_on(story, task)
+        outcome = await self._repeated(story, await self._carrier.carry_on(story, task))
         if self._past is not None:
             self._past.ended(story.number)
         if story.index != UNCLAIMED:

@@ -11,7 +11,7 @@ from typing import Any
 from apixo_async import _killpoints
 from apixo_async.batch import events
 from apixo_async.batch.admission import Admission, NotAdmittedError
-from apixo_async.batch.journal import Journal
+from apixo_async.batch.journal import Entry, Journal
 from apixo_async.batch.outcomes import Job, Outcome, OutcomeStatus
 from apixo_async.downloads import SavedFile
 from apixo_async.errors import APIError, ApixoError, JournalError, SubmitUncertainError
@@ -57,14 +57,26 @@ class Story:
     """Told of every step of a job's submit and of its files."""
 
     def __init__(
-        self, admission: Admission, recorder: Recorder, job: Job, *, index: int, number: int
+        self,
+        admission: Admission,
+        recorder: Recorder,
+        job: Job,
+        *,
+        index: int,
+        entry: Entry | None,
+        is_known: Callable[[str], bool],
     ) -> None:
         self._admission = admission
         self.recorder = recorder
         self.job = job
         self.key = job.key or ""
         self.index = index
-        self.number = number
+        self.number = 0 if entry is None else entry.number
+        self._is_known = is_known
+        self.repeats = 0 if entry is None else entry.repeats
+        """How often the job was generated again because its task had failed."""
+        self.age = 0.0 if entry is None else entry.age
+        """Seconds since its task was accepted, when this began."""
         self._job: asyncio.Task[Any] | None = None
         self.is_sent = False
         """Whether a POST left that may have made a task, and nothing was recorded about it."""
@@ -74,6 +86,17 @@ class Story:
         """Why nobody can say whether there is a task."""
         self.files: list[SavedFile] = []
         """What was saved of its results."""
+
+    def begin_again(self) -> None:
+        """The job is submitted once more: what is known of its task was told before."""
+        self.is_sent = False
+        self.task = self.doubt = None
+        self.age = 0.0
+
+    @property
+    def is_untouched(self) -> bool:
+        """Whether surely nothing came of this submit, or of what came before `begin_again`."""
+        return not self.is_sent and self.task is None and self.doubt is None
 
     @contextmanager
     def waiting_to_send(self) -> Generator[asyncio.Task[Any]]:
@@ -99,6 +122,15 @@ class Story:
 
     # The submit
 
+    def is_known(self, task_id: str) -> bool:
+        """Whether a task id is that of another job of the journal."""
+        try:
+            return self._is_known(task_id)
+        except JournalError:
+            # An answer must not be lost because it cannot be compared with others.
+            _LOGGER.exception("the journal cannot be asked for task %s", task_id)
+            return False
+
     async def sending(self, attempt: int) -> None:
         """A POST is about to leave: on disk before its first byte."""
         if self._job is not None:
@@ -123,6 +155,7 @@ class Story:
         self.task = task
         event = events.Accepted(key=self.key, task_id=task.id, model=task.model)
         await self._write_end(event)
+        self._admission.note_accepted()
         _killpoints.reached("K6")
 
     async def rejected(self, error: ApixoError) -> None:
@@ -140,15 +173,28 @@ class Story:
 
     async def uncertain(self, error: SubmitUncertainError) -> None:
         """Nobody can say whether there is one."""
+        await self._write_end(self._uncertain(error))
+        self._admission.note_doubt()
+
+    def cut(self, error: SubmitUncertainError) -> None:
+        """The client was torn down with the POST on its way; nobody waits for this any more."""
+        try:
+            self.recorder.note(self._uncertain(error))
+        except JournalError:
+            _LOGGER.exception("what came of job %r cannot be recorded", self.key)
+        finally:
+            self._end()
+
+    def _uncertain(self, error: SubmitUncertainError) -> events.Uncertain:
         self.doubt = error
-        event = events.Uncertain(
+        return events.Uncertain(
             key=self.key,
             reason=error.reason,
             phase=error.phase,
             received=error.received,
+            received_bytes=error.received_bytes,
             candidate_task_id=error.candidate_task_id,
         )
-        await self._write_end(event)
 
     async def _write_end(self, event: events.JobEvent) -> None:
         try:

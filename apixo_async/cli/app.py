@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
+import signal
+import sys
 from importlib import import_module
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import click
 
@@ -49,6 +53,13 @@ class App(click.Group):
         command: click.Command = getattr(module, cmd_name)
         return command
 
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:  # noqa: ANN401  # as in click
+        """Reads the arguments, which may print the help."""
+        try:
+            return super().make_context(*args, **kwargs)
+        except BrokenPipeError:
+            _leave_unread()
+
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401  # as in click
         """Runs the command; nothing that was to be expected leaves here as a traceback."""
         try:
@@ -66,9 +77,17 @@ class App(click.Group):
             ctx.exit(shown.code)
         except OSError as error:
             if error.errno == errno.EPIPE:
-                raise  # click ends quietly when nobody reads our output any more
+                _leave_unread()
             Fault(str(error) or type(error).__name__).show()
             ctx.exit(exits.FAILED)
+
+
+def _leave_unread() -> NoReturn:
+    """Ends as programs do whose output nobody reads any more; click would say that we failed."""
+    # What is buffered could not be written at the end either, which Python would complain about.
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(exits.SIGNAL_BASE + getattr(signal, "SIGPIPE", 13))
 
 
 def _show_version(ctx: click.Context, _: click.Parameter, value: object) -> None:

@@ -7,18 +7,14 @@ from pathlib import Path
 
 import click
 
+from apixo_async.cli import journals
 from apixo_async.cli.opening import check, opened
 from apixo_async.cli.options import Guards, Options, guards, max_jobs, save_to, shared
 
 
 @click.command(short_help="Generate the videos of a whole file.")
 @click.argument("file", type=click.Path(allow_dash=True))
-@click.option(
-    "--journal",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="RUN.DB",
-    help="Keep a record there, with which everything can go on after anything.",
-)
+@journals.option
 @save_to
 @max_jobs
 @guards
@@ -45,22 +41,21 @@ def batch(
     ends at once.
     """
     from apixo_async.cli.connecting import connected, ready_directory
-    from apixo_async.cli.running import BatchPlan, BatchSession
+    from apixo_async.cli.policies import BatchPlan, in_force
+    from apixo_async.cli.running import BatchSession
 
-    plan = BatchPlan(
-        journal=journal,
-        save_to=save_to,
-        prices=guards.prices,
-        max_cost=guards.max_cost,
-        uncertain=guards.uncertain or "keep",
-        retry_codes=guards.retry_codes,
-        retries=guards.retries or 1,
-    )
+    noted = journals.noted_in(journal)
+    policies = in_force(guards, noted, is_resumed=False)
     with opened(file, max_jobs) as jobs:
-        check(jobs)
+        kinds = check(jobs)
+        past = () if noted is None else noted.groups
+        policies.warn_of_names(guards.prices, kinds | {group.kind for group in past})
+        policies.check_prices(kinds | {group.kind for group in past if group.charges})
         if save_to is not None:
             ready_directory(save_to)
+        plan = BatchPlan(journal=journal, save_to=save_to, policies=policies)
         with connected(options) as connection:
+            policies.tell_noted(journal)
             session = BatchSession(
                 jobs, len(jobs), connection, plan, as_json=options.as_json, given=options
             )

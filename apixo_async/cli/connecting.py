@@ -13,6 +13,7 @@ from typing import Final
 import attrs
 
 from apixo_async.cli import exits
+from apixo_async.cli.commands import file_word, quoted
 from apixo_async.cli.emulated import EmulatedApi, emulated, scaled_rate
 from apixo_async.cli.faults import KEY_VARIABLE, Fault
 from apixo_async.cli.options import Options, read_rates
@@ -131,7 +132,7 @@ def _key_of(path: Path | None) -> str | None:
     if path is None:
         return None
     if os.name == "posix" and path.stat().st_mode & _OTHERS:
-        advice = f"chmod 600 {path}"
+        advice = f"chmod 600 {quoted(file_word(path))}"
         raise Fault(f"others can read the key in {path}", advice=advice, code=exits.USAGE)
     try:
         key = path.read_text(encoding="utf-8").strip()

@@ -54,6 +54,7 @@ def counts_line(figures: Figures) -> str:
         "saving": figures.saving,
         "queued": figures.queued,
         "failed": figures.failed,
+        "timed out": figures.timed_out,
         "uncertain": figures.uncertain,
     }
     parts += [f"{number:,} {word}" for word, number in maybe.items() if number]
@@ -77,7 +78,7 @@ def traffic_line(traffic: Traffic) -> str:
 
 def time_line(figures: Figures, elapsed: float) -> str:
     """How long it has taken, and what is known about the time left."""
-    if figures.eta is None:
+    if figures.eta is None or figures.eta <= 0:  # the time that is usual is over
         return lasting(elapsed)
     return f"{lasting(elapsed)} · about {lasting(max(1.0, figures.eta))} left"
 

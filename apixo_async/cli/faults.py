@@ -9,6 +9,7 @@ import click
 
 from apixo_async import errors
 from apixo_async.cli import exits
+from apixo_async.cli.commands import command_line
 from apixo_async.cli.text import printable
 
 
@@ -61,12 +62,17 @@ def advice_for(error: BaseException) -> Advice:
     return Advice("")
 
 
-def command(verb: str, task_id: str, model: str | None = None) -> str:
+def command(verb: str, task_id: str, model: str | None = None, *options: str) -> str:
     """A command line about a task, to be copied: `apixo wait ID`."""
     from apixo_async.veo import TextToVideo
 
-    option = "" if model in {None, TextToVideo.model} else f" --model {model}"
-    return f"apixo {verb} {printable(task_id)}{option}"
+    named = () if model is None or model == TextToVideo.model else ("--model", model)
+    return command_line(verb, task_id, options=(*named, *options))
+
+
+def as_options(text: str) -> str:
+    """A message of the library, with its settings called as the command line calls them."""
+    return text.replace("max_cost", "--max-cost")
 
 
 class Fault(Exception):  # noqa: N818  # what a user did, or met; not our error
@@ -88,4 +94,4 @@ class Fault(Exception):  # noqa: N818  # what a user did, or met; not our error
     def of(cls, error: BaseException) -> Fault:
         """The fault that shows an error of the library or of the operating system."""
         advice = advice_for(error)
-        return cls(str(error), advice=advice.text, code=advice.code)
+        return cls(as_options(str(error)), advice=advice.text, code=advice.code)

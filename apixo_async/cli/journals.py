@@ -1,9 +1,9 @@
-"""What the commands about a journal share: opening it to read, and naming the next command."""
+"""What the commands about a journal share: its path, a look into it, naming the next command."""
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Generator
+import os
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,14 +11,32 @@ from typing import TYPE_CHECKING
 import click
 
 from apixo_async.cli import exits
+from apixo_async.cli.commands import command_line, file_word
 from apixo_async.cli.faults import Fault
 from apixo_async.errors import JournalError
 
 if TYPE_CHECKING:
+    from apixo_async.batch.journal.noted import Noted
     from apixo_async.batch.journal.reading import JournalReader
 
-argument = click.argument("journal", type=click.Path(path_type=Path))
+
+def _no_directory(_: click.Context, __: click.Parameter, path: Path | None) -> Path | None:
+    # Also an empty name, which is that of the current directory.
+    if path is not None and (not path.name or os.path.isdir(path)):  # noqa: PTH112  # never raises
+        raise Fault(f"{path} is a directory, not a journal", code=exits.USAGE)
+    return path
+
+
+argument = click.argument("journal", type=click.Path(path_type=Path), callback=_no_directory)
 """Gives the command `journal`, a path that may be missing."""
+option = click.option(
+    "--journal",
+    type=click.Path(path_type=Path),
+    callback=_no_directory,
+    metavar="RUN.DB",
+    help="Keep a record there, with which everything can go on after anything.",
+)
+"""The same as an option, `None` where it is not given."""
 
 
 @contextmanager
@@ -39,6 +57,26 @@ def reading(path: Path) -> Generator[JournalReader]:
         yield reader
 
 
-def command(verb: str, journal: Path, *arguments: str) -> str:
+def noted_in(path: Path | None) -> Noted | None:
+    """What is noted in the journal of a batch that begins or goes on; `None` where there is none.
+
+    Raises `Fault` where none can be made, and `JournalError` for what is no journal.
+    """
+    from apixo_async.batch.journal import read_noted
+
+    if path is None:
+        return None
+    if os.path.lexists(path):
+        return read_noted(path)
+    if not path.parent.is_dir():
+        raise Fault(
+            f"cannot make journal {path}: there is no directory {path.parent}",
+            advice="nothing was sent; make the directory, or take another name",
+            code=exits.USAGE,
+        )
+    return None
+
+
+def command(verb: str, journal: Path, *arguments: str, options: Sequence[str] = ()) -> str:
     """A command line about a journal, to be copied: `apixo resume run.db`."""
-    return shlex.join(["apixo", verb, str(journal), *arguments])
+    return command_line(verb, file_word(journal), *arguments, options=options)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -33,12 +33,26 @@ def unreadable(file: str, error: OSError) -> Fault:
     return Fault(f"cannot read {file}: {error.strerror or error}", code=exits.USAGE)
 
 
-def check(jobs: JobFile) -> None:
-    """Reads the whole input and names all that is wrong; raises `Fault` if anything is."""
+def check(jobs: JobFile) -> set[tuple[str, str | None]]:
+    """Reads the whole input and names all that is wrong; raises `Fault` if anything is.
+
+    Returns what is asked for: models with their modes.
+    """
+    kinds: set[tuple[str, str | None]] = set()
     try:
-        refuse(jobs.name, jobs.problems())
+        refuse(jobs.name, _problems(jobs, kinds))
     except OSError as error:
         raise unreadable(jobs.name, error) from None
+    return kinds
+
+
+def _problems(jobs: JobFile, kinds: set[tuple[str, str | None]]) -> Iterator[Problem]:
+    number = 0
+    for line in jobs.lines():
+        yield from line.problems
+        if line.job is not None and (jobs.limit is None or number < jobs.limit):
+            number += 1
+            kinds.add((line.job.request.model, line.job.request.mode))
 
 
 def refuse(name: str, problems: Iterable[Problem]) -> None:

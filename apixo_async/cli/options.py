@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 Decorated: TypeAlias = Callable[..., None]
 
 SPEED: Final = 20.0
+NONE: Final = "none"
+"""Takes back what is noted in a journal."""
 
 
 @attrs.frozen(kw_only=True)
@@ -176,6 +178,41 @@ def _read_money(ctx: click.Context, param: click.Parameter, value: str | None) -
         raise click.BadParameter(str(error), ctx, param) from None
 
 
+def _read_cap(ctx: click.Context, param: click.Parameter, value: str | None) -> Decimal | None:
+    return Decimal("Infinity") if value == NONE else _read_money(ctx, param, value)
+
+
+def _read_retry_codes(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> tuple[str, ...] | None:
+    """The codes; empty for `none`, and `None` where nothing was said."""
+    if values == (NONE,):
+        return ()
+    for code in values:
+        if why := _why_not_again(code):
+            raise click.BadParameter(why, ctx, param)
+    return values or None
+
+
+def _why_not_again(code: str) -> str | None:
+    """Why no task is generated again that failed with this code; `None` if it may be."""
+    from apixo_async._wire import task_failure
+    from apixo_async.errors import ContentViolationError
+    from apixo_async.tasks import Task, TaskState
+
+    if not code.strip():
+        return "it must be the code of a failed task, such as GENERATION_FAILED; it is empty"
+    if code == NONE:
+        return f"{NONE!r} stands for no code at all, so it cannot be beside others"
+    failed = Task(id=code, model="", state=TaskState.FAILED, fail_code=code)
+    if isinstance(task_failure(failed), ContentViolationError):
+        return (
+            f"{code!r} is a content violation, which is never generated again: the same prompt "
+            "would be refused again, and perhaps be paid for again; change the prompt"
+        )
+    return None
+
+
 price = click.option(
     "--price",
     "prices",
@@ -192,6 +229,13 @@ max_cost = click.option(
     help="The most that all videos together may cost; needs prices.",
 )
 """Gives the command `max_cost`, a `Decimal`, or `None` for no cap."""
+cap = click.option(
+    "--max-cost",
+    metavar="USD",
+    callback=_read_cap,
+    help="The most that all videos together may cost; needs prices; none lifts a noted cap.",
+)
+"""As `max_cost`, and infinite where a cap that was noted is lifted."""
 uncertain = click.option(
     "--uncertain",
     type=click.Choice(["keep", "resubmit"]),
@@ -203,7 +247,9 @@ retry_code = click.option(
     "retry_codes",
     multiple=True,
     metavar="FAILCODE",
-    help="Generate, and pay for, a task again that failed with this code; repeatable.",
+    callback=_read_retry_codes,
+    help="Generate, and pay for, a task again that failed with this code; repeatable; none "
+    "forgets those that were noted.",
 )
 retries = click.option(
     "--retries",
@@ -215,16 +261,16 @@ retries = click.option(
 
 @attrs.frozen(kw_only=True)
 class Guards:
-    """What bounds or allows spending; `None` and empty where nothing was said."""
+    """What bounds or allows spending; `None` and no prices where nothing was said."""
 
     prices: Prices
     max_cost: Decimal | None
     uncertain: Literal["keep", "resubmit"] | None
-    retry_codes: tuple[str, ...]
+    retry_codes: tuple[str, ...] | None
     retries: int | None
 
 
-guards = _gathered("guards", Guards, (max_cost, price, uncertain, retry_code, retries))
+guards = _gathered("guards", Guards, (cap, price, uncertain, retry_code, retries))
 """Gives the command `guards`, a `Guards`."""
 
 

@@ -45,6 +45,7 @@ def plan(
     """
     from apixo_async.cli.connecting import connected
     from apixo_async.cli.planned import Balance, plan_as_json, plan_lines
+    from apixo_async.cli.policies import Policies
 
     with opened(file, max_jobs) as jobs, connected(options) as connection:
         limits = connection.account
@@ -53,6 +54,7 @@ def plan(
     if options.as_json:
         click.echo(json.dumps(plan_as_json(made, balance, name=jobs.name)))
     refuse(jobs.name, made.problems)
+    Policies().warn_of_names(prices, {(group.model, group.mode) for group in made.groups})
     if not options.as_json:
         for line in plan_lines(made, limits, balance, name=jobs.name):
             click.echo(line)

@@ -45,6 +45,7 @@ class Figures:
     failed: int
     uncertain: int
     eta: float | None
+    timed_out: int = 0
     trouble: str = ""
     """Why submits do not leave at the moment."""
 
@@ -59,20 +60,34 @@ class OpenJob:
     """A job that has begun and has no outcome yet."""
 
     key: str
+    is_new: bool = False
+    """Whether this run took it from its input; else an earlier process had submitted it."""
     task_id: str | None = None
     model: str | None = None
     accepted_at: datetime | None = None
+    is_running: bool = False
     has_ended: bool = False
     is_saving: bool = False
+    is_unanswered: bool = False
+    """Whether a POST has left and what came of it is not recorded yet."""
+    posts: int = 0
+    """POSTs of this run that left and were not refused for now."""
 
 
 class Progress:
-    """Follows a batch by its events and outcomes; memory does not grow with the batch."""
+    """Follows a batch by its events and outcomes; memory does not grow with the batch.
 
-    def __init__(self, total: int | None) -> None:
+    `total` is how many jobs there are, or an estimate of it that more jobs correct; `saves` says
+    whether results are downloaded.
+    """
+
+    def __init__(self, total: int | None, *, saves: bool = True) -> None:
         self.total = total
         self.counts: Counter[str] = Counter()
         """Jobs with an outcome, by status."""
+        self.doubtful_posts = 0
+        """How often jobs were sent that are uncertain in the end."""
+        self._saves = saves
         self._open: dict[str, OpenJob] = {}
         self._durations: deque[float] = deque(maxlen=RECENT)
         self._ends: deque[datetime] = deque(maxlen=RATE_OVER)
@@ -86,26 +101,43 @@ class Progress:
         """Takes in an event."""
         match event:
             case events.Queued():
-                self._open[event.key] = OpenJob(event.key)
-            case events.NotSent(reason=reason):
-                self._trouble = reason
+                self._open[event.key] = OpenJob(event.key, is_new=True)
+            case events.Sending() | events.NotSent() | events.Rejected() | events.Uncertain():
+                self._posted(event)
             case events.Accepted():
                 self._accepted(event)
             case events.Succeeded():
                 self._ended(event)
-                self._open.setdefault(event.key, OpenJob(event.key)).is_saving = True
-                self._saving += 1
+                self._set_saving(self._job(event.key), saving=self._saves)
             case events.Failed():
                 self._ended(event)
             case events.TimedOut():
                 self._leave_running(self._open.get(event.key))
+            case events.AllSaved() | events.SaveFailed():
+                self._set_saving(self._open.get(event.key), saving=False)
             case _:
                 pass
 
+    def _job(self, key: str) -> OpenJob:
+        return self._open.setdefault(key, OpenJob(key))
+
+    def _posted(
+        self, event: events.Sending | events.NotSent | events.Rejected | events.Uncertain
+    ) -> None:
+        job = self._job(event.key)
+        job.is_unanswered = isinstance(event, events.Sending)
+        if isinstance(event, events.Sending):
+            job.posts += 1
+        elif isinstance(event, events.NotSent):
+            job.posts -= 1
+            self._trouble = event.reason
+
     def _accepted(self, event: events.Accepted) -> None:
-        job = self._open.setdefault(event.key, OpenJob(event.key))
+        job = self._job(event.key)
         job.task_id, job.model, job.accepted_at = event.task_id, event.model, event.at
-        self._last_accepted = event.at
+        job.is_running, job.is_unanswered, job.has_ended = True, False, False
+        if self._last_accepted is None or event.at > self._last_accepted:
+            self._last_accepted = event.at
         self._trouble = ""
         self._running += 1
         self._running_peak = max(self._running_peak, self._running)
@@ -113,22 +145,39 @@ class Progress:
     def _ended(self, event: events.Succeeded | events.Failed) -> None:
         job = self._open.get(event.key)
         if job is not None and job.accepted_at is not None:
-            self._durations.append((event.at - job.accepted_at).total_seconds())
+            self._durations.append(_seconds(job, job.accepted_at, event))
             self._ends.append(event.at)
+            job.has_ended = True
         self._leave_running(job)
 
     def _leave_running(self, job: OpenJob | None) -> None:
-        if job is not None and job.accepted_at is not None and not job.has_ended:
-            job.has_ended = True
+        if job is not None and job.is_running:
+            job.is_running = False
             self._running -= 1
+
+    def _set_saving(self, job: OpenJob | None, *, saving: bool) -> None:
+        if job is not None and job.is_saving != saving:
+            job.is_saving = saving
+            self._saving += 1 if saving else -1
 
     def finish(self, outcome: Outcome) -> None:
         """Takes in an outcome: the job is done."""
         self.counts[outcome.status] += 1
         job = self._open.pop(outcome.key, None)
         self._leave_running(job)
-        if job is not None and job.is_saving:
-            self._saving -= 1
+        self._set_saving(job, saving=False)
+        if job is not None and outcome.status is OutcomeStatus.UNCERTAIN:
+            self.doubtful_posts += job.posts
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether anything has happened to any job."""
+        return bool(self.counts or self._open)
+
+    @property
+    def unanswered(self) -> int:
+        """Jobs whose POST has left, and what came of it is not recorded yet."""
+        return sum(job.is_unanswered for job in self._open.values())
 
     def left_behind(self) -> Iterator[OpenJob]:
         """Jobs whose task exists and whose outcome nobody took: running, or done and not saved."""
@@ -137,9 +186,9 @@ class Progress:
     def figures(self, now: datetime) -> Figures:
         """The numbers of this moment."""
         done = sum(self.counts.values()) - self.counts[OutcomeStatus.NOT_STARTED]
-        total = self.total
-        known = done + len(self._open) if total is None else total
-        queued = max(0, known - done - self._running - self._saving)
+        known = done + len(self._open)
+        total = None if self.total is None else max(self.total, known)
+        queued = max(0, (total or known) - done - self._running - self._saving)
         return Figures(
             total=total,
             done=done,
@@ -147,7 +196,8 @@ class Progress:
             queued=queued,
             saving=self._saving,
             succeeded=self.counts[OutcomeStatus.SUCCEEDED],
-            failed=self.counts[OutcomeStatus.FAILED] + self.counts[OutcomeStatus.TIMED_OUT],
+            failed=self.counts[OutcomeStatus.FAILED],
+            timed_out=self.counts[OutcomeStatus.TIMED_OUT],
             uncertain=self.counts[OutcomeStatus.UNCERTAIN],
             eta=self._eta(queued, now),
             trouble=self._trouble,
@@ -162,12 +212,22 @@ class Progress:
             slots=self._running_peak,
             mean_duration=sum(self._durations) / len(self._durations),
             youngest_age=(now - self._last_accepted).total_seconds(),
-            ends_per_second=self._ends_per_second(now),
+            ends_per_second=self._ends_per_second(),
+            since_end=(now - self._ends[-1]).total_seconds(),
         )
 
-    def _ends_per_second(self, now: datetime) -> float:
-        span = (now - self._ends[0]).total_seconds()
+    def _ends_per_second(self) -> float:
+        # Up to the last end, not to now: a task that is stuck says nothing about the others.
+        span = (self._ends[-1] - self._ends[0]).total_seconds()
         return (len(self._ends) - 1) / span if span > 0 else 0.0
+
+
+def _seconds(job: OpenJob, accepted_at: datetime, event: events.Succeeded | events.Failed) -> float:
+    """How long a task took; without the time in which no process looked."""
+    seen = (event.at - accepted_at).total_seconds()
+    if job.is_new or event.task.duration is None:
+        return seen
+    return min(seen, event.task.duration)
 
 
 def eta(
@@ -178,16 +238,18 @@ def eta(
     mean_duration: float,
     youngest_age: float,
     ends_per_second: float,
+    since_end: float = 0.0,
 ) -> float:
-    """Seconds until the last task ends, if all take the mean.
+    """Seconds until the last task ends, if all take the mean; 0 if that time is over.
 
     Queued jobs start at `slots / mean_duration` a second, where `slots` is how many ran at once at
     most: that is the cap, or less where the request rate is what holds us up. The last one to
     start then takes the mean; `youngest_age` is how long ago the latest one so far has started.
-    Once all have started, the slower ones remain, and the rate at which tasks end tells more.
+    Once all have started, the slower ones remain, and the rate at which tasks have ended tells
+    more; `since_end` is how long ago the last one did.
     """
     starting = queued * mean_duration / max(slots, 1)
     ending = max(0.0, mean_duration - youngest_age)
     if queued == 0 and ends_per_second > 0:
-        ending = max(ending, running / ends_per_second)
+        ending = max(ending, running / ends_per_second - since_end)
     return starting + ending

@@ -4,97 +4,43 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import os
 import signal
 import sys
 import time
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
-from decimal import Decimal
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Literal
 
-import attrs
 import click
 
-from apixo_async.batch import BatchRunner, Outcome, OutcomeStatus, StopReason, events
+from apixo_async.batch import Outcome, OutcomeStatus, StopReason, events
 from apixo_async.batch.inputs import JobFile
-from apixo_async.batch.spending import Prices
-from apixo_async.cli import exits
+from apixo_async.batch.journal import read_noted
+from apixo_async.cli import exits, journals
+from apixo_async.cli.alerts import Alerts, alerting
 from apixo_async.cli.connecting import Connection
 from apixo_async.cli.display import REFRESH, Display, open_display
-from apixo_async.cli.faults import Fault
+from apixo_async.cli.faults import Fault, as_options
+from apixo_async.cli.leftovers import Leftovers
 from apixo_async.cli.loop import Interrupted, run
 from apixo_async.cli.options import Options
+from apixo_async.cli.policies import BatchPlan
 from apixo_async.cli.progress import Progress, Traffic
 from apixo_async.cli.results import Failures, failure_line, is_saved, outcome_as_json
 from apixo_async.cli.summary import LedgerExtract, Summary
 from apixo_async.cli.text import counted
 from apixo_async.client import ApixoClient
-from apixo_async.errors import ApixoError
+from apixo_async.errors import ApixoError, DownloadError, JournalError
 
 _PIPE: int = getattr(signal, "SIGPIPE", 13)
 
 
-@contextmanager
-def _own_words() -> Generator[None]:
-    """Keeps one warning of the library back: the summary names the tasks that go on, and how."""
-
-    def is_ours(record: logging.LogRecord) -> bool:
-        return not hasattr(record, "given_up")
-
-    logger = logging.getLogger("apixo_async")
-    logger.addFilter(is_ours)
-    try:
-        yield
-    finally:
-        logger.removeFilter(is_ours)
-
-
-@attrs.frozen(kw_only=True)
-class BatchPlan:
-    """What a batch is run with, beside the connection; as `BatchRunner` takes it."""
-
-    journal: Path | None = None
-    save_to: Path | None = None
-    prices: Prices = attrs.field(factory=Prices)
-    max_cost: Decimal | None = None
-    uncertain: Literal["keep", "resubmit"] = "keep"
-    retry_codes: tuple[str, ...] = ()
-    retries: int = 1
-
-    def runner(
-        self,
-        client: ApixoClient,
-        *,
-        on_event: Callable[[events.Event], None],
-        notes: Mapping[str, object],
-    ) -> BatchRunner:
-        """The runner of this batch; `notes` are kept for `apixo resume`."""
-        own = {
-            "prices": {name: str(price) for name, price in self.prices.by_name.items()},
-            "max_cost": None if self.max_cost is None else str(self.max_cost),
-            "uncertain": self.uncertain,
-            "retry_codes": list(self.retry_codes),
-            "retries": self.retries,
-        }
-        return BatchRunner(
-            client,
-            journal=self.journal,
-            save_to=self.save_to,
-            uncertain=self.uncertain,
-            max_cost=self.max_cost,
-            prices=self.prices,
-            retry_codes=self.retry_codes,
-            retries=self.retries,
-            notes={**notes, **own},
-            on_event=on_event,
-        )
-
-
 class BatchSession:
-    """Runs a checked input once, or resumes without one; `run` returns the exit code."""
+    """Runs a checked input once, or resumes without one; `run` returns the exit code.
+
+    `total` is the number of jobs; of a journal without an input it is an estimate.
+    """
 
     def __init__(
         self,
@@ -113,13 +59,18 @@ class BatchSession:
         self._save_to = plan.save_to
         self._as_json = as_json
         self._given = given
-        self._progress = Progress(total)
+        self._progress = Progress(total, saves=plan.save_to is not None)
         self._failures = Failures()
         self._display: Display = open_display(self._progress, self._traffic, as_json=as_json)
+        self._alerts = Alerts(
+            lambda line: self._display.note(line, is_bad=True),
+            unrecorded=lambda: self._progress.unanswered,
+            is_logged=bool(given.verbose),
+        )
         self._client: ApixoClient | None = None
         self._files = 0
         self._size = 0
-        self._not_saved = 0
+        self._not_saved = self._gone = 0
         self._stopped: StopReason | None = None
         self._stop_error: BaseException | None = None
         self._signal: int | None = None
@@ -130,7 +81,7 @@ class BatchSession:
         started = time.monotonic()
         client = self._connection.client()
         try:
-            with self._display, _own_words():
+            with self._display, alerting(self._alerts):
                 run(self._run(client), on_interrupt=self._say_stopping)
         except Interrupted as interrupted:
             self._signal = interrupted.number
@@ -139,7 +90,7 @@ class BatchSession:
             self._signal = _PIPE
             sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  # to the end
         except Exception as error:
-            if isinstance(error, ApixoError) and not self._progress.counts:
+            if isinstance(error, ApixoError) and not self._progress.has_begun:
                 raise  # the journal or the input was refused as a whole: nothing was sent
             self._stopped, self._stop_error = StopReason.INPUT, error
             if not isinstance(error, ApixoError):
@@ -151,14 +102,20 @@ class BatchSession:
     def _announce(self) -> None:
         line = counted(self._total, "job")
         if self._jobs is None:
-            line += " not ended yet"
+            line += " not ended yet, by the record" if self._total else " left, by the record"
         if self._connection.emulator is not None:
             speed = self._connection.emulator.speed
             line += f"; emulated APIXO, {speed:g} times as fast as the real one: no key, no cost"
         click.echo(line, err=True)
 
     def _say_stopping(self) -> None:
-        self._display.note("stopping; submits in flight are still answered, once more ends at once")
+        """What the first signal waits for; after a second one, this is what stays on screen."""
+        for line in stopping_lines(
+            self._progress.unanswered,
+            journal=None if self._connection.emulator else self._plan.journal,
+            is_journal_failing=self._alerts.is_journal_failing,
+        ):
+            self._display.note(line)
 
     async def _run(self, client: ApixoClient) -> None:
         self._client = client
@@ -215,8 +172,12 @@ class BatchSession:
 
     def _note(self, event: events.Event) -> None:
         self._progress.note(event)
-        if isinstance(event, events.Stopped) and event.reason != StopReason.REQUESTED:
-            self._display.note(f"stopping: {event.message or event.reason}", is_bad=True)
+        # What is refused before anything has begun is raised, and told where that is caught.
+        if not isinstance(event, events.Stopped) or not self._progress.has_begun:
+            return
+        if event.reason != StopReason.REQUESTED:
+            why = as_options(event.message or event.reason)
+            self._display.note(f"stopping: {why}", is_bad=True)
 
     def _take(self, outcome: Outcome) -> None:
         self._progress.finish(outcome)
@@ -232,6 +193,7 @@ class BatchSession:
 
     def _take_failure(self, outcome: Outcome) -> None:
         self._not_saved += outcome.status is OutcomeStatus.SUCCEEDED
+        self._gone += isinstance(outcome.error, DownloadError) and outcome.error.reason == "gone"
         # What was never begun would fill the screen; the reason is the batch's, and shown once.
         if outcome.status is not OutcomeStatus.NOT_STARTED:
             self._failures.add(outcome)
@@ -240,13 +202,19 @@ class BatchSession:
     # The end
 
     def _conclude(self, seconds: float) -> int:
+        ended, whole = self._progress.counts, self._whole()
+        left = Leftovers.of(self._progress.left_behind(), self._jobs)
+        doubtful = self._progress.doubtful_posts
         summary = Summary(
-            jobs=self._total,
+            jobs=self._total if self._jobs is not None else self._told(left, whole),
             journal=self._plan.journal,
-            ended=self._progress.counts,
-            left_behind=tuple(self._progress.left_behind()),
+            ended=ended,
+            left=left,
+            whole=whole,
             failures=self._failures,
             not_saved=self._not_saved,
+            gone=self._gone,
+            doubtful_posts=doubtful if self._plan.policies.uncertain == "resubmit" else None,
             files=self._files,
             size=self._size,
             save_to=self._save_to,
@@ -256,11 +224,30 @@ class BatchSession:
             signal=None if self._signal is None else signal.Signals(self._signal).name,
             is_emulated=self._connection.emulator is not None,
         )
-        code = exits.batch_exit(
-            summary.counts, not_saved=self._not_saved, stopped=self._stopped, signal=self._signal
-        )
+        code = max(self._exit_code(summary.counts), self._exit_code(whole or {}))
         self._print(summary, code)
         return code
+
+    def _exit_code(self, counts: Mapping[str, int]) -> int:
+        return exits.batch_exit(
+            counts, not_saved=self._not_saved, stopped=self._stopped, signal=self._signal
+        )
+
+    def _whole(self) -> Mapping[str, int] | None:
+        """How the journal of a run without an input stands now; `None` if nobody can say."""
+        if self._jobs is not None or self._plan.journal is None:
+            return None
+        try:
+            counts = read_noted(self._plan.journal).counts
+        except JournalError:
+            return None
+        return {str(standing): number for standing, number in counts.items()}
+
+    def _told(self, left: Leftovers, whole: Mapping[str, int] | None) -> int:
+        """All that a run without an input had to do: what was told, and what it did not come to."""
+        ended = self._progress.counts
+        untold = max(0, (whole or {}).get("not_started", 0) - ended[OutcomeStatus.NOT_STARTED])
+        return sum(ended.values()) + len(left.ours) + untold
 
     def _print(self, summary: Summary, code: int) -> None:
         # Standard output is for results alone: for JSON, or for URLs with their keys.
@@ -285,3 +272,23 @@ class BatchSession:
         except Fault as fault:
             click.echo(f"warning: {fault.message}", err=True)
             return None
+
+
+def stopping_lines(
+    unanswered: int, *, journal: Path | None, is_journal_failing: bool
+) -> Iterator[str]:
+    """What a stop waits for, and how to go on afterwards."""
+    submits = counted(unanswered, "submit")
+    if is_journal_failing:
+        lost = f", and loses what is known of {submits}" * bool(unanswered)
+        yield (
+            "stopping; waiting until the journal can be written: make room on its disk; "
+            f"once more ends at once{lost}"
+        )
+    elif unanswered:
+        recorded = " and recorded" * (journal is not None)
+        yield f"stopping; waiting for {submits} to be answered{recorded}; once more ends at once"
+    else:
+        yield "stopping; no submit is on its way; once more ends at once"
+    if journal is not None:
+        yield f"go on with: {journals.command('resume', journal)}"

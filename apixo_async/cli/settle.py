@@ -46,7 +46,8 @@ class Settled:
         key = printable(self.key)
         match self.decision:
             case "abandon":
-                return f"{key}: abandoned; if there is a task, it stays unseen and may be billed"
+                seen = "its task" if self.was == "accepted" else "if there is a task, it"
+                return f"{key}: abandoned; {seen} stays unseen and may be billed"
             case "identify":
                 return f"{key}: is task {printable(self.task_id or '')}, which is waited for again"
             case "resubmit" if self.was == "rejected":
@@ -80,7 +81,8 @@ def settle(
     """Decide about the job KEY of JOURNAL, of which nobody can say whether it has a task.
 
     Look at your account's history first. The decision is recorded; apixo resume then acts on it.
-    Nothing is sent now. --resubmit also queues jobs again that failed, were refused or abandoned.
+    Nothing is sent now. --resubmit also queues jobs again that failed, were refused or abandoned;
+    --abandon also ends the wait for a task that never ends or that the API no longer knows.
     """
     if abandon + resubmit + (task_id is not None) != 1:
         raise click.UsageError("say one of --abandon, --resubmit and --task-id ID")
@@ -111,11 +113,11 @@ def _tell(settled: list[Settled], journal: Path, *, as_json: bool) -> None:
             click.echo(json.dumps(settled_as_json(one, resume)))
         else:
             click.echo(one.line())
+    if not settled:
+        click.echo("no job is uncertain; nothing was changed", err=as_json)
     if as_json:
         return
-    if not settled:
-        click.echo("no job is uncertain; nothing was changed")
-    elif any(one.decision != "abandon" for one in settled):
+    if any(one.decision != "abandon" for one in settled):
         click.echo(f"go on with: {resume}")
 
 
@@ -194,7 +196,7 @@ async def _decide(
 
 
 _NOT_ALLOWED: Final = {
-    "abandon": "only a job that is uncertain can be abandoned",
+    "abandon": "only a job that is uncertain, or whose task has no end, can be abandoned",
     "identify": "only a job that is uncertain or was abandoned can be given a task id",
     "resubmit": "only a job that is uncertain, failed, was refused or abandoned can be sent again",
 }

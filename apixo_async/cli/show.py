@@ -13,6 +13,7 @@ import click
 
 from apixo_async.cli import journals
 from apixo_async.cli.options import as_json, price
+from apixo_async.cli.text import terminal_width
 
 if TYPE_CHECKING:
     from apixo_async.batch.journal.overview import Overview
@@ -58,12 +59,13 @@ def _noted_prices(reader: JournalReader) -> Prices:
 
 
 def _print(overview: Overview, journal: Path, *, as_json: bool) -> None:
-    from apixo_async.cli.shown import show_as_json, show_lines
+    from apixo_async.cli.shown import show_lines
+    from apixo_async.cli.shown_json import show_as_json
 
     if as_json:
         click.echo(json.dumps(show_as_json(overview, journal=journal)))
         return
-    for line in show_lines(overview, journal=journal):
+    for line in show_lines(overview, journal=journal, width=terminal_width()):
         click.echo(line)
 
 
@@ -129,8 +131,8 @@ def _draw(looks: Iterator[Overview], journal: Path) -> None:
     try:
         with Live(console=Console(highlight=False), auto_refresh=False, transient=True) as live:
             for overview in looks:
-                lines = show_lines(overview, journal=journal)
-                text = Text("\n".join(lines), no_wrap=True, overflow="ellipsis")
+                lines = show_lines(overview, journal=journal, width=live.console.width)
+                text = Text("\n".join(lines), overflow="fold")
                 live.update(text, refresh=True)
     finally:
         if overview is not None:

@@ -1,13 +1,11 @@
-"""An overview of a journal to read, and as JSON: pure texts from numbers."""
+"""An overview of a journal to read: pure texts from numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from apixo_async.batch.journal.entries import JobState
 from apixo_async.batch.journal.overview import (
     LISTED,
     WINDOW,
@@ -20,7 +18,7 @@ from apixo_async.batch.journal.overview import (
 from apixo_async.batch.spending import in_usd
 from apixo_async.cli.journals import command
 from apixo_async.cli.summary import REASON_WIDTH
-from apixo_async.cli.text import counted, lasting, printable, shortened, table
+from apixo_async.cli.text import counted, folded, lasting, printable, shortened, table
 
 TITLE: Final = 11
 """Characters of a line before its text."""
@@ -36,15 +34,29 @@ DOUBT_ADVICE: Final = (
 )
 
 
-def show_lines(overview: Overview, *, journal: Path) -> Iterator[str]:
-    """An overview for people: the sum, a table of what was asked for, then a line for each fact."""
-    yield f"{printable(str(journal))}: {sum_line(overview)}"
+_HOW_FAR: Final = {
+    "sent": "it was sent, and nothing came back",
+    "answering": "its answer broke off after {size}",
+    "answer": "its answer of {size} cannot be used",
+    "crash": "",
+}
+"""How far a submit came, by the phase of its doubt; after a crash the reason says it."""
+
+
+def show_lines(overview: Overview, *, journal: Path, width: int | None = None) -> Iterator[str]:
+    """An overview for people: the sum, a table of what was asked for, then a line for each fact.
+
+    `width` is that of the terminal: lines are folded there, but for commands, which a terminal
+    folds by itself without spoiling them for copying.
+    """
+    yield from folded(f"{printable(str(journal))}: {sum_line(overview)}", width)
     yield ""
     if overview.kinds:
-        yield from (f"  {line}" for line in _kind_lines(overview.kinds))
+        yield from (f"  {line}" for line in _kind_lines(overview.kinds, width))
         yield ""
     for title, text in _facts(overview, journal):
-        yield f"{title:<{TITLE}}{text}"
+        line = f"{title:<{TITLE}}{text}"
+        yield from [line] if "apixo " in text else folded(line, width, indent=TITLE)
 
 
 def sum_line(overview: Overview) -> str:
@@ -55,7 +67,24 @@ def sum_line(overview: Overview) -> str:
     return f"{counted(overview.total, 'job')} = {words}"
 
 
-def _kind_lines(kinds: Sequence[Kind]) -> Iterator[str]:
+def _kind_lines(kinds: Sequence[Kind], width: int | None) -> Iterator[str]:
+    lines = list(_kind_table(kinds))
+    if width is None or max(map(len, lines)) + 2 <= width:
+        yield from lines
+        return
+    for kind in kinds:
+        yield from folded(_kind_line(kind), width - 2, indent=2)
+
+
+def _kind_line(kind: Kind) -> str:
+    name = " ".join(printable(part) for part in (kind.model, kind.mode) if part)
+    cost = f"{UNKNOWN} USD" if kind.cost is None else in_usd(kind.cost)
+    parts = [counted(kind.jobs, "job"), counted(kind.charges, "charge"), cost]
+    times = zip(("p50", "p95", "p99"), _percentiles(kind), strict=True)
+    return f"{name}: {', '.join([*parts, *(' '.join(time) for time in times if time[1])])}"
+
+
+def _kind_table(kinds: Sequence[Kind]) -> Iterator[str]:
     rows = [("model", "mode", "jobs", "charges", "USD", "p50", "p95", "p99")]
     rows += [
         (
@@ -83,7 +112,7 @@ def _facts(overview: Overview, journal: Path) -> Iterator[tuple[str, str]]:
     yield "submits", _submits(overview)
     yield "cost", _cost(overview)
     yield from _rate(overview)
-    yield from _failures(overview)
+    yield from _failures(overview, journal)
     yield from _unsaved(overview, journal)
     yield from _doubts(overview, journal)
     yield from _next(overview, journal)
@@ -98,18 +127,25 @@ def _owner(overview: Overview) -> str:
 
 
 def _submits(overview: Overview) -> str:
-    repeated = f", {overview.retries:,} of them repeated" if overview.retries else ""
     billed = f"{counted(overview.charges, 'task')} made, or perhaps made, and billed"
-    return f"{overview.submits:,}{repeated}; {billed}"
+    text = f"{overview.submits:,}; {billed}"
+    if overview.retries:
+        again = "was another one" if overview.retries == 1 else "were further ones"
+        text += f"; {overview.retries:,} {again} of the same job"
+    if overview.not_sent:
+        tries = "try" if overview.not_sent == 1 else "tries"
+        text += f"; {overview.not_sent:,} more {tries} did not get through, and made no task"
+    return text
 
 
 def _cost(overview: Overview) -> str:
     missing = overview.missing_prices
+    cap = "" if overview.max_cost is None else f", of at most {in_usd(overview.max_cost)}"
     if not missing:
-        return f"{in_usd(overview.known_cost)}, estimated from your prices"
+        return f"{in_usd(overview.known_cost)}{cap}, estimated from your prices"
     known = f"at least {in_usd(overview.known_cost)}" if overview.known_cost else "unknown"
     options = " ".join(f"--price {shortened(name, NAME_WIDTH)}=USD" for name in missing)
-    return f"{known}: prices are missing, give {options}"
+    return f"{known}{cap}: prices are missing, give {options}"
 
 
 def _rate(overview: Overview) -> Iterator[tuple[str, str]]:
@@ -120,18 +156,28 @@ def _rate(overview: Overview) -> Iterator[tuple[str, str]]:
     yield "rate", f"{recent}{overview.overall_rate:,.1f} overall (jobs ended, a minute)"
 
 
-def _failures(overview: Overview) -> Iterator[tuple[str, str]]:
+def _failures(overview: Overview, journal: Path) -> Iterator[tuple[str, str]]:
     for failure in overview.failures[:REASONS_SHOWN]:
         why = ": ".join(part for part in (failure.code, failure.reason) if part)
         yield str(failure.state), f"{failure.count:,} x {shortened(why, REASON_WIDTH)}"
+        if failure.keys:
+            yield "", _named(failure.keys, failure.count)
     more = len(overview.failures) - REASONS_SHOWN
     if more > 0:
         yield "", f"and {counted(more, 'other reason')}"
+    if overview.failures and overview.owner is None:
+        again = command("settle", journal, "KEY", options=("--resubmit",))
+        yield "", f"to send one again: {again}"
 
 
 def _unsaved(overview: Overview, journal: Path) -> Iterator[tuple[str, str]]:
-    if overview.unsaved:
-        yield "not saved", f"{counted(overview.unsaved, 'result')} by the journal's record"
+    save = command("resume", journal, options=("--save-to", "DIR"))
+    unsaved = counted(overview.unsaved, "result")
+    if overview.unsaved and overview.save_to is not None:
+        yield "not saved", f"{unsaved} by the journal's record"
+    elif overview.unsaved:
+        yield "not saved", f"{unsaved}, because nobody asked for it; to have them:"
+        yield "", save
     if overview.expired_count:
         keys = _keys(overview.expired, overview.expired_count)
         yield "expired", f"{counted(overview.expired_count, 'result')} can no longer be had: {keys}"
@@ -140,13 +186,16 @@ def _unsaved(overview: Overview, journal: Path) -> Iterator[tuple[str, str]]:
         left = lasting((first - overview.at).total_seconds())
         keys = _keys(overview.expiring, overview.expiring_count)
         yield "expiring", f"{counted(overview.expiring_count, 'result')}, from {left} on: {keys}"
-        yield "", f"save them with: {command('resume', journal, '--save-to', 'DIR')}"
+        yield "", f"save them with: {save}"
 
 
 def _keys(expiries: Sequence[Expiry], count: int) -> str:
-    shown = [printable(expiry.key) for expiry in expiries[:KEYS_SHOWN]]
-    more = f" and {count - len(shown):,} more" * (count > len(shown))
-    return ", ".join(shown) + more
+    return _named([expiry.key for expiry in expiries[:KEYS_SHOWN]], count)
+
+
+def _named(keys: Sequence[str], count: int) -> str:
+    more = f" and {count - len(keys):,} more" * (count > len(keys))
+    return ", ".join(map(printable, keys)) + more
 
 
 def _doubts(overview: Overview, journal: Path) -> Iterator[tuple[str, str]]:
@@ -164,94 +213,23 @@ def _doubts(overview: Overview, journal: Path) -> Iterator[tuple[str, str]]:
 
 
 def _doubt(doubt: Doubt) -> str:
-    parts = [f"{printable(doubt.key)}: {shortened(doubt.reason, REASON_WIDTH)} ({doubt.phase})"]
+    parts = [f"{printable(doubt.key)}: {shortened(doubt.reason, REASON_WIDTH)}"]
+    size = counted(doubt.received_bytes, "byte")
+    if far := _HOW_FAR.get(doubt.phase, f"it came as far as {doubt.phase!r}, {{size}} arrived"):
+        parts.append(far.format(size=size))
     if doubt.sent_at is not None:
         parts.append(f"sent {doubt.sent_at:%Y-%m-%d %H:%M:%S} UTC")
     if doubt.attempts > 1:
         parts.append(f"submit {doubt.attempts:,}")
-    if doubt.received:
-        parts.append(f"{counted(doubt.received_bytes, 'byte')} of an answer arrived")
     if doubt.candidate_task_id:
         parts.append(f"it may be task {printable(doubt.candidate_task_id)}")
     return "; ".join(parts)
 
 
 def _next(overview: Overview, journal: Path) -> Iterator[tuple[str, str]]:
-    if overview.owner is None and overview.has_work:
-        yield "go on with", command("resume", journal)
-
-
-# For programs
-
-
-def show_as_json(overview: Overview, *, journal: Path) -> dict[str, Any]:
-    """An overview for programs; times are seconds or UTC, money US dollars, `null` is unknown."""
-    return {
-        "journal": str(journal),
-        "at": overview.at.isoformat(),
-        "owner": overview.owner,
-        "has_crashed": overview.has_crashed,
-        "jobs": overview.total,
-        **{str(standing): number for standing, number in overview.counts.items()},
-        "states": {str(state): overview.states.get(state, 0) for state in JobState},
-        "submits": overview.submits,
-        "retries": overview.retries,
-        "charges": overview.charges,
-        "cost_usd": None if overview.missing_prices else float(overview.known_cost),
-        "known_cost_usd": float(overview.known_cost),
-        "missing_prices": list(overview.missing_prices),
-        "recent_per_minute": round(overview.recent_rate, 3),
-        "overall_per_minute": _rounded(overview.overall_rate),
-        "kinds": [_kind_as_json(kind) for kind in overview.kinds],
-        "failures": [
-            {"state": str(one.state), "code": one.code, "reason": one.reason, "jobs": one.count}
-            for one in overview.failures
-        ],
-        "uncertain_jobs": [_doubt_as_json(doubt) for doubt in overview.doubts],
-        "not_saved": overview.unsaved,
-        "expiring": overview.expiring_count,
-        "expiring_jobs": [_expiry_as_json(one) for one in overview.expiring],
-        "expired": overview.expired_count,
-        "expired_jobs": [_expiry_as_json(one) for one in overview.expired],
-    }
-
-
-def _kind_as_json(kind: Kind) -> dict[str, Any]:
-    times = kind.durations
-    return {
-        "model": kind.model,
-        "mode": kind.mode,
-        "jobs": kind.jobs,
-        "charges": kind.charges,
-        "price_usd": None if kind.price is None else float(kind.price),
-        "cost_usd": None if kind.cost is None else float(kind.cost),
-        "timed": 0 if times is None else times.count,
-        "p50": None if times is None else times.p50,
-        "p95": None if times is None else times.p95,
-        "p99": None if times is None else times.p99,
-    }
-
-
-def _doubt_as_json(doubt: Doubt) -> dict[str, Any]:
-    return {
-        "key": doubt.key,
-        "sent_at": _iso(doubt.sent_at),
-        "phase": doubt.phase,
-        "reason": doubt.reason,
-        "received": doubt.received,
-        "received_bytes": doubt.received_bytes,
-        "candidate_task_id": doubt.candidate_task_id,
-        "attempts": doubt.attempts,
-    }
-
-
-def _expiry_as_json(expiry: Expiry) -> dict[str, Any]:
-    return {"key": expiry.key, "expires_at": _iso(expiry.at)}
-
-
-def _iso(time: datetime | None) -> str | None:
-    return None if time is None else time.isoformat()
-
-
-def _rounded(number: float | None) -> float | None:
-    return None if number is None else round(number, 3)
+    if overview.owner is not None or not overview.has_work:
+        return
+    if overview.is_capped:
+        yield "stopped", "by the noted --max-cost, which the next job would pass; raise it to go on"
+    raised = ("--max-cost", "USD") if overview.is_capped else ()
+    yield "go on with", command("resume", journal, options=raised)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Final
 
 MINUTE: Final = 60
 HOUR: Final = 3_600
+NARROWEST: Final = 20
+"""Characters that an indent leaves to the text."""
 
 
 def printable(text: str) -> str:
@@ -63,3 +68,22 @@ def table(rows: Sequence[Sequence[str]], *, numbers_from: int) -> Iterator[str]:
             for at, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         yield "  ".join(cells).rstrip()
+
+
+def folded(line: str, width: int | None, *, indent: int = 2) -> Iterator[str]:
+    """A line as several of at most `width` characters, broken between words where that can be.
+
+    `None` is any width. Where so little room is left, the indent of later lines is smaller.
+    """
+    if width is None or len(line) <= width:
+        yield line
+        return
+    later = " " * min(indent, max(0, width - NARROWEST))
+    yield from textwrap.wrap(
+        line, max(1, width), subsequent_indent=later, break_on_hyphens=False, drop_whitespace=True
+    ) or [""]
+
+
+def terminal_width() -> int | None:
+    """The characters in a line of the terminal that reads our output; `None` if none does."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None

@@ -14,6 +14,7 @@ import click
 
 from apixo_async._wire import request_from_row
 from apixo_async.cli import exits
+from apixo_async.cli.commands import file_word
 from apixo_async.cli.connecting import Connection, connected, ready_directory
 from apixo_async.cli.faults import Fault, command
 from apixo_async.cli.loop import Interrupted, run
@@ -114,8 +115,8 @@ async def _save(client: ApixoClient, task: Task, directory: Path | None) -> list
     try:
         return await client.save(task, directory)
     except DownloadError as error:
-        again = command("download", task.id, task.model)
-        advice = f"the video is done and paid; again with: {again} --save-to {directory}"
+        again = command("download", task.id, task.model, "--save-to", file_word(directory))
+        advice = f"the video is done and paid; again with: {again}"
         raise Fault(str(error), advice=advice) from None
 
 

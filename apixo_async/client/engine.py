@@ -23,7 +23,14 @@ from apixo_async.errors import (
     RateLimitedError,
 )
 from apixo_async.limits import Gate, Lease, Limits
-from apixo_async.polling import PollSchedule, next_look
+from apixo_async.polling import (
+    DOCUMENTED_SHARE,
+    LearnedSchedule,
+    Look,
+    Pacer,
+    PollSchedule,
+    next_look,
+)
 from apixo_async.tasks import Task
 from apixo_async.veo import Request
 
@@ -53,10 +60,12 @@ class Engine:
         self.tracker = Tracker()
         self.closing = Closing()
         self.key_worked = False
+        self._pacer = Pacer(self.gate.poll_budget)
         self._watcher = Watcher(
             self.look,
             self.closing,
-            polls_per_second=self.gate.rate.poll_size.per_second,
+            pacer=self._pacer,
+            polls_per_second=lambda: self.gate.poll_budget(DOCUMENTED_SHARE),
             key_worked=lambda: self.key_worked,
             rng=self._rng,
         )
@@ -116,6 +125,7 @@ class Engine:
         finally:
             if self._reclaimer is not None:
                 self._reclaimer.cancel()
+                await asyncio.wait([self._reclaimer])
             for hold in self._holds.values():
                 hold.cancel()
             self.tracker.close()
@@ -143,19 +153,27 @@ class Engine:
             hold.cancel()
         self.tracker.start(task.id, task.model, lease, lifetime=self.schedule.slot_lifetime)
 
-    async def occupied(self) -> Lease:
-        """Waits for a slot for a task that runs already, or may: it was submitted earlier."""
+    def adopt(self, task: Task, *, age: float) -> None:
+        """Takes a slot for a task that was submitted `age` seconds ago, if it has none yet."""
         self.open()
-        with self.closing.waiting():
-            return await self.gate.occupied()
-
-    def adopt(self, task: Task, lease: Lease, *, age: float) -> None:
-        """The slot belongs to a task that an earlier process submitted `age` seconds ago."""
+        if self.tracker.get(task.id) is not None:
+            return
         lifetime = max(self.schedule.slot_lifetime - age, self.schedule.interval)
-        self.tracker.start(task.id, task.model, lease, lifetime=lifetime, age=age)
+        self.tracker.start(task.id, task.model, self.gate.occupy(), lifetime=lifetime, age=age)
 
-    def hold(self, lease: Lease, seconds: float) -> None:
-        """Keeps a slot for this long, because a task may be running behind it."""
+    def hold_for(self, name: object, *, age: float) -> None:
+        """Takes a slot for a task that may be running behind a submit made `age` seconds ago.
+
+        `name` is that of the submit's lease; the one that is still kept for it will do.
+        """
+        self.open()
+        left = self.schedule.uncertain_hold - age
+        if left > 0 and all(lease.name != name for lease in self._holds):
+            lease = self.gate.occupy()
+            lease.name = name
+            self._hold(lease, left)
+
+    def _hold(self, lease: Lease, seconds: float) -> None:
         loop = asyncio.get_running_loop()
         self._holds[lease] = loop.call_later(seconds, self._unhold, lease)
 
@@ -166,7 +184,8 @@ class Engine:
     def task_may_run(self, lease: Lease) -> None:
         """The slot is kept for the time a task would take, because one may be running."""
         lease.is_running = True
-        self.hold(lease, self.schedule.uncertain_hold)
+        if lease not in self._holds:
+            self._hold(lease, self.schedule.uncertain_hold)
 
     def _unhold(self, lease: Lease) -> None:
         del self._holds[lease]
@@ -249,9 +268,10 @@ class Engine:
             raise
         except (NotFoundError, BadRequestError):
             self.key_worked = True
+            self.gate.answered(permit)
             raise
         self.key_worked = True
-        self.gate.answered()
+        self.gate.answered(permit)
         return data
 
     async def _confirm(self, task_id: str, model: str) -> bool:
@@ -274,9 +294,11 @@ class Engine:
 
     # Waiting
 
-    async def wait(self, task: Task, *, schedule: PollSchedule, timeout: float) -> Task:
-        """The terminal snapshot, success or failure."""
-        with self._watch(task, schedule, timeout) as watch:
+    async def wait(
+        self, task: Task, *, schedule: PollSchedule, timeout: float, mode: str | None = None
+    ) -> Task:
+        """The terminal snapshot, success or failure. A schedule learns for each `mode`."""
+        with self._watch(task, schedule, timeout, mode) as watch:
             try:
                 return await self._watcher.end(watch)
             except ApixoError as error:
@@ -296,16 +318,25 @@ class Engine:
                 raise
 
     @contextmanager
-    def _watch(self, task: Task, schedule: PollSchedule, timeout: float) -> Generator[Watch]:
+    def _watch(
+        self, task: Task, schedule: PollSchedule, timeout: float, mode: str | None = None
+    ) -> Generator[Watch]:
         self.open()
         now = asyncio.get_running_loop().time()
         tracked = self.tracker.get(task.id)
         born = None if tracked is None else tracked.accepted_at
         if tracked is not None:
             tracked.watchers += 1
+        paced: Look | None = None
+        if born is not None and isinstance(schedule, LearnedSchedule):
+            paced = Look((task.model, mode), schedule, born)
+            self._pacer.watch(paced)
+        watch = Watch(task, schedule, started=now, deadline=now + timeout, born=born, paced=paced)
         try:
-            yield Watch(task, schedule, started=now, deadline=now + timeout, born=born)
+            yield watch
         finally:
+            if paced is not None:
+                self._pacer.leave(paced)
             if tracked is not None:
                 tracked.watchers -= 1
                 tracked.next_look = asyncio.get_running_loop().time() + schedule.interval

@@ -62,6 +62,13 @@ class SubmitObserver(Protocol):
     async def uncertain(self, error: SubmitUncertainError) -> None:
         """Nobody can say whether there is a task."""
 
+    def cut(self, error: SubmitUncertainError) -> None:
+        """Nobody can say it, and nobody waits any more: the client is torn down."""
+
+    def is_known(self, task_id: str) -> bool:
+        """Whether another job is known to have this task; ours are known already."""
+        ...
+
 
 @attrs.define(eq=False)
 class Submission:
@@ -178,36 +185,59 @@ class Submitter:
         try:
             path = submit_path(submission.request.model)
             reply = await self._transport.send("POST", path, body=body)
-            task_id = self._new_id(read_task_id(unwrap(reply)))
+            task_id = self._new_id(submission, read_task_id(unwrap(reply)))
         except ApixoError as error:
             failure = error
-        except asyncio.CancelledError:
-            # The client is torn down with the POST on its way.
+        except BaseException as error:
+            # The client is torn down with the POST on its way, or something broke that never does.
             self._books.task_may_run(submission.lease)
+            if submission.observer is not None:
+                is_cut = isinstance(error, asyncio.CancelledError)
+                why = "was cut before it was answered" if is_cut else f"broke: {error!r}"
+                submission.observer.cut(_doubt(submission, f"the submit {why}"))
             raise
         else:
-            return await self._accepted(submission, task_id)
+            return await self._accepted(submission, task_id, permit)
         answer = reply.body.decode("utf-8", "replace") if reply is not None else _received(failure)
         candidate = candidate_task_id(answer)
         if candidate == getattr(submission.request, "task_id", None):
             candidate = None  # an extension's own source, quoted in a refusal
         if candidate is not None or submit_verdict(failure) is SubmitVerdict.UNCERTAIN:
             # An answer that holds a task id is no refusal, whatever else it says.
-            return await self._uncertain(submission, failure, answer, candidate)
+            return await self._uncertain(submission, failure, answer, candidate, permit)
         return await self._refused(submission, failure, attempt, permit)
 
-    def _new_id(self, task_id: str) -> str:
+    def _is_known(self, submission: Submission, task_id: str) -> bool:
+        observer = submission.observer
+        return self._books.is_known(task_id) or (
+            observer is not None and observer.is_known(task_id)
+        )
+
+    def _new_id(self, submission: Submission, task_id: str) -> str:
         """The id, if it is new: one task must never be taken for the video of two jobs."""
-        if self._books.is_known(task_id):
+        if self._is_known(submission, task_id):
             raise UnexpectedAnswerError(f"answered with the id of another task, {task_id}")
         return task_id
 
-    async def _accepted(self, submission: Submission, task_id: str) -> Task:
+    async def _accepted(self, submission: Submission, task_id: str, permit: Permit) -> Task:
         task = Task(id=task_id, model=submission.request.model)
-        self._gate.accepted(submission.lease)
+        self._gate.accepted(submission.lease, permit)
         self._books.task_started(task, submission.lease)
         if submission.observer is not None:
-            await submission.observer.accepted(task)
+            try:
+                await submission.observer.accepted(task)
+            except BaseException as error:
+                _LOGGER.critical(
+                    "task %s (%s) was accepted, is running and billed, and could not be "
+                    "recorded: %s",
+                    task_id,
+                    task.model,
+                    type(error).__name__ if isinstance(error, asyncio.CancelledError) else error,
+                    extra={"task_id": task_id, "model": task.model},
+                )
+                if isinstance(error, ApixoError):
+                    error.task_id = task_id
+                raise
         return task
 
     async def _refused(
@@ -216,6 +246,8 @@ class Submitter:
         """Surely no task exists: tells the observer what that means and raises it."""
         if isinstance(failure, RateLimitedError):
             self._gate.throttled(permit, retry_after=failure.retry_after, submit=True)
+        elif submit_verdict(failure) is SubmitVerdict.REJECTED:
+            self._gate.rejected(permit)
         if submission.observer is not None:
             if submit_verdict(failure) is SubmitVerdict.REJECTED:
                 await submission.observer.rejected(failure)
@@ -224,21 +256,26 @@ class Submitter:
         raise failure
 
     async def _uncertain(
-        self, submission: Submission, failure: ApixoError, answer: str, candidate: str | None
+        self,
+        submission: Submission,
+        failure: ApixoError,
+        answer: str,
+        candidate: str | None,
+        permit: Permit,
     ) -> Task:
         """A task may exist: it is saved if its id was seen and is confirmed, else stated."""
         model = submission.request.model
         self._books.task_may_run(submission.lease)
-        is_new = candidate is not None and not self._books.is_known(candidate)
-        if candidate is not None and is_new and await self._confirm(candidate, model):
-            return await self._accepted(submission, candidate)
-        error = SubmitUncertainError(
-            model=model,
-            reason=str(failure),
-            received=excerpt(answer.encode("utf-8", "replace")),
-            candidate_task_id=candidate if is_new else None,
-            http_status=failure.http_status if isinstance(failure, APIError) else None,
-        )
+        if candidate is not None and self._is_known(submission, candidate):
+            candidate = None
+        # Another submit may have been given the same id while it was confirmed.
+        if (
+            candidate is not None
+            and await self._confirm(candidate, model)
+            and not self._is_known(submission, candidate)
+        ):
+            return await self._accepted(submission, candidate, permit)
+        error = _doubt(submission, str(failure), failure, answer, candidate)
         if submission.observer is not None:
             await submission.observer.uncertain(error)
         raise error
@@ -254,6 +291,31 @@ class Submitter:
                 post.cancel()
             await asyncio.gather(*posts, return_exceptions=True)
             raise
+
+
+def _doubt(
+    submission: Submission,
+    reason: str,
+    failure: ApixoError | None = None,
+    answer: str = "",
+    candidate: str | None = None,
+) -> SubmitUncertainError:
+    received = answer.encode("utf-8", "replace")
+    is_cut = failure is None or isinstance(failure, UnansweredError)
+    return SubmitUncertainError(
+        model=submission.request.model,
+        reason=reason,
+        phase="answer" if not is_cut else "answering" if received else "sent",
+        received=excerpt(received),
+        received_bytes=_size(failure, received),
+        candidate_task_id=candidate,
+        http_status=failure.http_status if isinstance(failure, APIError) else None,
+    )
+
+
+def _size(failure: ApixoError | None, received: bytes) -> int:
+    """Bytes of the answer that arrived; what is left of a long one was shortened."""
+    return failure.received_bytes if isinstance(failure, UnansweredError) else len(received)
 
 
 def _received(failure: ApixoError) -> str:

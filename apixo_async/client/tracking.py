@@ -48,6 +48,7 @@ class Tracker:
         Its slot is given up after `lifetime` seconds from now at the latest.
         """
         loop = asyncio.get_running_loop()
+        self.end(task_id)  # never two slots for one task
         tracked = Tracked(task_id, model, lease, loop.time() - age)
         self._tasks[task_id] = tracked
         tracked.expiry = loop.call_later(lifetime, self.end, task_id)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from contextlib import contextmanager
 from typing import Final
 
 import attrs
@@ -17,7 +18,8 @@ from apixo_async.errors import (
     TaskTimeoutError,
     UnexpectedAnswerError,
 )
-from apixo_async.polling import PollSchedule, next_look, stretched_interval
+from apixo_async.polling import Look as PacedLook
+from apixo_async.polling import Pacer, PollSchedule, next_look, stretched_interval
 from apixo_async.retries import is_look_fatal
 from apixo_async.tasks import Task, TaskState
 
@@ -35,13 +37,18 @@ Look = Callable[[str, str], Awaitable[Task]]
 
 @attrs.define(eq=False)
 class Watch:
-    """One wait for one task. Times are loop times; `born` is its acceptance, if known."""
+    """One wait for one task. Times are loop times; `born` is its acceptance, if known.
+
+    `paced` is there where the schedule learns.
+    """
 
     task: Task
     schedule: PollSchedule
     started: float
     deadline: float
     born: float | None = None
+    paced: PacedLook | None = None
+    scope: asyncio.Timeout | None = None
     looks: int = 0
     failures: int = 0
     unusable: int = 0
@@ -64,20 +71,38 @@ class Watch:
         return now - self.trouble_since
 
 
+@contextmanager
+def _until(watch: Watch) -> Generator[None]:
+    """Raises `TaskTimeoutError` where the watch's scope ends a wait."""
+    try:
+        yield
+    except TimeoutError:
+        # Not by the time of day: uvloop's timers may fire a millisecond early.
+        if watch.scope is None or not watch.scope.expired():
+            raise
+        waited = asyncio.get_running_loop().time() - watch.started
+        raise TaskTimeoutError(watch.task, waited=waited) from None
+
+
 class Watcher:
-    """Runs watches. `look` makes one status call; `key_worked` tells whether the key ever did."""
+    """Runs watches. `look` makes one status call; `key_worked` tells whether the key ever did.
+
+    `polls_per_second` gives the rate that a schedule that does not learn may use.
+    """
 
     def __init__(
         self,
         look: Look,
         closing: Closing,
         *,
-        polls_per_second: float,
+        pacer: Pacer,
+        polls_per_second: Callable[[], float],
         key_worked: Callable[[], bool],
         rng: random.Random,
     ) -> None:
         self._look = look
         self._closing = closing
+        self._pacer = pacer
         self._polls_per_second = polls_per_second
         self._key_worked = key_worked
         self._rng = rng
@@ -107,33 +132,35 @@ class Watcher:
     async def end(self, watch: Watch) -> Task:
         """The terminal snapshot."""
         try:
-            while True:
-                task = await self._next_answer(watch)
-                if task is not None and task.is_terminal and not self._is_unusable(watch, task):
-                    return task
+            with self._closing.waiting(), _until(watch):
+                async with asyncio.timeout_at(watch.deadline) as watch.scope:
+                    while True:
+                        task = await self._answer(watch)
+                        if task is not None and self._is_end(watch, task):
+                            return task
         finally:
             self._polling -= watch.looks > 0
 
     async def _next_answer(self, watch: Watch) -> Task | None:
         """Sleeps until the next look is due and looks; `None` when the look failed."""
+        with self._closing.waiting(), _until(watch):
+            async with asyncio.timeout_at(watch.deadline) as watch.scope:
+                return await self._answer(watch)
+
+    async def _answer(self, watch: Watch) -> Task | None:
         loop = asyncio.get_running_loop()
-        scope = asyncio.timeout_at(watch.deadline)
         try:
-            with self._closing.waiting():
-                async with scope:
-                    task = await self._due_look(watch)
-        except TimeoutError:
-            # Not by the time of day: uvloop's timers may fire a millisecond early.
-            if not scope.expired():
-                raise
+            task = await self._due_look(watch)
         except ApixoError as error:
             self._judge(watch, error, loop.time())
             return None
-        else:
-            watch.note_success(task)
-            self._note_state(task)
-            return task
-        raise TaskTimeoutError(watch.task, waited=loop.time() - watch.started)
+        watch.note_success(task)
+        if watch.paced is not None:
+            self._pacer.saw(
+                watch.paced, now=loop.time(), has_ended=task.is_terminal, duration=task.duration
+            )
+        self._note_state(task)
+        return task
 
     async def _due_look(self, watch: Watch) -> Task:
         await asyncio.sleep(self._pause(watch, asyncio.get_running_loop().time()))
@@ -142,8 +169,12 @@ class Watcher:
         return await self._look(watch.task.id, watch.task.model)
 
     def _pause(self, watch: Watch, now: float) -> float:
+        if watch.paced is not None and not watch.failures and not watch.unusable:
+            pause = self._pacer.pause(watch.paced, now=now, unit=self._rng.random())
+            if pause is not None:
+                return pause
         interval = stretched_interval(
-            watch.schedule.interval, tasks=self._polling, polls_per_second=self._polls_per_second
+            watch.schedule.interval, tasks=self._polling, polls_per_second=self._polls_per_second()
         )
         return next_look(
             watch.schedule,
@@ -168,6 +199,9 @@ class Watcher:
         _LOGGER.debug(
             "look at task %s failed: %s", watch.task.id, error, extra={"task_id": watch.task.id}
         )
+
+    def _is_end(self, watch: Watch, task: Task) -> bool:
+        return task.is_terminal and not self._is_unusable(watch, task)
 
     def _is_unusable(self, watch: Watch, task: Task) -> bool:
         """Whether this is a success without a URL; raises when that has been seen often enough."""

@@ -5,26 +5,35 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from typing import Final
 
 import attrs
 
+from apixo_async.limits.finding import CapFinder
 from apixo_async.limits.rate import Permit, RateGate
 from apixo_async.limits.settings import Limits
 from apixo_async.limits.slots import Lease, Slots
-from apixo_async.limits.throttling import CapFinder, is_task_limit, pause_seconds
+from apixo_async.limits.throttling import Cause, cause_of, pause_seconds
+
+PROBE_RETRY: Final = 0.5
+"""A probe whose time has come waits for the cap to be filled; it looks again so often."""
 
 _LOGGER = logging.getLogger("apixo_async")
 
 
 @attrs.frozen(kw_only=True)
 class GateStatistics:
-    """A snapshot of the gate. `requests_last_minute` is exact to the second."""
+    """A snapshot of the gate. `requests_last_minute` is exact to the second.
+
+    The caps are what the account was found to allow: unfinished tasks, and requests a minute.
+    """
 
     requests: int
     requests_last_minute: int
     tasks: int
     tasks_peak: int
     tasks_cap: int
+    requests_cap: int
     waiting: int
     throttled: int
     closed_for: float
@@ -35,11 +44,14 @@ class Turn:
     """The right to one POST, with its permit."""
 
     lease: Lease
+    place: Lease
     post: Lease
     permit: Permit
+    starting: dict[Lease, Lease] = attrs.field(repr=False)
 
     def end(self) -> None:
         """The POST is answered; unless a task is or may be running, its place is free again."""
+        self.starting.pop(self.place, None)
         if not self.lease.is_running and self.lease.place is not None:
             self.lease.place.release()
             self.lease.place = None
@@ -47,70 +59,86 @@ class Turn:
 
 
 class Gate:
-    """Holds the request rate and the number of unfinished tasks.
+    """Holds the request rate and the number of unfinished tasks, and finds what is real of both.
 
     The order of a submit is: `lease()`, then `turn()`, then the POST. The lease stays with the
     task until the server is seen to have ended it. Every HTTP attempt needs a permit of its
-    own. After a 429 everybody pauses (`throttled`).
+    own. After a 429 everybody pauses (`throttled`); then one goes ahead, and the rest when that
+    one was `answered` or `accepted`.
     """
 
     def __init__(self, limits: Limits, *, rng: random.Random | None = None) -> None:
         self.limits = limits
         self.slots = Slots(limits.concurrent_tasks)
-        self.rate = RateGate(limits.requests_per_minute, poll_share=limits.poll_share)
+        self.rate = RateGate(limits.requests_per_minute)
         self._places = Slots(limits.concurrent_tasks)
-        self._posts = Slots(limits.concurrent_submits)
+        self._posts = Slots(1)
+        self._posts_before = 1
+        self._starting: dict[Lease, Lease] = {}  # places of submits under way, and their leases
         self._finder = CapFinder(limits.concurrent_tasks, limits.concurrent_tasks)
         self._probe_timer: asyncio.TimerHandle | None = None
         self._rng = rng or random.Random()  # noqa: S311  # jitter, not secrets
         self._in_a_row = {True: 0, False: 0}
+        self._unexplained = 0
+        self._looks_pass = False
         self._throttled = 0
+
+    def poll_budget(self, share: float) -> float:
+        """How many status calls a second a schedule may plan with at this moment; always above 0.
+
+        At most `share` of the request rate as it is found to be, and what submits leave of it.
+        `Limits.poll_share` takes the place of `share` where it is set.
+        """
+        share = share if self.limits.poll_share is None else self.limits.poll_share
+        return self.rate.polls_per_second(share, _now())
 
     async def lease(self) -> Lease:
         """Waits for a slot for one unfinished task."""
         self._arm_probe()
         return await self.slots.acquire()
 
-    async def occupied(self) -> Lease:
-        """Waits for a slot for a task that runs already, or may: it needs no submit."""
-        lease = await self.lease()
-        try:
-            lease.place = await self._places.acquire()
-        except BaseException:
-            lease.release()
-            raise
+    def occupy(self) -> Lease:
+        """A slot for a task that runs already, or may; it is there whether or not one is free."""
+        lease = self.slots.occupy()
+        lease.place = self._places.occupy()
         lease.is_running = True
         return lease
 
     async def turn(self, lease: Lease) -> Turn:
         """Waits for the right to send one POST for this lease; end it with `Turn.end()`.
 
-        At most `concurrent_submits` have a turn at once; after a 429 on a submit they go one at a
-        time until one is accepted. Each takes a place among the tasks that run or are being
-        started, which counts when the cap has dropped below the leases that are out already.
+        At first, and after a 429 on a submit, they go one at a time. Every answer lets one more
+        have a turn, so twice as many each round, up to `concurrent_submits`. Each takes a place
+        among the tasks that run or are being started, which counts when the cap has dropped below
+        the leases that are out already.
         """
         self._arm_probe()
         post = await self._posts.acquire()
         try:
-            place, permit = await self._place_and_permit()
+            place, permit = await self._place_and_permit(lease)
         except BaseException:
             post.release()
             raise
         lease.place = place
-        return Turn(lease, post, permit)
+        return Turn(lease, place, post, permit, self._starting)
 
-    async def _place_and_permit(self) -> tuple[Lease, Permit]:
+    async def _place_and_permit(self, lease: Lease) -> tuple[Lease, Permit]:
         while True:
             place = await self._places.acquire()
+            self._starting[place] = lease
             try:
                 permit = await self.permit(poll=False)
             except BaseException:
-                place.release()
+                self._unplace(place)
                 raise
             if self._places.held <= self._places.cap:
                 return place, permit
             # The cap dropped while we waited for the permit: that is spent, to the safe side.
-            place.release()
+            self._unplace(place)
+
+    def _unplace(self, place: Lease) -> None:
+        del self._starting[place]
+        place.release()
 
     async def permit(self, *, poll: bool) -> Permit:
         """Waits for the right to send one request."""
@@ -120,39 +148,86 @@ class Gate:
         """A request with this permit was answered 429: close for everyone.
 
         Requests that were under way when the gate closed belong to the same episode: they may
-        lengthen the pause, but do not count as another 429 in a row.
+        lengthen the pause, but do not count as another 429 in a row. A submit that was surely
+        refused because of the task limit only holds up submits.
         """
-        now = asyncio.get_running_loop().time()
+        now = _now()
         self._throttled += 1
-        if self.rate.is_new_episode(permit):
+        is_new = self.rate.is_new_episode(permit)
+        if is_new:
             self._in_a_row[submit] += 1
         episode = max(self._in_a_row[submit], 1)
         pause = pause_seconds(retry_after, episode=episode, unit=self._rng.random())
-        self.rate.close_for(pause, now=now)
-        _LOGGER.info("429: pausing %.1f s", pause, extra={"pause": pause, "submit": submit})
         if submit:
+            self._posts_before = self._posts.cap if is_new else self._posts_before
             self._posts.set_cap(1)
-            self._suspect_cap(episode, now)
+        cause = self._cause(now, is_new=is_new) if submit else Cause.RATE
+        if cause in {Cause.TASKS, Cause.PERHAPS_TASKS}:
+            self._posts_before = 1
+            asked = retry_after or 0.0
+            self._find(self._finder.refused(running=self._running(), now=now, pause=asked))
+        elif cause is Cause.RATE and self.rate.refused(permit, in_a_row=episode, now=now):
+            pause = max(pause, self.rate.room_in(now)) if retry_after is None else pause
+        if cause is Cause.TASKS:
+            self.rate.close_submits_for(pause, now=now)
+        else:
+            self.rate.close_for(pause, now=now)
+        if is_new:
+            _LOGGER.info("429: pausing %.1f s", pause, extra={"pause": pause, "submit": submit})
 
-    def _suspect_cap(self, episode: int, now: float) -> None:
-        # Everything but this submit: others on their way may have been accepted a moment before.
-        running = self._places.held - 1
-        used = self.rate.meter.last_minute(now) / self.limits.requests_per_minute
-        lowered = self._finder.cap < self._finder.limit
-        if is_task_limit(episode=episode, rate=used, running=running, is_lowered=lowered):
-            self._find(self._finder.refused(running=running, now=now))
+    def _running(self) -> int:
+        """Tasks that run or may run for all we know; not those whose submit is under way."""
+        starting = sum(not lease.is_running for lease in self._starting.values())
+        return self._places.held - starting
 
-    def accepted(self, lease: Lease) -> None:
+    def _cause(self, now: float, *, is_new: bool) -> Cause:
+        """What a refused submit is about."""
+        self._unexplained += is_new
+        if self._unexplained <= 1:
+            self._looks_pass = False
+        running = self._running()
+        is_probing = self._finder.is_probing(running=running)
+        cause = cause_of(
+            episode=self._unexplained,
+            is_rate_high=self.rate.is_high(now),
+            running=running,
+            is_probing=is_probing,
+            looks_pass=self._looks_pass,
+        )
+        if is_probing:
+            self._unexplained = 0
+        return cause
+
+    def accepted(self, lease: Lease, permit: Permit) -> None:
         """A submit was accepted: ends a row of 429s and may prove a raised cap."""
         lease.is_running = True
-        self._in_a_row[True] = 0
-        self._posts.set_cap(self.limits.concurrent_submits)
-        now = asyncio.get_running_loop().time()
-        self._find(self._finder.accepted(running=self._places.held, now=now))
+        self._in_a_row[True] = self._unexplained = 0
+        self._widen(permit)
+        now, before = _now(), self._finder
+        self._find(self._finder.accepted(running=self._running(), now=now))
+        if self._finder is not before:
+            self.rate.find(self.rate.finder.hurried(now=now))
 
-    def answered(self) -> None:
-        """A status call was answered well: ends a row of 429s on status calls."""
-        self._in_a_row[False] = 0
+    def rejected(self, permit: Permit) -> None:
+        """A submit was answered, and not with 429: another one may go beside it."""
+        self._widen(permit)
+
+    def _widen(self, permit: Permit) -> None:
+        self._passed(permit)
+        cap = self._posts.cap
+        # Slowly into the unknown, faster back to where we were.
+        cap = 2 * cap if 2 * cap <= self._posts_before else cap + 1
+        self._posts.set_cap(min(cap, self.limits.concurrent_submits))
+
+    def answered(self, permit: Permit) -> None:
+        """A status call was answered, and not with 429: ends a row of 429s on status calls."""
+        self._looks_pass |= self._passed(permit)
+
+    def _passed(self, permit: Permit) -> bool:
+        is_since_pause = self.rate.answered(permit, now=_now())
+        if is_since_pause:
+            self._in_a_row[False] = 0
+        return is_since_pause
 
     def close(self) -> None:
         """Stops the timer of the cap finder, if one runs."""
@@ -161,36 +236,45 @@ class Gate:
             self._probe_timer = None
 
     def _find(self, finder: CapFinder) -> None:
-        self._finder = finder
-        if finder.cap != self.slots.cap:
+        before, self._finder = self._finder, finder
+        if finder.cap != before.cap:
             _LOGGER.info(
                 "task cap is %d of %d", finder.cap, finder.limit, extra={"cap": finder.cap}
             )
             self.slots.set_cap(finder.cap)
             self._places.set_cap(finder.cap)
+        if finder.next_probe < before.next_probe and self._probe_timer is not None:
+            self.close()
+            self._arm_probe()
 
     def _arm_probe(self) -> None:
         """While the cap is lowered and somebody may have to wait, tries to raise it in time."""
         if self._finder.cap < self._finder.limit and self._probe_timer is None:
             loop = asyncio.get_running_loop()
-            self._probe_timer = loop.call_at(self._finder.next_probe, self._probe)
+            when = max(self._finder.next_probe, loop.time() + PROBE_RETRY)
+            self._probe_timer = loop.call_at(when, self._probe)
 
     def _probe(self) -> None:
         self._probe_timer = None
         if self.slots.waiting or self._places.waiting:
-            self._find(self._finder.probed(now=asyncio.get_running_loop().time()))
+            self._find(self._finder.probed(running=self._running(), now=_now()))
             self._arm_probe()
 
     def statistics(self) -> GateStatistics:
         """What the gate holds at this moment."""
-        now = asyncio.get_running_loop().time()
+        now = _now()
         return GateStatistics(
             requests=self.rate.meter.total,
             requests_last_minute=self.rate.meter.last_minute(now),
             tasks=self.slots.held,
             tasks_peak=self.slots.peak,
             tasks_cap=self.slots.cap,
+            requests_cap=self.rate.finder.rate,
             waiting=self.slots.waiting,
             throttled=self._throttled,
             closed_for=self.rate.closed_for(now),
         )
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -14,8 +14,6 @@ CONCURRENT_TASKS: Final = 1_000
 """ "Concurrent tasks 1000" (Veo 3.1 page, rate limits); other plans have 3 or 10."""
 CONCURRENT_SUBMITS: Final = 32
 """POSTs in flight at once: a crash leaves at most this many submits whose outcome is unknown."""
-POLL_SHARE: Final = 0.6
-"""The part of the request rate that status calls may use, so that they never starve submits."""
 
 
 def _at_least_one(_: object, attribute: attrs.Attribute[int], value: object) -> None:
@@ -24,7 +22,9 @@ def _at_least_one(_: object, attribute: attrs.Attribute[int], value: object) -> 
         raise InvalidSettingError(msg)
 
 
-def _share(_: object, attribute: attrs.Attribute[float], value: object) -> None:
+def _share(_: object, attribute: attrs.Attribute[float | None], value: object) -> None:
+    if value is None:
+        return
     number = value if isinstance(value, (int, float)) else 0
     if isinstance(value, bool) or not 0 < number <= 1:
         msg = f"{attribute.name} must be above 0 and at most 1, got {value!r}"
@@ -37,11 +37,13 @@ class Limits:
 
     `requests_per_minute` counts every call in any 60 seconds; `concurrent_tasks` counts tasks that
     this client started and has not seen end. `concurrent_submits` bounds the POSTs in flight.
-    `poll_share` is the part of the request rate open to status calls. An account with several
-    processes needs each to have its part of both limits. Raises `InvalidSettingError`.
+    `poll_share` is the part of the request rate that status calls may plan with, `None` what their
+    schedule asks for. An account that allows less is noticed, at the cost of refusals; an account
+    with several processes needs each to have its part of both limits. Raises
+    `InvalidSettingError`.
     """
 
     requests_per_minute: int = attrs.field(default=REQUESTS_PER_MINUTE, validator=_at_least_one)
     concurrent_tasks: int = attrs.field(default=CONCURRENT_TASKS, validator=_at_least_one)
     concurrent_submits: int = attrs.field(default=CONCURRENT_SUBMITS, validator=_at_least_one)
-    poll_share: float = attrs.field(default=POLL_SHARE, validator=_share)
+    poll_share: float | None = attrs.field(default=None, validator=_share)

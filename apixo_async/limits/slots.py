@@ -11,12 +11,14 @@ from apixo_async.errors import InvalidSettingError
 class Lease:
     """The right to one unfinished task on the server, until `release()`; twice is fine."""
 
-    __slots__ = ("_slots", "is_running", "place")
+    __slots__ = ("_slots", "is_running", "name", "place")
 
     def __init__(self, slots: Slots) -> None:
         self._slots: Slots | None = slots
         self.is_running = False
         """Whether a task stands behind this lease, or may stand behind it."""
+        self.name: object = None
+        """Whose it is, for whoever has to know it again."""
         self.place: Lease | None = None
         """A second lease that is given back with this one (see `Gate.turn`)."""
 
@@ -77,6 +79,11 @@ class Slots:
             await self._stand_in_line()
         else:
             self._take()
+        return Lease(self)
+
+    def occupy(self) -> Lease:
+        """A slot for what is there already, beyond the cap if need be: new ones have to wait."""
+        self._take()
         return Lease(self)
 
     async def _stand_in_line(self) -> None:

@@ -5,9 +5,8 @@ The API answers 429 for both of its limits and does not say which one was hit.
 
 from __future__ import annotations
 
+import enum
 from typing import Final
-
-import attrs
 
 from apixo_async._timing import full_jitter
 
@@ -19,11 +18,15 @@ RETRY_AFTER_JITTER: Final = 0.1
 """Callers come back spread over this part of the pause, never all in one instant."""
 
 LOW_RATE: Final = 0.5
-"""Below this part of our request limit a 429 on a submit is not about the request rate."""
-
-PROBE_FIRST: Final = 5.0
-PROBE_LAST: Final = 300.0
-"""Seconds between attempts to raise a lowered task cap: first, and at most after doubling."""
+HIGH_RATE: Final = 0.8
+"""Below this part of our request rate a 429 is not about the rate: of the configured one, which may
+be far from the real one, and of one that was found."""
+MANY_EPISODES: Final = 3
+FEW_IN_A_ROW: Final = 2
+"""Episodes that prove a lower limit: by themselves, and where the rate that was found is used."""
+HIGH_PART: Final = 20
+LOW_PART: Final = 50
+"""One 429 to fewer good answers than this is too many for chance, likewise."""
 
 
 def pause_seconds(retry_after: float | None, *, episode: int, unit: float) -> float:
@@ -39,54 +42,50 @@ def pause_seconds(retry_after: float | None, *, episode: int, unit: float) -> fl
     return asked if episode == 1 else max(asked, backoff)
 
 
-def is_task_limit(*, episode: int, rate: float, running: int, is_lowered: bool) -> bool:
-    """Whether a 429 on a submit is about unfinished tasks and not about the request rate.
+class Cause(enum.Enum):
+    """Which of its limits an account meant."""
 
-    `rate` is the part of our own request limit in use. One 429 may be a passing fault, so it takes
-    two in a row (no submit accepted in between), or one while the cap is lowered already.
+    TASKS = "tasks"
+    PERHAPS_TASKS = "perhaps tasks"
+    RATE = "rate"
+    UNKNOWN = "unknown"
+
+
+def is_rate_high(used: float, *, is_found: bool) -> bool:
+    """Whether so large a part of the request rate is used that a 429 may be about that."""
+    return used >= (HIGH_RATE if is_found else LOW_RATE)
+
+
+def cause_of(
+    *, episode: int, is_rate_high: bool, running: int, is_probing: bool, looks_pass: bool
+) -> Cause:
+    """What a 429 on a submit is about; on a status call it is always the request rate.
+
+    `is_probing` tells whether this task is more than was seen to fit, `looks_pass` whether status
+    calls have been answered well since submits are refused. One 429 may be a passing fault, so it
+    takes two in a row (no submit accepted in between), or a place that was a guess.
     """
-    return running > 0 and rate < LOW_RATE and (episode > 1 or is_lowered)
+    if running == 0:
+        return Cause.RATE
+    if is_probing or (episode > 1 and looks_pass):
+        return Cause.TASKS
+    if is_rate_high:
+        return Cause.RATE
+    return Cause.PERHAPS_TASKS if episode > 1 else Cause.UNKNOWN
 
 
-@attrs.frozen
-class CapFinder:
-    """Finds the account's real task limit below the configured one; every step gives a new value.
+def is_rate_limit(
+    *, in_a_row: int, episodes: int, refused: int, good: int, is_expected: bool, is_refuted: bool
+) -> bool:
+    """Whether 429s about the rate mean a limit below ours, and not faults that pass.
 
-    When `is_task_limit` blames the account's task limit, `cap` drops to what is running. It grows
-    back by probing: one step when someone waits and `probe_every` seconds have passed, the step
-    doubling while it goes well, the interval doubling each time it does not.
+    All counts are of the last three minutes, but `in_a_row`: episodes without a good answer in
+    between. `is_expected` tells whether a rate that was found before is made full use of,
+    `is_refuted` whether more has passed since the first of them than a limit would have let.
+    Servers that refuse one request in two hundred at random must not slow anyone down.
     """
-
-    limit: int
-    cap: int
-    step: int = 1
-    probe_every: float = PROBE_FIRST
-    next_probe: float = 0.0
-
-    def refused(self, *, running: int, now: float) -> CapFinder:
-        """The account refused a task beside `running` unfinished ones."""
-        return attrs.evolve(
-            self,
-            cap=max(1, min(running, self.limit)),
-            step=1,
-            next_probe=now + self.probe_every,
-            probe_every=min(self.probe_every * 2, PROBE_LAST),
-        )
-
-    def accepted(self, *, running: int, now: float) -> CapFinder:
-        """A task was accepted; if it fills the cap, the last probe was right: go on faster."""
-        if self.cap >= self.limit or running < self.cap or self.step == 1:
-            return self
-        soon = min(self.next_probe, now + PROBE_FIRST)
-        return attrs.evolve(self, probe_every=PROBE_FIRST, next_probe=soon)
-
-    def probed(self, *, now: float) -> CapFinder:
-        """Raises the cap by one step if it is time to try."""
-        if self.cap >= self.limit or now < self.next_probe:
-            return self
-        return attrs.evolve(
-            self,
-            cap=min(self.limit, self.cap + self.step),
-            step=min(self.step * 2, self.limit),
-            next_probe=now + self.probe_every,
-        )
+    if is_expected and (in_a_row >= FEW_IN_A_ROW or refused * LOW_PART > good):
+        return True
+    if in_a_row > MANY_EPISODES:
+        return True
+    return episodes >= MANY_EPISODES and refused * HIGH_PART > good and not is_refuted

@@ -32,7 +32,7 @@ from apixo_async import (
 )
 from apixo_async._wire import Reply
 from apixo_async.batch import events
-from tests.fakes import Answer, FakeApi, client_for, envelope, refusal
+from tests.fakes import Answer, FakeApi, client_for, envelope, refusal, widen
 from tests.virtual import virtual
 
 
@@ -362,6 +362,7 @@ async def test_cancelling_a_run_lets_its_posts_be_answered() -> None:
     seen: list[events.Event] = []
     api = FakeApi(latency=10.0)
     async with client_for(api, limits=Limits(concurrent_submits=4)) as client:
+        widen(client.engine.gate)
         running = asyncio.create_task(BatchRunner(client, on_event=seen.append).run(prompts(50)))
         await asyncio.sleep(2)
         running.cancel()

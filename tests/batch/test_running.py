@@ -25,7 +25,7 @@ from apixo_async import (
 )
 from apixo_async.batch import events
 from apixo_async.downloads import Downloader
-from tests.fakes import Answer, FakeApi, FakeTask, client_for, refusal
+from tests.fakes import Answer, FakeApi, FakeTask, client_for, refusal, widen
 from tests.virtual import virtual
 
 WRONG_KEY = refusal(401)
@@ -103,6 +103,7 @@ async def test_a_stop_leaves_posts_on_their_way_alone() -> None:
     api = FakeApi(latency=10.0)
     limits = Limits(concurrent_tasks=50, concurrent_submits=4)
     async with client_for(api, limits=limits) as client:
+        widen(client.engine.gate)
         runner = BatchRunner(client, on_event=seen.append)
         running = asyncio.create_task(runner.run(prompts(60)))
         await asyncio.sleep(3)
@@ -122,6 +123,7 @@ async def test_a_post_answered_429_after_the_stop_is_not_repeated() -> None:
     """A job whose POST comes back for another attempt learns of the stop at once."""
     api = FakeApi(latency=10.0, on_submit=lambda *_: refusal(429, retry_after="60"))
     async with client_for(api, limits=Limits(concurrent_tasks=2)) as client:
+        widen(client.engine.gate)
         runner = BatchRunner(client)
         running = asyncio.create_task(runner.run(prompts(2)))
         await asyncio.sleep(3)
@@ -246,6 +248,7 @@ async def test_a_cancelled_run_reports_what_is_uncertain() -> None:
     cut = UnansweredError("cut", host="api.test", reason="reset")
     api = FakeApi(latency=10.0, on_submit=lambda *_: cut)
     async with client_for(api, limits=Limits(concurrent_submits=4)) as client:
+        widen(client.engine.gate)
         runner = BatchRunner(client)
         running = asyncio.create_task(runner.run(prompts(50)))
         await asyncio.sleep(3)
@@ -522,6 +525,6 @@ async def test_files_that_were_saved_are_named_though_a_later_one_is_missing(
     (outcome,) = runner.report.outcomes
     assert outcome.status is OutcomeStatus.SUCCEEDED
     assert isinstance(outcome.error, DownloadError)
-    assert [str(file) for file in outcome.files] == [str(Path("videos") / "a.mp4")]
+    assert [str(file) for file in outcome.files] == [str(Path("videos").absolute() / "a.mp4")]
     kinds = [type(event) for event in seen if not isinstance(event, events.Stopped)]
     assert kinds[-2:] == [events.Saved, events.SaveFailed]

@@ -72,13 +72,14 @@ def test_counts_that_are_zero_are_left_out() -> None:
     """The line stays short while nothing goes wrong, and tells all that does."""
     assert counts_line(figures(succeeded=3, running=4)) == "3 succeeded · 4 running"
     assert counts_line(
-        figures(queued=1, failed=2, uncertain=3, saving=4, trouble="cannot\nreach")
+        figures(queued=1, failed=2, timed_out=5, uncertain=3, saving=4, trouble="cannot\nreach")
     ).split(" · ") == [
         "0 succeeded",
         "0 running",
         "4 saving",
         "1 queued",
         "2 failed",
+        "5 timed out",
         "3 uncertain",
         "trying again: cannot reach",
     ]
@@ -105,7 +106,12 @@ def test_a_pause_is_explained() -> None:
 
 @pytest.mark.parametrize(
     ("eta", "text"),
-    [(None, "9 s"), (0.2, "9 s · about 1 s left"), (80, "9 s · about 1 min 20 s left")],
+    [
+        (None, "9 s"),
+        (0.0, "9 s"),
+        (0.2, "9 s · about 1 s left"),
+        (80, "9 s · about 1 min 20 s left"),
+    ],
 )
 def test_time_left_is_shown_once_it_is_known(eta: float | None, text: str) -> None:
     """Until then only the time taken is shown; it never says that nothing is left."""

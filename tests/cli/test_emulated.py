@@ -5,7 +5,7 @@ import math
 import pytest
 
 from apixo_async.cli.emulated import scaled_rate
-from apixo_async.limits.rate import bucket_size
+from apixo_async.limits import bucket_size
 
 
 @pytest.mark.parametrize("speed", [0.5, 1, 7, 20, 60, 500])

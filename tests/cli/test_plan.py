@@ -89,6 +89,14 @@ def test_a_plan_without_prices_says_which_to_give(no_key: None, mixed: Path) -> 
     )
 
 
+def test_a_mistyped_price_is_warned_about(no_key: None, mixed: Path) -> None:
+    """The plan is shown all the same."""
+    result = run("plan", mixed, "--price", "fst=1")
+
+    assert result.exit_code == 0
+    assert "warning: --price fst=... is the price of no job here" in result.stderr
+
+
 def test_a_plan_with_some_prices_says_what_is_sure(no_key: None, mixed: Path) -> None:
     """What is known is added up and marked as the least."""
     result = run("plan", mixed, "--price", "fast=0.2", "--max-cost", "5")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import pty
@@ -18,6 +19,7 @@ import attrs
 import pytest
 
 from apixo_async.testing import EmulatorThread
+from tests.batch.journal.jobs import fill, opened
 from tests.cli.conftest import FAST, Start, Started, json_lines
 
 ENDLESS = {"speed": 50.0, "durations": "100000"}
@@ -101,7 +103,7 @@ def test_a_second_signal_ends_at_once(
 ) -> None:
     """Whoever insists need not wait for answers."""
     batch = start("batch", prompts, *FAST)
-    wait_for(lambda: apixo_emulator.ledger.billed_total == 4)
+    wait_for(lambda: apixo_emulator.ledger.billed_total == 1)
 
     batch.send_signal(signal.SIGINT)
     time.sleep(0.3)
@@ -143,6 +145,48 @@ def test_a_reader_that_leaves_does_not_lose_tasks(
     assert code == 128 + signal.SIGPIPE
     assert "interrupted by SIGPIPE" in errors
     assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("command", ["show", "export", "plan", "batch --help"])
+def test_a_reader_that_has_left_ends_a_command_as_shells_count(
+    start: Start, prompts: Path, tmp_path: Path, command: str
+) -> None:
+    """Without a word, as `cat` does: nothing has failed."""
+    path = prompts
+    if command in {"show", "export"}:
+        path = tmp_path / "run.db"
+        asyncio.run(make_journal(path))
+    ours, theirs = os.pipe()
+    os.close(ours)
+    process = start(*command.split(), path, stdout=theirs)
+    os.close(theirs)
+    _, errors, code = finish(process)
+
+    assert (code, errors) == (128 + signal.SIGPIPE, "")
+
+
+async def make_journal(path: Path) -> None:
+    """One job in every state."""
+    async with opened(path) as journal:
+        await fill(journal)
+
+
+@pytest.mark.apixo_emulator(**ENDLESS, latency="30")
+def test_the_first_signal_leaves_the_way_on_the_screen(
+    apixo_emulator: EmulatorThread, start: Start, prompts: Path, tmp_path: Path
+) -> None:
+    """What is waited for, and the command to go on: a second one ends at once and says nothing."""
+    batch = start("batch", prompts, *FAST, "--journal", tmp_path / "run.db")
+    wait_for(lambda: apixo_emulator.ledger.billed_total == 1)  # the first goes alone
+
+    batch.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    batch.send_signal(signal.SIGINT)
+    _, errors, code = finish(batch)
+
+    assert code == 130
+    assert "stopping; waiting for 1 submit to be answered and recorded;" in errors
+    assert errors.endswith(f"go on with: apixo resume {tmp_path / 'run.db'}\n")
 
 
 # On a terminal
@@ -209,6 +253,17 @@ def test_a_display_fits_the_terminal(
 
     assert screen.code == 0
     assert "4 jobs = 4 succeeded" in screen.text
+
+
+def test_a_journal_is_shown_in_the_width_of_the_terminal(tmp_path: Path) -> None:
+    """Once and when it is followed: nothing is cut off."""
+    asyncio.run(make_journal(tmp_path / "run.db"))
+    for option in ([], ["--follow"]):
+        screen = on_terminal("show", tmp_path / "run.db", *option, columns=40)
+
+        assert "1 not started" in " ".join(screen.text.split())
+        assert "\N{HORIZONTAL ELLIPSIS}" not in screen.text
+        assert screen.code == 0
 
 
 @pytest.mark.apixo_emulator(speed=50, durations="5", faults={"failed_task": 1})

@@ -63,23 +63,23 @@ def test_jobs_move_from_queued_over_running_and_saving_to_done() -> None:
 @pytest.mark.parametrize(
     ("status", "counted"),
     [
-        (OutcomeStatus.FAILED, (1, 0, 1)),
-        (OutcomeStatus.TIMED_OUT, (1, 0, 1)),
-        (OutcomeStatus.UNCERTAIN, (0, 1, 1)),
-        (OutcomeStatus.NOT_STARTED, (0, 0, 0)),
+        (OutcomeStatus.FAILED, (1, 0, 0, 1)),
+        (OutcomeStatus.TIMED_OUT, (0, 1, 0, 1)),
+        (OutcomeStatus.UNCERTAIN, (0, 0, 1, 1)),
+        (OutcomeStatus.NOT_STARTED, (0, 0, 0, 0)),
     ],
 )
 def test_what_went_wrong_is_counted_by_kind(
-    status: OutcomeStatus, counted: tuple[int, int, int]
+    status: OutcomeStatus, counted: tuple[int, int, int, int]
 ) -> None:
-    """Timed out counts as failed, uncertain by itself, and not started is not done."""
+    """A task that goes on has not failed, nor has what is uncertain; not started is not done."""
     progress = Progress(1)
     accept(progress, "a")
     progress.finish(outcome("a", status, error=ApixoError("x")))
 
     now = progress.figures(at(0))
 
-    assert (now.failed, now.uncertain, now.done) == counted
+    assert (now.failed, now.timed_out, now.uncertain, now.done) == counted
     assert now.running == 0
 
 
@@ -132,6 +132,87 @@ def test_no_time_left_is_claimed_before_a_task_has_ended() -> None:
     assert progress.figures(at(120)).eta == pytest.approx(120)
 
 
+def test_a_task_that_is_generated_again_runs_again() -> None:
+    """And leaves the running ones at its second end."""
+    progress = Progress(1)
+    accept(progress, "a")
+    task = Task(id="task-a", model="veo-3-1", state="failed")
+    progress.note(events.Failed(key="a", task=task, reason="x"))
+    progress.note(events.Accepted(key="a", task_id="task-b", model="veo-3-1", at=at(5)))
+    assert progress.figures(at(5)).running == 1
+
+    succeed(progress, "a", 9)
+
+    assert progress.figures(at(9)).running == 0
+
+
+def test_a_total_that_was_too_small_grows() -> None:
+    """What is missing on disk shows only when it is looked for."""
+    progress = Progress(0)
+    progress.finish(outcome("a", OutcomeStatus.SUCCEEDED))
+    accept(progress, "b")
+    now = progress.figures(at(0))
+
+    assert (now.total, now.done, now.queued) == (2, 1, 0)
+    assert now.share == 0.5
+
+
+def test_nothing_is_being_saved_without_a_directory() -> None:
+    """Nor once all files are there, where nobody takes the outcome."""
+    for progress in (Progress(1, saves=False), saving := Progress(1)):
+        accept(progress, "a")
+        succeed(progress, "a", 9)
+    assert progress.figures(at(9)).saving == 1
+
+    saving.note(events.AllSaved(key="a"))
+
+    assert saving.figures(at(9)).saving == 0
+    assert Progress(1, saves=False).figures(at(9)).saving == 0
+
+
+def test_time_in_which_no_process_looked_does_not_count() -> None:
+    """A task of an earlier process took what the API says; one of this run what was seen."""
+    progress = Progress(2)
+    early = events.Accepted(key="a", task_id="task-a", model="veo-3-1", at=at(-5_000))
+    progress.note(early)
+    task = Task(id="task-a", model="veo-3-1", state="success", duration=120)
+    progress.note(events.Succeeded(key="a", task=task, at=at(0)))
+    accept(progress, "b", 0)
+
+    assert progress.figures(at(0)).eta == pytest.approx(120)
+
+
+def test_the_time_left_does_not_grow_on_a_task_that_is_stuck() -> None:
+    """It shrinks until it is over, and then nothing is claimed."""
+    progress = Progress(11)
+    for number in range(11):
+        accept(progress, f"k{number}")
+    for number in range(10):
+        succeed(progress, f"k{number}", 100 + number)
+        progress.finish(outcome(f"k{number}", OutcomeStatus.SUCCEEDED))
+    left = [progress.figures(at(now)).eta for now in (109, 110, 200, 5_000)]
+
+    assert left == sorted(left, reverse=True)  # type: ignore[type-var]  # none is None here
+    assert left[-1] == 0
+
+
+def test_submits_are_counted_that_left_and_are_not_recorded() -> None:
+    """And how often jobs were sent that end in doubt; what did not leave does not count."""
+    progress = Progress(2)
+    for key in "ab":
+        queue(progress, key)
+        progress.note(events.Sending(key=key, attempt=1))
+    assert progress.unanswered == 2
+
+    progress.note(events.NotSent(key="a", attempt=1, reason="x"))
+    progress.note(events.Sending(key="a", attempt=2))
+    progress.note(events.Uncertain(key="a", reason="x", phase="sent"))
+    assert progress.unanswered == 1
+
+    progress.finish(outcome("a", OutcomeStatus.UNCERTAIN))
+    assert (progress.unanswered, progress.doubtful_posts) == (1, 1)
+
+
 @pytest.mark.parametrize(
     ("given", "seconds"),
     [
@@ -142,6 +223,11 @@ def test_no_time_left_is_claimed_before_a_task_has_ended() -> None:
         pytest.param({"youngest_age": 130}, 0, id="later than the mean"),
         pytest.param(
             {"youngest_age": 130, "running": 30, "ends_per_second": 2.0}, 15, id="the slow ones"
+        ),
+        pytest.param(
+            {"youngest_age": 130, "running": 30, "ends_per_second": 2.0, "since_end": 5.0},
+            10,
+            id="and some time has passed",
         ),
         pytest.param(
             {"queued": 1_000, "running": 9_000, "ends_per_second": 1.0}, 240, id="rate is for later"

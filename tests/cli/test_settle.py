@@ -145,6 +145,15 @@ def test_all_of_none_changes_nothing(journal: Path) -> None:
     assert (result.exit_code, result.stdout) == (0, "no job is uncertain; nothing was changed\n")
 
 
+def test_programs_get_no_decision_where_there_was_none(journal: Path) -> None:
+    """It is said on standard error, so that output is an object for each decision."""
+    run("settle", journal, "--all", "--abandon")
+    result = run("settle", journal, "--all", "--abandon", "--json")
+
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr == "no job is uncertain; nothing was changed\n"
+
+
 def test_json_tells_each_decision(journal: Path) -> None:
     """One object a line, with what a program must know before it goes on."""
     (queued,) = json_lines(run("settle", journal, "uncertain", "--resubmit", "--json").stdout)
@@ -169,7 +178,7 @@ def test_json_tells_each_decision(journal: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "option", "said"),
     [
-        ("queued", "--abandon", "is queued: only a job that is uncertain can be abandoned"),
+        ("queued", "--abandon", "is queued: only a job that is uncertain, or whose task has no"),
         ("failed", "--abandon", "is failed: only"),
         ("succeeded", "--resubmit", "is succeeded: only a job that is uncertain, failed"),
         ("accepted", "--resubmit", "is accepted: only"),

@@ -25,13 +25,14 @@ import pytest
 from apixo_async import Job, Task, TextToVideo
 from apixo_async.batch import events
 from apixo_async.batch.journal import JobState
-from apixo_async.batch.journal.overview import Doubt, Expiry, Failure, Kind, Overview
+from apixo_async.batch.journal.overview import Doubt, Durations, Expiry, Failure, Kind, Overview
 from apixo_async.batch.journal.owner import OwnerLock
 from apixo_async.batch.journal.reading import JournalReader
 from apixo_async.batch.spending import Prices
 from apixo_async.cli import show as module
 from apixo_async.cli.show import changes
-from apixo_async.cli.shown import show_as_json, show_lines, sum_line
+from apixo_async.cli.shown import show_lines, sum_line
+from apixo_async.cli.shown_json import show_as_json
 from tests.batch.journal.jobs import FAILED, WAYS, fill, opened
 from tests.cli.conftest import Start, run
 
@@ -92,7 +93,7 @@ def test_a_journal_is_shown_as_a_sum_a_table_and_facts(tmp_path: Path) -> None:
     path = tmp_path / "run.db"
     asyncio.run(make_day(path))
     result = run("show", path, "--price", "fast=0.20")
-    arrived = "1 byte of an answer arrived; it may be task t9"
+    far = "its answer of 1 byte cannot be used"
     choices = "KEY (or --all) --abandon | --resubmit, or KEY --task-id ID"
 
     assert result.exit_code == 0
@@ -108,8 +109,11 @@ def test_a_journal_is_shown_as_a_sum_a_table_and_facts(tmp_path: Path) -> None:
         "cost       1.00 USD, estimated from your prices",
         "rate       2.0 overall (jobs ended, a minute)",
         "failed     1 x E1: no",
-        "not saved  3 results by the journal's record",
-        f"uncertain  e: reset (answer); sent {BEGAN:%Y-%m-%d %H:%M:%S} UTC; {arrived}",
+        "           d",
+        f"           to send one again: apixo settle {path} KEY --resubmit",
+        "not saved  3 results, because nobody asked for it; to have them:",
+        f"           apixo resume {path} --save-to DIR",
+        f"uncertain  e: reset; {far}; sent {BEGAN:%Y-%m-%d %H:%M:%S} UTC; it may be task t9",
         "           nobody can say whether these were accepted, so they may be running and billed;",
         "           look at your account's history, then decide:",
         f"           apixo settle {path} {choices}",
@@ -184,7 +188,7 @@ def test_json_has_the_same_numbers_and_adds_up(journal: Path) -> None:
     standings = ("succeeded", "failed", "running", "uncertain", "not_started")
 
     assert shown["jobs"] == sum(shown[name] for name in standings) == sum(shown["states"].values())
-    assert shown["cost_usd"] == 2 * shown["charges"] == 10
+    assert shown["cost_usd"] == 2 * shown["charges"] == 12
     assert {one["key"] for one in shown["uncertain_jobs"]} == {"sending", "uncertain"}
     assert shown["uncertain_jobs"][1]["candidate_task_id"] == "t9"
     assert {one["state"] for one in shown["failures"]} == {"failed", "rejected", "abandoned"}
@@ -200,9 +204,9 @@ def test_prices_of_the_batch_count_unless_others_are_given(journal: Path) -> Non
 
     asyncio.run(note())
 
-    assert json.loads(run("show", journal, "--json").stdout)["cost_usd"] == 15
+    assert json.loads(run("show", journal, "--json").stdout)["cost_usd"] == 18
     given = run("show", journal, "--json", "--price", "quality=1").stdout
-    assert json.loads(given)["cost_usd"] == 5
+    assert json.loads(given)["cost_usd"] == 6
 
 
 def test_show_needs_no_key_and_changes_nothing(
@@ -214,6 +218,27 @@ def test_show_needs_no_key_and_changes_nothing(
 
     assert run("show", journal).exit_code == 0
     assert journal.read_bytes() == before
+
+
+@pytest.mark.parametrize("command", ["show", "export"])
+def test_damage_is_told_with_the_file_and_what_to_do(journal: Path, command: str) -> None:
+    """As for those who want to go on with it."""
+    write(journal, "UPDATE jobs SET charges = 0 WHERE key = 'succeeded'")
+    result = run(command, journal)
+
+    assert result.exit_code == 2
+    assert f"error: {journal} is damaged: job 5 ('succeeded') has a wrong" in result.stderr
+    assert "keep it as it is; restore a copy" in result.stderr
+
+
+def test_what_is_no_database_is_perhaps_another_file(tmp_path: Path) -> None:
+    """Nobody is told to restore what never was a journal; what lies beside one tells it."""
+    path = tmp_path / "run.db"
+    path.write_text("key,prompt")
+    assert run("show", path).stderr == f"error: {path} is not a journal; is this the right path?\n"
+
+    path.with_name("run.db-wal").touch()
+    assert "is damaged" in run("show", path).stderr
 
 
 # Lines
@@ -247,9 +272,68 @@ def test_after_a_crash_the_next_command_is_shown() -> None:
     assert shown[-1] == "go on with apixo resume 'my run.db'"
 
 
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_a_narrow_terminal_shows_everything(width: int) -> None:
+    """Lines are folded between words, a table that is too wide becomes lines; nothing is cut."""
+    kind = Kind(
+        model="veo-3-1",
+        mode="fast",
+        jobs=5,
+        charges=5,
+        price=Decimal(1),
+        durations=Durations(count=5, p50=90, p95=120, p99=120),
+    )
+    changed = attrs.evolve(NOTHING, kinds=(kind,), states={JobState.QUEUED: 1})
+    wide = list(show_lines(changed, journal=RUN))
+    narrow = list(show_lines(changed, journal=RUN, width=width))
+    folding = [line for line in narrow if "apixo " not in line]
+
+    assert max(map(len, folding)) <= width
+    assert "0 not started" not in folding[0]
+    told = " ".join(" ".join(narrow).split())
+    assert " ".join(wide[0].split()) in told
+    assert ("p95 2 min 00 s" in told) is (width < max(map(len, wide[2:4])))
+    assert narrow[-1] == wide[-1] == "go on with apixo resume run.db"
+
+
+def test_the_noted_cap_is_named_when_it_is_what_stops_the_batch() -> None:
+    """With the option that goes on; a cap that leaves room for the next job is only told."""
+    fast = Kind(model="veo-3-1", mode="fast", jobs=5, charges=5, price=Decimal(1), durations=None)
+    capped = {
+        "kinds": (fast,),
+        "states": {JobState.SUCCEEDED: 5, JobState.QUEUED: 2},
+        "next_price": Decimal(1),
+    }
+
+    assert fact("go on with", **capped, max_cost=Decimal(5)) == (
+        "apixo resume run.db --max-cost USD"
+    )
+    assert "--max-cost" in fact("stopped", **capped, max_cost=Decimal(5))
+    assert fact("go on with", **capped, max_cost=Decimal(6)) == "apixo resume run.db"
+    assert fact("cost", **capped, max_cost=Decimal(6)).startswith("5.00 USD, of at most 6.00 USD")
+
+
+def test_tries_that_did_not_get_through_are_no_submits() -> None:
+    """They read like double billing otherwise."""
+    assert fact("submits", submits=12, not_sent=44) == (
+        "12; 0 tasks made, or perhaps made, and billed; "
+        "44 more tries did not get through, and made no task"
+    )
+
+
+def test_results_that_were_to_be_saved_are_something_to_go_on_with() -> None:
+    """Those that nobody asked for are not, but for the directory that is named."""
+    assert fact("not saved", unsaved=2, save_to="v") == "2 results by the journal's record"
+    assert fact("go on with", unsaved=2, save_to="v") == "apixo resume run.db"
+    assert not any(line.startswith("go on") for line in lines(unsaved=2))
+    assert "           apixo resume run.db --save-to DIR" in lines(unsaved=2)
+
+
 def test_retries_and_rates_are_told() -> None:
     """The rate of the last minutes comes first, because it says how it goes now."""
-    assert fact("submits", submits=9, retries=5).startswith("9, 5 of them repeated; ")
+    assert fact("submits", submits=9, retries=5) == (
+        "9; 0 tasks made, or perhaps made, and billed; 5 were further ones of the same job"
+    )
     assert fact("rate", recent_rate=61.23, overall_rate=1_058.0) == (
         "61.2 over the last 5 minutes, 1,058.0 overall (jobs ended, a minute)"
     )
@@ -284,9 +368,10 @@ def test_doubts_are_shown_with_all_that_is_known() -> None:
     doubt = Doubt(
         key="a",
         sent_at=NOW,
-        phase="headers",
+        phase="answering",
         reason="reset",
         received="{}",
+        received_bytes=2,
         candidate_task_id=None,
         attempts=2,
     )
@@ -294,13 +379,41 @@ def test_doubts_are_shown_with_all_that_is_known() -> None:
 
     assert (
         shown.count(
-            f"{'':11}a: reset (headers); sent 2026-05-20 12:00:00 UTC; submit 2; "
-            "2 bytes of an answer arrived"
+            f"{'':11}a: reset; its answer broke off after 2 bytes; "
+            "sent 2026-05-20 12:00:00 UTC; submit 2"
         )
         == 19
     )
     assert f"{'':11}and 5 more; --json names up to 1,000" in shown
     assert any(line.strip().startswith("apixo settle run.db KEY") for line in shown)
+
+
+@pytest.mark.parametrize(
+    ("phase", "said"),
+    [
+        ("sent", "it was sent, and nothing came back"),
+        ("answering", "its answer broke off after 7 bytes"),
+        ("answer", "its answer of 7 bytes cannot be used"),
+        ("headers", "it came as far as 'headers', 7 bytes arrived"),
+        ("crash", ""),
+    ],
+)
+def test_how_far_a_submit_came_is_told_in_words(phase: str, said: str) -> None:
+    """With the bytes that arrived; phases of other versions as they are called."""
+    doubt = Doubt(
+        key="a",
+        sent_at=None,
+        phase=phase,
+        reason="why",
+        received="",
+        received_bytes=7,
+        candidate_task_id=None,
+        attempts=1,
+    )
+
+    assert fact("uncertain", states={JobState.UNCERTAIN: 1}, doubts=(doubt,)) == (
+        f"a: why; {said}" if said else "a: why"
+    )
 
 
 def test_results_that_expire_are_shown_with_what_saves_them() -> None:

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import attrs
 import pytest
 
 from apixo_async import AuthenticationError, Limits
+from apixo_async.cli.leftovers import Leftovers
 from apixo_async.cli.progress import OpenJob
+from apixo_async.cli.running import stopping_lines
 from apixo_async.cli.summary import LedgerExtract, Summary
 
 LEFT = (OpenJob("k1", task_id="t1", model="veo-3-1"), OpenJob("k2", task_id="t2", model="other"))
@@ -24,7 +28,7 @@ def test_totals_reconcile(
     ended: dict[str, int], left: tuple[OpenJob, ...], not_started: int
 ) -> None:
     """Whatever ended the batch, each job is in exactly one total."""
-    counts = Summary(jobs=10, ended=ended, left_behind=left).counts
+    counts = Summary(jobs=10, ended=ended, left=Leftovers(left)).counts
 
     assert sum(counts.values()) == 10
     assert counts["not_started"] == not_started
@@ -32,7 +36,7 @@ def test_totals_reconcile(
 
 def test_left_tasks_come_with_their_commands() -> None:
     """Each task left behind is named with the command to wait for it, its model included."""
-    lines = list(Summary(jobs=2, ended={}, left_behind=LEFT, signal="SIGINT").lines())
+    lines = list(Summary(jobs=2, ended={}, left=Leftovers(LEFT), signal="SIGINT").lines())
 
     assert "interrupted by SIGINT" in lines
     assert "  k1  apixo wait t1" in lines
@@ -41,7 +45,7 @@ def test_left_tasks_come_with_their_commands() -> None:
 
 def test_tasks_of_an_emulator_cannot_be_fetched_later() -> None:
     """Where the emulator ends with the batch, no command is offered that could not work."""
-    text = "\n".join(Summary(jobs=2, ended={}, left_behind=LEFT, is_emulated=True).lines())
+    text = "\n".join(Summary(jobs=2, ended={}, left=Leftovers(LEFT), is_emulated=True).lines())
 
     assert "2 tasks still running, gone with the emulator" in text
     assert "apixo wait" not in text
@@ -58,7 +62,7 @@ def test_a_stop_says_why_and_what_to_do() -> None:
 
 def test_a_summary_in_json_has_every_total() -> None:
     """Programs find all totals, also those that are zero, and the tasks left behind."""
-    whole = Summary(jobs=3, ended={"succeeded": 1}, left_behind=LEFT).as_json()
+    whole = Summary(jobs=3, ended={"succeeded": 1}, left=Leftovers(LEFT)).as_json()
 
     assert json.loads(json.dumps(whole)) == whole
     assert (whole["failed"], whole["still_running"]) == (0, 2)
@@ -80,3 +84,47 @@ def test_the_ledger_is_shown_beside_the_limits() -> None:
     assert first == "emulator: 200 tasks billed, 1 prompt billed twice, 3 answered 429"
     words = "busiest minute 1,234 of 10,000 requests, at most 50 of 1,000 tasks unfinished"
     assert second.strip() == words
+
+
+def test_more_than_was_expected_is_no_less_than_nothing() -> None:
+    """The total is what was told and what is left."""
+    summary = Summary(jobs=1, ended={"succeeded": 3}, left=Leftovers(LEFT))
+
+    assert summary.counts["not_started"] == 0
+    assert next(iter(summary.lines())).startswith("5 jobs = 3 succeeded")
+    assert summary.as_json()["jobs"] == 5
+
+
+def test_results_that_are_gone_are_nothing_to_go_on_with() -> None:
+    """Trying again would say the same for ever."""
+    lost = Summary(jobs=2, ended={"succeeded": 2}, journal=Path("r.db"), not_saved=2, gone=2)
+
+    assert lost.resume_command is None
+    assert attrs.evolve(lost, gone=1).resume_command == "apixo resume r.db"
+
+
+@pytest.mark.parametrize(
+    ("unanswered", "journal", "is_failing", "said"),
+    [
+        (3, None, False, ["stopping; waiting for 3 submits to be answered; once more"]),
+        (
+            1,
+            Path("-r.db"),
+            False,
+            [
+                "stopping; waiting for 1 submit to be answered and recorded; once more",
+                "go on with: apixo resume ./-r.db",
+            ],
+        ),
+        (0, None, False, ["stopping; no submit is on its way"]),
+        (2, None, True, ["stopping; waiting until the journal can be written: make room"]),
+    ],
+)
+def test_a_stop_says_what_it_waits_for(
+    unanswered: int, journal: Path | None, is_failing: bool, said: list[str]
+) -> None:
+    """And how to go on, because a second signal ends everything at once."""
+    lines = list(stopping_lines(unanswered, journal=journal, is_journal_failing=is_failing))
+
+    assert len(lines) == len(said)
+    assert all(line.startswith(start) for line, start in zip(lines, said, strict=True))

@@ -24,7 +24,7 @@ from apixo_async import (
     UnansweredError,
 )
 from apixo_async._wire import Reply
-from tests.fakes import Answer, FakeApi, client_for, envelope, refusal
+from tests.fakes import Answer, FakeApi, client_for, envelope, refusal, widen
 from tests.virtual import virtual
 
 OCEAN = TextToVideo("a calm ocean")
@@ -45,6 +45,7 @@ class Recorder:
     """Notes the steps of a submit."""
 
     steps: list[str] = attrs.field(factory=list)
+    known: set[str] = attrs.field(factory=set)
 
     async def sending(self, attempt: int) -> None:
         self.steps.append(f"sending {attempt}")
@@ -60,6 +61,12 @@ class Recorder:
 
     async def uncertain(self, error: SubmitUncertainError) -> None:
         self.steps.append("uncertain")
+
+    def cut(self, error: SubmitUncertainError) -> None:
+        self.steps.append("cut")
+
+    def is_known(self, task_id: str) -> bool:
+        return task_id in self.known
 
 
 @virtual
@@ -451,6 +458,7 @@ async def test_closing_sends_nothing_new() -> None:
     """Submits that wait for their turn when the client closes are not sent, and say so."""
     api = FakeApi(latency=10.0)
     client = client_for(api, limits=Limits(concurrent_submits=2))
+    widen(client.engine.gate)
     waiting = [asyncio.create_task(client.generate(OCEAN)) for _ in range(30)]
     await asyncio.sleep(1)
     await client.aclose()

@@ -1,70 +1,24 @@
-"""Rates are judged by their worst window, in virtual time with more workers than can be served."""
+"""The rate gate is judged by its worst window and by whom it lets wait."""
 
 import asyncio
-import math
-from collections.abc import Awaitable, Callable, Sequence
-from fractions import Fraction
 
 import pytest
-from aiolimiter import AsyncLimiter
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apixo_async.limits import BucketSize, bucket_size
-from apixo_async.limits.rate import RateGate, RequestMeter
-from tests.virtual import run_virtual
+from apixo_async.limits.rate import Permit, RateGate
+from tests.limits.judges import saturate, worst_window
+from tests.virtual import run_virtual, virtual
 
 LIMITS = [1, 3, 10, 60, 300, 10_000]
 
 
-def worst_window(moments: Sequence[float], seconds: float) -> int:
-    """The most moments that lie within any window of this length."""
-    worst = first = 0
-    for last, moment in enumerate(moments):
-        while moment - moments[first] >= seconds:
-            first += 1
-        worst = max(worst, last - first + 1)
-    return worst
+def now() -> float:
+    """The loop's clock."""
+    return asyncio.get_running_loop().time()
 
 
-@pytest.mark.parametrize(
-    ("moments", "expected"),
-    [([], 0), ([0.0], 1), ([0.0, 59.9, 60.0, 61.0], 3), ([0.0, 60.0, 120.0], 1)],
-    ids=["none", "one", "moving", "a window apart"],
-)
-def test_the_judge_counts_right(moments: list[float], expected: int) -> None:
-    """A minute holds what is less than 60 s apart: else the tests below could not fail."""
-    assert expected == worst_window(moments, 60)
-
-
-async def saturate(
-    enter: Callable[[int], Awaitable[object]], *, workers: int, seconds: float
-) -> list[float]:
-    """The moments at which workers that always want to get through did, over this time."""
-    loop = asyncio.get_running_loop()
-    begin, moments = loop.time(), list[float]()
-
-    async def worker(number: int) -> None:
-        while True:
-            await enter(number)
-            moments.append(loop.time() - begin)
-
-    tasks = [asyncio.create_task(worker(number)) for number in range(workers)]
-    await asyncio.sleep(seconds)
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    return moments
-
-
-def test_a_plain_limiter_breaks_the_limit() -> None:
-    """What anybody would write first lets nearly twice the limit through in the first minute."""
-
-    async def main() -> list[float]:
-        plain = AsyncLimiter(10_000, 60)
-        return await saturate(lambda _: plain.acquire(), workers=50, seconds=60)
-
-    assert worst_window(run_virtual(main()), 60) > 19_900
+# The limit
 
 
 @pytest.mark.parametrize("limit", LIMITS)
@@ -73,7 +27,7 @@ def test_no_window_sees_more_than_the_limit_and_little_is_wasted(limit: int) -> 
     minutes = 2 if limit > 1_000 else 12
 
     async def main() -> list[float]:
-        gate = RateGate(limit, poll_share=0.6)
+        gate = RateGate(limit)
         return await saturate(
             lambda number: gate.wait_open(poll=number % 3 == 0), workers=30, seconds=60 * minutes
         )
@@ -90,44 +44,72 @@ def test_an_idle_gate_saves_nothing_up(limit: int) -> None:
     """After an hour without requests the first minute still holds no more than the limit."""
 
     async def main() -> list[float]:
-        gate = RateGate(limit, poll_share=0.6)
+        gate = RateGate(limit)
         await gate.wait_open(poll=False)
         await asyncio.sleep(3_600)
-        return await saturate(lambda _: gate.wait_open(poll=False), workers=20, seconds=180)
+        return await saturate(lambda _: gate.wait_open(poll=True), workers=20, seconds=180)
 
     assert worst_window(run_virtual(main()), 61) <= limit
 
 
-@pytest.mark.parametrize("limit", [10, 300, 10_000])
-def test_polls_alone_get_their_share_only(limit: int) -> None:
-    """However many tasks are looked at, looks take no more than their part of the rate."""
-    minutes = 1 if limit > 1_000 else 10
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from([10, 60, 600]),
+    st.lists(
+        st.tuples(st.sampled_from(["answered", "refused", "closed"]), st.floats(0, 20)),
+        max_size=40,
+    ),
+)
+def test_the_limit_holds_whatever_is_found_out(limit: int, steps: list[tuple[str, float]]) -> None:
+    """Rates that fall, grow and are probed never add up to more than the configured one."""
 
     async def main() -> list[float]:
-        gate = RateGate(limit, poll_share=0.6)
-        return await saturate(lambda _: gate.wait_open(poll=True), workers=30, seconds=60 * minutes)
+        gate = RateGate(limit)
+        permits = [Permit(0)]
 
-    moments = run_virtual(main())
+        async def enter(number: int) -> None:
+            permits[0] = await gate.wait_open(poll=number % 2 == 0)
 
-    assert worst_window(moments, 60) <= max(1, 0.6 * limit + 1)
-    assert len(moments) >= 0.9 * 0.6 * limit * minutes
+        async def learn() -> None:
+            for what, wait in steps:
+                await asyncio.sleep(wait)
+                if what == "closed":
+                    gate.close_for(wait / 4, now=now())
+                elif what == "refused":
+                    gate.is_new_episode(permits[0])
+                    gate.refused(permits[0], in_a_row=4, now=now())
+                    gate.close_for(0.5, now=now())
+                else:
+                    for _ in range(int(wait)):
+                        gate.answered(permits[0], now=now())
+                assert 1 <= gate.finder.rate <= limit
+
+        learning = asyncio.create_task(learn())
+        seconds = sum(wait for _, wait in steps) + 70
+        moments = await saturate(enter, workers=20, seconds=seconds)
+        await learning
+        return moments
+
+    assert worst_window(run_virtual(main()), 61) <= limit
 
 
-@pytest.mark.parametrize(("limit", "patience"), [(10_000, 0.05), (300, 1.0), (60, 5.0)])
+# Who waits
+
+
+@pytest.mark.parametrize(("limit", "patience"), [(10_000, 0.05), (300, 0.5), (60, 3.0)])
 def test_polls_never_starve_submits(limit: int, patience: float) -> None:
-    """While looks want all they can get, a submit waits for a few tokens at most."""
+    """While looks want all they can get, a submit waits for the next two tokens at most."""
 
     async def main() -> float:
-        gate = RateGate(limit, poll_share=0.6)
-        loop = asyncio.get_running_loop()
+        gate = RateGate(limit)
         waits: list[float] = []
 
         async def submit() -> None:
             while True:
                 await asyncio.sleep(1_000 / limit)
-                asked = loop.time()
+                asked = now()
                 await gate.wait_open(poll=False)
-                waits.append(loop.time() - asked)
+                waits.append(now() - asked)
 
         submitter = asyncio.create_task(submit())
         await saturate(lambda _: gate.wait_open(poll=True), workers=200, seconds=600_000 / limit)
@@ -139,172 +121,276 @@ def test_polls_never_starve_submits(limit: int, patience: float) -> None:
     assert run_virtual(main()) <= patience
 
 
-def test_submits_never_starve_polls() -> None:
-    """While submits want all they can get, looks still come through at some rate."""
+@pytest.mark.parametrize("limit", [60, 600, 10_000])
+def test_submits_never_starve_polls(limit: int) -> None:
+    """While submits want all they can get, looks get a fifth of the rate."""
 
     async def main() -> int:
-        gate = RateGate(600, poll_share=0.6)
+        gate = RateGate(limit)
         passed = {True: 0, False: 0}
 
         async def enter(number: int) -> None:
             await gate.wait_open(poll=number == 0)
             passed[number == 0] += 1
 
-        await saturate(enter, workers=20, seconds=120)
+        await saturate(enter, workers=40, seconds=120)
         return passed[True]
 
-    assert run_virtual(main()) >= 50
+    assert run_virtual(main()) >= 0.18 * 2 * limit
 
 
-def test_nobody_passes_a_closed_gate() -> None:
-    """After closing, neither newcomers nor those already queueing pass before the end."""
+@virtual
+async def test_polls_may_take_what_nobody_else_wants() -> None:
+    """The share of looks is planned by their schedule: the gate alone would let them have all."""
+    gate = RateGate(300)
+    moments = await saturate(lambda _: gate.wait_open(poll=True), workers=30, seconds=600)
 
-    async def main() -> list[float]:
-        gate = RateGate(600, poll_share=0.6)
-        loop = asyncio.get_running_loop()
-        loop.call_later(2.05, lambda: gate.close_for(10.0, now=loop.time()))
-        return await saturate(
-            lambda number: gate.wait_open(poll=number % 2 == 0), workers=30, seconds=20
-        )
-
-    moments = run_virtual(main())
-    between = [moment for moment in moments if 2.05 < moment < 12.05]
-
-    assert between == []
-    assert moments[0] < 2.05
-    assert moments[-1] > 12.05
-    assert worst_window(moments, 61) <= 600
+    assert len(moments) >= 0.95 * 3_000
 
 
-def test_a_later_end_counts_and_an_earlier_one_does_not() -> None:
-    """A second 429 may lengthen the pause of those who sleep already, never shorten it."""
+@virtual
+async def test_who_gives_up_takes_nothing_along() -> None:
+    """Half of all waiters are cancelled: the others get all that submits may take."""
+    gate = RateGate(600)
+    waiters = [asyncio.create_task(gate.wait_open(poll=False)) for _ in range(1_000)]
+    await asyncio.sleep(1)
+    for waiter in waiters[::2]:
+        waiter.cancel()
+    await asyncio.sleep(40)
+    passed = sum(waiter.done() and not waiter.cancelled() for waiter in waiters)
+    for waiter in waiters:
+        waiter.cancel()
+    await asyncio.gather(*waiters, return_exceptions=True)
 
-    async def main() -> float:
-        gate = RateGate(600, poll_share=0.6)
-        loop = asyncio.get_running_loop()
-        begin = loop.time()
-        gate.close_for(5.0, now=begin)
-        waiter = asyncio.create_task(gate.wait_open(poll=False))
-        await asyncio.sleep(3.0)
-        gate.close_for(1.0, now=loop.time())
-        assert gate.closed_for(loop.time()) == pytest.approx(2.0)
-        gate.close_for(10.0, now=loop.time())
-        assert gate.closed_for(loop.time()) == pytest.approx(10.0)
-        await waiter
-        assert gate.closed_for(loop.time()) == 0.0
-        return loop.time() - begin
-
-    assert run_virtual(main()) == pytest.approx(13.0, abs=0.01)
+    assert passed >= 0.95 * 0.8 * 600 * 41 / 61
 
 
-def test_who_gives_up_takes_nothing_along() -> None:
-    """Half of all waiters are cancelled: the others get the whole rate."""
+# What schedules may plan with
 
-    async def main() -> int:
-        gate = RateGate(600, poll_share=0.6)
-        waiters = [asyncio.create_task(gate.wait_open(poll=False)) for _ in range(1_000)]
+
+@virtual
+async def test_polls_may_plan_with_their_share() -> None:
+    """Nobody submits: looks have the share they ask for."""
+    gate = RateGate(600)
+
+    assert gate.polls_per_second(0.6, now()) == pytest.approx(0.6 * gate.per_second)
+    assert gate.polls_per_second(1.0, now()) == gate.per_second
+
+
+@virtual
+async def test_submits_of_late_are_left_out() -> None:
+    """At six submits a second of ten, four are left for looks; a minute later all is forgotten."""
+    gate = RateGate(610)
+    for _ in range(360):
+        await gate.wait_open(poll=False)
+        await asyncio.sleep(1 / 6)
+    assert gate.submits_per_second(now()) == pytest.approx(6.0, rel=0.05)
+    assert gate.polls_per_second(0.9, now()) == pytest.approx(gate.per_second - 6.0, rel=0.1)
+    await asyncio.sleep(120)
+
+    assert gate.polls_per_second(0.9, now()) == pytest.approx(0.9 * gate.per_second, rel=0.01)
+
+
+@virtual
+async def test_submits_that_wait_for_tokens_count_as_all_they_may_take() -> None:
+    """A queue is demand: looks are to plan with a fifth, and with less if that is their share."""
+    gate = RateGate(60)
+    waiters = [asyncio.create_task(gate.wait_open(poll=False)) for _ in range(5)]
+    await asyncio.sleep(0.1)
+
+    assert gate.submits_per_second(now()) == pytest.approx(0.8 * gate.per_second)
+    assert gate.polls_per_second(0.6, now()) == pytest.approx(0.2 * gate.per_second)
+    assert gate.polls_per_second(0.1, now()) == pytest.approx(0.1 * gate.per_second)
+    for waiter in waiters:
+        waiter.cancel()
+    await asyncio.gather(*waiters, return_exceptions=True)
+
+
+@virtual
+async def test_submits_that_are_held_up_are_no_demand() -> None:
+    """While the task limit holds them up, looks have their whole share."""
+    gate = RateGate(60)
+    gate.close_submits_for(30.0, now=now())
+    waiter = asyncio.create_task(gate.wait_open(poll=False))
+    await asyncio.sleep(0.1)
+
+    assert gate.polls_per_second(0.6, now()) == pytest.approx(0.6 * gate.per_second)
+    waiter.cancel()
+    await asyncio.gather(waiter, return_exceptions=True)
+
+
+# Finding the rate
+
+
+async def answered(gate: RateGate, number: int) -> Permit:
+    """So many status calls that are answered well; the permit of the last."""
+    permit = Permit(0)
+    for _ in range(number):
+        permit = await gate.wait_open(poll=True)
+        gate.answered(permit, now=now())
+    return permit
+
+
+async def refused(gate: RateGate, *, in_a_row: int) -> bool:
+    """One status call that is answered 429."""
+    permit = await gate.wait_open(poll=True)
+    assert gate.is_new_episode(permit)
+    return gate.refused(permit, in_a_row=in_a_row, now=now())
+
+
+@virtual
+async def test_the_rate_falls_to_what_was_answered_well() -> None:
+    """Four refusals in a row after forty answers: forty a minute it is."""
+    gate = RateGate(10_000)
+    await answered(gate, 40)
+    verdicts = [await refused(gate, in_a_row=number) for number in (1, 2, 3, 4)]
+
+    assert verdicts == [False, False, False, True]
+    assert gate.finder.rate == 40
+    assert gate.per_second == pytest.approx(40 / 61, rel=0.01)
+
+
+@virtual
+async def test_refusals_among_answers_count_when_they_go_on() -> None:
+    """Where every fifth request is refused, half a minute tells that it is no passing fault."""
+    gate = RateGate(10_000)
+    begin = now()
+    while not gate.finder.is_lowered:
+        await answered(gate, 4)
+        await refused(gate, in_a_row=1)
         await asyncio.sleep(1)
-        for waiter in waiters[::2]:
-            waiter.cancel()
-        await asyncio.sleep(40)
-        passed = sum(waiter.done() and not waiter.cancelled() for waiter in waiters)
-        for waiter in waiters:
-            waiter.cancel()
-        await asyncio.gather(*waiters, return_exceptions=True)
-        return passed
 
-    assert run_virtual(main()) >= 0.95 * 600 * 41 / 61
+    assert 5 <= now() - begin <= 31
+    assert gate.finder.rate >= 100
 
 
-@pytest.mark.parametrize(
-    ("limit", "burst"),
-    [
-        (1, 1),
-        (3, 1),
-        (10, 1),
-        (60, 1),
-        (199, 1),
-        (200, 2),
-        (5_000, 50),
-        (10_000, 100),
-        (10**6, 100),
-    ],
-)
-def test_a_burst_is_a_hundredth_of_the_limit(limit: int, burst: int) -> None:
-    """Few requests go at once, at least one and at most a hundred."""
-    assert bucket_size(limit).burst == burst
+@virtual
+async def test_a_rate_that_goes_on_refutes_a_limit() -> None:
+    """While more passes after the first refusal than in the minute before, it may be a fault."""
+    gate = RateGate(10_000)
+    for _ in range(12):
+        await answered(gate, 1)
+        await refused(gate, in_a_row=1)
+        await answered(gate, 15)
+        await asyncio.sleep(2)
+
+    assert not gate.finder.is_lowered
 
 
-@given(st.integers(1, 10**7))
-def test_the_sum_of_burst_and_rate_stays_below_the_next_request(limit: int) -> None:
-    """In exact numbers, a full bucket and 61 s of refilling are less than one request too many."""
-    size = bucket_size(limit)
-    most = Fraction(size.burst) + 61 * Fraction(size.per_second)
+@virtual
+async def test_hardly_anything_sent_is_no_rate() -> None:
+    """A server that refuses the first nine requests has no plan of four a minute."""
+    gate = RateGate(10_000)
+    await answered(gate, 4)
+    assert [await refused(gate, in_a_row=number) for number in range(1, 6)][-1]
 
-    assert math.floor(most) <= limit
-    assert most > Fraction(limit) * Fraction(99, 100)
-
-
-@pytest.mark.parametrize(
-    ("limit", "share", "burst"),
-    [(10_000, 0.6, 60.0), (10_000, 1.0, 100.0), (10, 0.6, 1.0), (1, 0.01, 1.0)],
-)
-def test_an_inner_bucket_is_a_part_of_the_outer(limit: int, share: float, burst: float) -> None:
-    """A share scales burst and rate; but a bucket of less than one would let nothing through."""
-    size = bucket_size(limit, share=share)
-
-    assert size.burst == burst
-    assert size.per_second == pytest.approx(share * bucket_size(limit).per_second)
+    assert gate.finder.rate == 10_000
 
 
-def test_a_bucket_is_a_limiter() -> None:
-    """A size of 5 at 2 a second is full after 5 and gives 2 more each second."""
+@virtual
+async def test_what_was_sent_at_the_old_rate_says_nothing_about_the_new() -> None:
+    """Refusals of requests that were under way at the fall do not count again."""
+    gate = RateGate(10_000)
+    old = [await gate.wait_open(poll=True) for _ in range(30)]
+    await answered(gate, 40)
+    for number in (1, 2, 3, 4):
+        await refused(gate, in_a_row=number)
+    found = gate.finder
+    gate.answered(old[0], now=now())
 
-    async def main() -> list[float]:
-        limiter = BucketSize(5, 2).limiter()
-        return await saturate(lambda _: limiter.acquire(), workers=3, seconds=2.25)
-
-    assert run_virtual(main()) == pytest.approx([0, 0, 0, 0, 0, 0.5, 1, 1.5, 2], abs=1e-3)
-
-
-@pytest.mark.parametrize(
-    ("now", "expected"),
-    [(100.0, 3), (159.0, 3), (159.5, 3), (160.0, 1), (160.9, 1), (161.0, 0), (1_000.0, 0)],
-)
-def test_the_meter_forgets_after_a_minute(now: float, expected: int) -> None:
-    """Requests count for 60 s, to the second, without another request to push them out."""
-    meter = RequestMeter()
-    for moment in (100.0, 100.9, 101.0):
-        meter.count(moment)
-
-    assert expected == meter.last_minute(now)
-    assert meter.total == 3
+    assert not any(gate.refused(permit, in_a_row=4, now=now()) for permit in old[1:])
+    assert gate.finder is found
 
 
-def test_the_meter_stays_small() -> None:
-    """A million requests over a day take no more memory than sixty."""
-    meter = RequestMeter()
-    for number in range(100_000):
-        meter.count(number * 0.864)
+@virtual
+async def test_refusals_without_an_answer_in_between_do_not_add_up() -> None:
+    """Where nothing came through since the fall, the pause was too short: the rate stays."""
+    gate = RateGate(10_000)
+    await answered(gate, 40)
+    for number in range(1, 8):
+        await refused(gate, in_a_row=number)
 
-    assert meter.total == 100_000
-    assert len(meter._seconds) == 60
-    assert meter.last_minute(86_400.0) == pytest.approx(69, abs=2)
+    assert gate.finder.rate == 40
 
 
-def test_the_gate_meters_what_it_lets_through() -> None:
+@virtual
+async def test_a_rate_that_is_made_use_of_is_probed() -> None:
+    """Who uses what was found is let have more after half a minute, as long as it goes well."""
+    gate = RateGate(10_000)
+    await answered(gate, 40)
+    for number in (1, 2, 3, 4):
+        await refused(gate, in_a_row=number)
+    rates = set[int]()
+    begin = now()
+    while now() - begin < 180:
+        await answered(gate, 1)
+        rates.add(gate.finder.rate)
+
+    assert {40, 50, 70, 110, 190} <= rates
+    assert max(rates) > 1_000
+
+
+@virtual
+async def test_a_rate_that_nobody_needs_is_not_probed() -> None:
+    """With a request every ten seconds, nothing is risked."""
+    gate = RateGate(10_000)
+    await answered(gate, 40)
+    for number in (1, 2, 3, 4):
+        await refused(gate, in_a_row=number)
+    for _ in range(100):
+        await asyncio.sleep(10)
+        await answered(gate, 1)
+
+    assert gate.finder.rate == 40
+
+
+@virtual
+async def test_looks_that_keep_to_their_share_may_make_a_rate_be_probed() -> None:
+    """A schedule plans with a part of the rate; when it uses that up, more would be of use."""
+    gate = RateGate(10_000)
+    await answered(gate, 40)
+    for number in (1, 2, 3, 4):
+        await refused(gate, in_a_row=number)
+    for _ in range(60):
+        await asyncio.sleep(1 / gate.polls_per_second(0.3, now()))
+        await answered(gate, 1)
+
+    assert gate.finder.rate > 40
+
+
+@virtual
+async def test_room_comes_when_enough_is_a_minute_old() -> None:
+    """After ten requests at once and a fall to ten a minute, all but one have to leave first."""
+    gate = RateGate(10_000)
+    await answered(gate, 10)
+    for number in (1, 2, 3, 4):
+        await refused(gate, in_a_row=number)
+
+    assert gate.finder.rate == 10
+    assert gate.room_in(now()) == pytest.approx(60, abs=1)
+
+
+@virtual
+async def test_at_a_high_rate_nobody_waits_for_room_for_long() -> None:
+    """A request that is refused costs little there, a wrong guess of the window much."""
+    gate = RateGate(10_000)
+    await answered(gate, 1_000)
+    for number in (1, 2, 3, 4):
+        await refused(gate, in_a_row=number)
+
+    assert gate.room_in(now()) == 5.0
+
+
+@virtual
+async def test_the_gate_meters_what_it_lets_through() -> None:
     """Both kinds of calls are counted, those that still wait are not."""
+    gate = RateGate(60)
+    waiters = [asyncio.create_task(gate.wait_open(poll=n % 2 == 0)) for n in range(40)]
+    await asyncio.sleep(10.5)
+    counted = gate.meter.total, gate.meter.last_minute(now())
+    passed = sum(waiter.done() for waiter in waiters)
+    for waiter in waiters:
+        waiter.cancel()
+    await asyncio.gather(*waiters, return_exceptions=True)
 
-    async def main() -> tuple[int, int]:
-        gate = RateGate(60, poll_share=0.6)
-        waiters = [asyncio.create_task(gate.wait_open(poll=n % 2 == 0)) for n in range(40)]
-        await asyncio.sleep(10.5)
-        counted = gate.meter.total, gate.meter.last_minute(asyncio.get_running_loop().time())
-        passed = sum(waiter.done() for waiter in waiters)
-        for waiter in waiters:
-            waiter.cancel()
-        await asyncio.gather(*waiters, return_exceptions=True)
-        assert counted == (passed, passed)
-        return counted
-
-    assert run_virtual(main())[0] == 11
+    assert counted == (passed, passed) == (11, 11)

@@ -1,10 +1,17 @@
 import math
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apixo_async.limits.throttling import CapFinder, is_task_limit, pause_seconds
+from apixo_async.limits.throttling import (
+    Cause,
+    cause_of,
+    is_rate_high,
+    is_rate_limit,
+    pause_seconds,
+)
 
 UNITS = st.floats(0, 1, exclude_max=True)
 
@@ -66,133 +73,93 @@ def test_no_pause_is_endless(asked: float | None, episode: int, unit: float) -> 
     assert 0 <= pause_seconds(asked, episode=episode, unit=unit) <= 132
 
 
+@attrs.frozen(kw_only=True)
+class Refused:
+    """What is known when a submit is answered 429."""
+
+    episode: int = 1
+    is_rate_high: bool = False
+    running: int = 50
+    is_probing: bool = False
+    looks_pass: bool = False
+
+
 @pytest.mark.parametrize(
-    ("episode", "rate", "running", "is_lowered", "expected"),
+    ("known", "expected"),
     [
-        (1, 0.1, 50, False, False),
-        (2, 0.1, 50, False, True),
-        (9, 0.1, 50, False, True),
-        (1, 0.1, 50, True, True),
-        (2, 0.49, 50, False, True),
-        (2, 0.5, 50, False, False),
-        (2, 1.0, 50, True, False),
-        (2, 0.1, 0, False, False),
-        (9, 0.0, 0, True, False),
-        (2, 0.1, 1, False, True),
+        (Refused(), Cause.UNKNOWN),
+        (Refused(looks_pass=True), Cause.UNKNOWN),
+        (Refused(episode=2), Cause.PERHAPS_TASKS),
+        (Refused(episode=9, running=1), Cause.PERHAPS_TASKS),
+        (Refused(episode=2, looks_pass=True), Cause.TASKS),
+        (Refused(is_rate_high=True), Cause.RATE),
+        (Refused(is_rate_high=True, looks_pass=True), Cause.RATE),
+        (Refused(episode=2, is_rate_high=True), Cause.RATE),
+        (Refused(episode=2, is_rate_high=True, looks_pass=True), Cause.TASKS),
+        (Refused(is_probing=True), Cause.TASKS),
+        (Refused(is_probing=True, is_rate_high=True), Cause.TASKS),
+        (Refused(running=0), Cause.RATE),
+        (Refused(running=0, episode=9, is_probing=True, looks_pass=True), Cause.RATE),
+    ],
+    ids=repr,
+)
+def test_whose_limit_a_429_was(known: Refused, expected: Cause) -> None:
+    """It is about tasks if some run and this was one too many, or if other requests pass."""
+    assert cause_of(**attrs.asdict(known)) is expected
+
+
+@pytest.mark.parametrize(
+    ("used", "is_found", "expected"),
+    [(0.49, False, False), (0.5, False, True), (0.79, True, False), (0.8, True, True)],
+)
+def test_when_a_429_may_be_about_the_rate(used: float, is_found: bool, expected: bool) -> None:
+    """A rate that was found is nearly used up when exceeded, a configured one may be wrong."""
+    assert is_rate_high(used, is_found=is_found) is expected
+
+
+@attrs.frozen(kw_only=True)
+class Refusals:
+    """429s about the request rate among good answers."""
+
+    in_a_row: int = 1
+    episodes: int = 1
+    refused: int = 1
+    good: int = 0
+    is_expected: bool = False
+    is_refuted: bool = False
+
+
+@pytest.mark.parametrize(
+    ("refusals", "expected"),
+    [
+        (Refusals(), False),
+        (Refusals(in_a_row=3, episodes=2, refused=3), False),
+        (Refusals(in_a_row=4, episodes=2, refused=4, good=5_000), True),
+        (Refusals(episodes=3, refused=3, good=59), True),
+        (Refusals(episodes=3, refused=3, good=60), False),
+        (Refusals(episodes=3, refused=3, good=5, is_refuted=True), False),
+        (Refusals(episodes=3, refused=60, good=12_000), False),
+        (Refusals(episodes=3, refused=900, good=12_000), True),
+        (Refusals(good=49, is_expected=True), True),
+        (Refusals(good=50, is_expected=True), False),
+        (Refusals(in_a_row=2, episodes=2, refused=2, good=5_000, is_expected=True), True),
+        (Refusals(episodes=3, refused=60, good=12_000, is_expected=True), False),
     ],
     ids=[
-        "a stray 429",
-        "two in a row",
-        "many in a row",
-        "one, the cap being lowered",
-        "just below half the rate",
-        "at half the rate",
-        "at the full rate",
-        "nothing running",
-        "nothing running, lowered",
-        "one task running",
+        "one",
+        "three in a row",
+        "four in a row",
+        "three among few",
+        "three among enough",
+        "three within seconds",
+        "one in two hundred",
+        "one in thirteen",
+        "one where it was expected",
+        "one where it was expected, among many",
+        "two in a row where it was expected",
+        "one in two hundred at the rate that was found",
     ],
 )
-def test_whose_limit_a_429_was(
-    episode: int, rate: float, running: int, is_lowered: bool, expected: bool
-) -> None:
-    """It is about tasks if some run, the rate is low, and it is not just one."""
-    assert expected == is_task_limit(
-        episode=episode, rate=rate, running=running, is_lowered=is_lowered
-    )
-
-
-NEW = CapFinder(1_000, 1_000)
-
-
-@pytest.mark.parametrize(
-    ("running", "expected"), [(0, 1), (1, 1), (50, 50), (999, 999), (1_000, 1_000), (5_000, 1_000)]
-)
-def test_a_refusal_drops_the_cap_to_what_runs(running: int, expected: int) -> None:
-    """The account holds what is running; at least one task always may."""
-    assert NEW.refused(running=running, now=0.0).cap == expected
-
-
-def test_a_refusal_forgets_all_haste() -> None:
-    """After a refusal the next probe is one step, later each time, up to five minutes."""
-    finder, waits = NEW, list[float]()
-    for _ in range(9):
-        finder = finder.refused(running=50, now=100.0)
-        waits.append(finder.next_probe - 100.0)
-
-    assert waits == [5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0, 300.0, 300.0]
-    assert finder.step == 1
-
-
-def test_probes_grow_while_they_go_well() -> None:
-    """Each probe that nobody refuses is twice as large as the one before, up to the limit."""
-    finder, caps = NEW.refused(running=50, now=0.0), list[int]()
-    now = 0.0
-    while finder.cap < finder.limit:
-        now = finder.next_probe
-        finder = finder.probed(now=now).accepted(running=finder.cap, now=now)
-        finder = finder.accepted(running=finder.cap, now=now)
-        caps.append(finder.cap)
-
-    assert caps == [51, 53, 57, 65, 81, 113, 177, 305, 561, 1_000]
-    assert now <= 10 * 10.0
-
-
-def test_a_probe_that_was_filled_brings_the_next_one_near() -> None:
-    """After long quarrels one good probe is enough to go on within seconds."""
-    finder = NEW
-    for _ in range(9):
-        finder = finder.refused(running=50, now=0.0)
-    probed = finder.probed(now=300.0)
-    good = probed.accepted(running=probed.cap, now=301.0)
-
-    assert probed.next_probe == 600.0
-    assert good.next_probe == 306.0
-    assert good.probe_every == 5.0
-
-
-@pytest.mark.parametrize(
-    ("finder", "running"),
-    [
-        (NEW, 1_000),
-        (NEW.refused(running=50, now=0.0), 50),
-        (NEW.refused(running=50, now=0.0).probed(now=5.0), 50),
-    ],
-    ids=["never lowered", "lowered and not probed", "probe not filled"],
-)
-def test_an_acceptance_that_proves_nothing_changes_nothing(finder: CapFinder, running: int) -> None:
-    """Only a task in the newly opened place shows that the place exists."""
-    assert finder.accepted(running=running, now=100.0) is finder
-
-
-@pytest.mark.parametrize(
-    ("finder", "now"),
-    [(NEW, 1e9), (NEW.refused(running=50, now=0.0), 4.9)],
-    ids=["at the limit", "too early"],
-)
-def test_a_probe_waits_for_its_time(finder: CapFinder, now: float) -> None:
-    """A cap that was never lowered is not raised, a lowered one not before its time."""
-    assert finder.probed(now=now) is finder
-
-
-@given(
-    limit=st.integers(1, 2_000),
-    steps=st.lists(
-        st.tuples(st.sampled_from(["refused", "accepted", "probed"]), st.integers(0, 3_000)),
-        max_size=40,
-    ),
-)
-def test_the_cap_stays_between_1_and_the_limit(limit: int, steps: list[tuple[str, int]]) -> None:
-    """Whatever happens in whatever order, the cap is a usable one, and time only goes on."""
-    finder, now = CapFinder(limit, limit), 0.0
-    for what, number in steps:
-        now += number
-        if what == "probed":
-            finder = finder.probed(now=now)
-        else:
-            finder = getattr(finder, what)(running=number, now=now)
-
-        assert 1 <= finder.cap <= limit
-        assert 5.0 <= finder.probe_every <= 300.0
-        assert 1 <= finder.step <= max(limit, 1)
-        assert finder.next_probe <= now + 300.0
+def test_when_429s_mean_a_limit(refusals: Refusals, expected: bool) -> None:
+    """It takes more than chance: many in a row, or too many for faults that pass."""
+    assert is_rate_limit(**attrs.asdict(refusals)) is expected

@@ -200,7 +200,8 @@ KINDS = f"must be one of {TEXT!r}, {FRAMES!r}, {REFERENCE!r}, got "
 @pytest.mark.parametrize(
     ("row", "expected"),
     [
-        ({}, [("prompt", "must have 1 to 10,000 characters, has 0")]),
+        ({}, [("prompt", "is missing")]),
+        ({"prompt": ""}, [("prompt", "must have 1 to 10,000 characters, has 0")]),
         (
             {"prompt": "x", "promt": "y", "model": "veo-3-1", "a": 1},
             [("a", "is not a field of this API"), ("promt", "is not a field of this API")],
@@ -260,7 +261,7 @@ KINDS = f"must be one of {TEXT!r}, {FRAMES!r}, {REFERENCE!r}, got "
         ),
         (
             {"prompt": "x", "model": "veo-3-1-extend"},
-            [("taskId", "must be a non-empty name without spaces, got ''")],
+            [("taskId", "is missing")],
         ),
         (
             {"prompt": "x", "model": "veo-3-1", "taskId": "t"},
@@ -306,6 +307,7 @@ KINDS = f"must be one of {TEXT!r}, {FRAMES!r}, {REFERENCE!r}, got "
     ],
     ids=[
         "nothing",
+        "an empty prompt",
         "misspelled fields",
         "unknown kind",
         "kind of a wrong type",
@@ -362,7 +364,7 @@ def test_all_faults_of_a_row_are_named_at_once() -> None:
 
 def test_the_error_speaks_of_the_row() -> None:
     """The text says that a row is wrong, not some class the file's author never heard of."""
-    with pytest.raises(InvalidRequestError, match=r"^row is not valid: prompt: must have 1 to"):
+    with pytest.raises(InvalidRequestError, match=r"^row is not valid: prompt: is missing"):
         request_from_row({"seed": 1})
 
 

@@ -1,8 +1,8 @@
 """The durable record of a batch: one SQLite file, written before anything happens that costs."""
 
-from apixo_async.batch.journal.entries import ENDED, Entry, JobState
+from apixo_async.batch.journal.entries import ENDED, Entry, JobState, stamp
 from apixo_async.batch.journal.ledger import check_same
-from apixo_async.batch.journal.noted import read_options
+from apixo_async.batch.journal.noted import Noted, read_noted
 from apixo_async.batch.journal.overview import Overview
 from apixo_async.batch.journal.reading import JournalReader
 from apixo_async.batch.journal.reads import Spent
@@ -15,8 +15,10 @@ __all__ = [
     "JobState",
     "Journal",
     "JournalReader",
+    "Noted",
     "Overview",
     "Spent",
     "check_same",
-    "read_options",
+    "read_noted",
+    "stamp",
 ]

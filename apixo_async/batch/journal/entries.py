@@ -74,6 +74,7 @@ class Entry:
     metadata: str
     attempts: int = 0
     charges: int = 0
+    repeats: int = 0
     queued_at: str
     sending_at: str | None = None
     accepted_at: str | None = None
@@ -203,6 +204,7 @@ def _error_of(state: JobState, why: Mapping[str, Any], model: str, task: Task | 
             reason=message,
             phase=str(why.get("phase") or "answer"),
             received=str(why.get("received") or ""),
+            received_bytes=why.get("received_bytes"),
             candidate_task_id=why.get("candidate_task_id"),
         )
     if state is JobState.REJECTED:

@@ -96,7 +96,7 @@ def _rejected(_: Entry, event: events.Rejected) -> dict[str, Any]:
 
 
 def _uncertain(entry: Entry, event: events.Uncertain) -> dict[str, Any]:
-    note = _why(event, "reason", "phase", "received", "candidate_task_id")
+    note = _why(event, "reason", "phase", "received", "received_bytes", "candidate_task_id")
     return {"state": JobState.UNCERTAIN, "charges": entry.charges + 1, "note": note}
 
 
@@ -119,13 +119,14 @@ def _failed(_: Entry, event: events.Failed) -> dict[str, Any]:
     }
 
 
-def _resubmitted(_: Entry, __: events.Resubmitted) -> dict[str, Any]:
+def _resubmitted(entry: Entry, event: events.Resubmitted) -> dict[str, Any]:
     cleared = dict.fromkeys(("task_id", "task", "note", "accepted_at", "ended_at"))
-    return {"state": JobState.QUEUED, **cleared}
+    repeats = entry.repeats + (event.reason == "retry")
+    return {"state": JobState.QUEUED, "repeats": repeats, **cleared}
 
 
-def _abandoned(_: Entry, event: events.Abandoned) -> dict[str, Any]:
-    why = {"reason": "it was uncertain and was abandoned by decision"}
+def _abandoned(entry: Entry, event: events.Abandoned) -> dict[str, Any]:
+    why = {"reason": f"it was {entry.state} and was abandoned by decision"}
     return {"state": JobState.ABANDONED, "ended_at": stamp(event.at), "note": text_of(why)}
 
 
@@ -149,6 +150,8 @@ def _why(event: events.JobEvent, *names: str) -> str:
     return text_of({name: getattr(event, name) for name in names})
 
 
+_UNDECIDED: Final = frozenset({JobState.UNCERTAIN, JobState.ACCEPTED})
+"""A task that the API no longer knows stays accepted until somebody decides about it."""
 _SETTLED: Final = frozenset(
     {JobState.UNCERTAIN, JobState.FAILED, JobState.REJECTED, JobState.ABANDONED}
 )
@@ -162,6 +165,6 @@ _CHANGES: Final[Mapping[type[Any], tuple[frozenset[JobState], _Changes]]] = {
     events.Failed: (frozenset({JobState.ACCEPTED}), _failed),
     events.AllSaved: (frozenset({JobState.SUCCEEDED}), _all_saved),
     events.Resubmitted: (_SETTLED, _resubmitted),
-    events.Abandoned: (frozenset({JobState.UNCERTAIN}), _abandoned),
+    events.Abandoned: (_UNDECIDED, _abandoned),
     events.Identified: (frozenset({JobState.UNCERTAIN, JobState.ABANDONED}), _identified),
 }

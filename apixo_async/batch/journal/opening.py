@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import sys
 from collections.abc import Generator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -26,6 +27,18 @@ ADVICE: Final = (
     "starting anew without it may pay for jobs twice"
 )
 _SQLITE_HEADER: Final = b"SQLite format 3\0"
+_NOT_OPENED: Final = frozenset(
+    {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH}
+)
+"""What SQLite says where something is not allowed; the file itself may be as good as new."""
+_NO_DAMAGE: Final = _NOT_OPENED | {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_NOMEM,
+}
+_PRIMARY: Final = 0xFF
+"""The part of SQLite's codes that tells the kind of error."""
 
 
 @contextmanager
@@ -34,7 +47,28 @@ def translating(path: Path) -> Generator[None]:
     try:
         yield
     except (sqlite3.DatabaseError, UnicodeError, OverflowError) as error:
-        raise JournalError(f"journal {path}: {error}; {ADVICE}") from None
+        kind = _kind_of(error)
+        if kind in _NOT_OPENED and (why := obstacle(path)):
+            raise JournalError(f"cannot open journal {path}: {why}") from None
+        advice = "" if kind in _NO_DAMAGE else f"; {ADVICE}"
+        raise JournalError(f"journal {path}: {error}{advice}") from None
+
+
+def _kind_of(error: Exception) -> int | None:
+    code: int | None = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else code & _PRIMARY
+
+
+def obstacle(path: Path) -> str | None:
+    """What keeps this user from opening the file as SQLite does; `None` if nothing is known."""
+    directory = path.absolute().parent
+    if not os.access(path, os.R_OK):
+        return "no permission to read it"
+    if os.access(directory, os.W_OK):
+        return None
+    if sys.platform != "win32" and os.statvfs(directory).f_flag & os.ST_RDONLY:
+        return f"{directory} is on a read-only file system"
+    return f"no permission to write in {directory}"
 
 
 def connect(path: Path, *, mode: str = "rw") -> sqlite3.Connection:
@@ -45,9 +79,40 @@ def connect(path: Path, *, mode: str = "rw") -> sqlite3.Connection:
     """
     uri = f"{path.absolute().as_uri()}?mode={mode}"
     connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA busy_timeout = 5000")
+    try:
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA busy_timeout = 5000")
+    except BaseException:
+        connection.close()
+        raise
     return connection
+
+
+def connect_to_look(path: Path) -> sqlite3.Connection:
+    """A connection that only reads, also where nothing may be written.
+
+    SQLite writes an index beside a file with a log. Where that is not allowed and there is no log,
+    the file is complete by itself and nobody changes it. Raises `JournalError` for a log that
+    cannot be read, because the file is not whole without it.
+    """
+    try:
+        return connect(path, mode="ro")
+    except sqlite3.OperationalError as error:
+        why = obstacle(path)
+        if _kind_of(error) not in _NOT_OPENED or why is None:
+            raise
+        log = log_path(path)
+        if log.exists() and log.stat().st_size:
+            raise JournalError(
+                f"cannot open journal {path}: {why}, and SQLite has to, because there is "
+                f"{log.name}; copy both to where you may write, and look there"
+            ) from None
+    return connect(path, mode="ro&immutable=1")
+
+
+def log_path(path: Path) -> Path:
+    """SQLite's log of the file; while there is one, the file is not complete without it."""
+    return path.with_name(path.name + "-wal")
 
 
 def prepare(path: Path, *, mark: int | None) -> bool:
@@ -74,22 +139,47 @@ def prepare(path: Path, *, mark: int | None) -> bool:
     return True
 
 
+def check_to_look(path: Path) -> None:
+    """Raises `JournalError` for a file that is missing, or that SQLite could not have written."""
+    try:
+        check_header(path)
+    except FileNotFoundError:
+        raise JournalError(f"there is no journal {path}") from None
+    except OSError as error:
+        raise JournalError(f"cannot read journal {path}: {error.strerror or error}") from None
+
+
 def check_header(path: Path) -> None:
     """Raises `JournalError` for a file that SQLite could not have written, `OSError` for none."""
-    if path.is_dir():
-        raise JournalError(f"{path} is a directory, not a journal")
+    check_is_file(path)
     with path.open("rb") as file:
         start = file.read(len(_SQLITE_HEADER))
+        names = os.fstat(file.fileno()).st_nlink
     if not start:
         raise JournalError(
             f"{path} is empty, and a journal never is; if nothing was sent with it, remove it"
         )
     if start != _SQLITE_HEADER:
-        raise JournalError(f"{path} is not a journal of apixo-async; {ADVICE}")
+        # What lies beside a journal tells that this was one.
+        if log_path(path).exists():
+            raise JournalError(f"{path} is damaged: its first bytes are not SQLite's; {ADVICE}")
+        raise JournalError(f"{path} is not a journal; is this the right path?")
+    if names > 1:
+        raise JournalError(
+            f"journal {path} has {names} names (hard links), but what belongs to it lies beside "
+            "one of them only; remove the others"
+        )
+
+
+def check_is_file(path: Path) -> None:
+    """Raises `JournalError` for a directory; what is missing may become a file."""
+    # An empty name is that of the current directory.
+    if not path.name or os.path.isdir(path):  # noqa: PTH112  # says no where it may not look
+        raise JournalError(f"{path} is a directory, not a journal")
 
 
 def _check_is_new(path: Path, mark: int | None) -> None:
-    log = path.with_name(path.name + "-wal")
+    log = log_path(path)
     if mark or log.exists():
         raise JournalError(
             f"journal {path} is gone, but what was beside it is there ({log.name} or the .lock "

@@ -57,7 +57,7 @@ def standing(state: JobState, *, is_owned: bool) -> Standing:
 
 @attrs.frozen(kw_only=True)
 class Durations:
-    """Seconds from acceptance to end by the journal's times, so with the time nobody looked.
+    """Seconds from acceptance to end, of each task as `tally.seconds_of` has it.
 
     Percentiles by nearest rank: the smallest time that at least p % of all do not exceed.
     """
@@ -109,6 +109,8 @@ class Failure:
     code: str | None
     reason: str
     count: int
+    keys: tuple[str, ...] = ()
+    """Of the first few."""
 
 
 @attrs.frozen(kw_only=True)
@@ -121,13 +123,10 @@ class Doubt:
     reason: str
     received: str
     """What arrived of the answer, shortened."""
+    received_bytes: int
+    """How much arrived."""
     candidate_task_id: str | None
     attempts: int
-
-    @property
-    def received_bytes(self) -> int:
-        """Bytes of `received`."""
-        return len(self.received.encode("utf-8", "surrogatepass"))
 
 
 @attrs.frozen(kw_only=True)
@@ -152,6 +151,7 @@ class Overview:
     """Whether the last owner ended without closing it."""
     states: Mapping[JobState, int]
     submits: int
+    """POSTs that left, whatever was answered; but for those that were put off with a 429."""
     retries: int
     """Submits beyond the first of a job."""
     kinds: tuple[Kind, ...]
@@ -168,6 +168,16 @@ class Overview:
     """Jobs that ended, per minute, over the last `WINDOW`."""
     overall_rate: float | None
     """The same from the first submit to the last end; `None` before one has ended."""
+    not_sent: int = 0
+    """Tries to submit that surely made no task: the POST did not leave, or was answered 429."""
+    next_kind: tuple[str, str | None] | None = None
+    """Model and mode of the first job that is not started; `None` if all are."""
+    max_cost: Decimal | None = None
+    """The cap in US dollars that is noted, if there is one."""
+    save_to: str | None = None
+    """Where results are saved, if that was asked for."""
+    next_price: Decimal | None = None
+    """What the first job that is not started costs; `None` if nobody said."""
 
     @property
     def total(self) -> int:
@@ -200,6 +210,14 @@ class Overview:
 
     @property
     def has_work(self) -> bool:
-        """Whether a run would find something to submit or to wait for."""
+        """Whether a run would find something to submit, to wait for or to save."""
         counts = self.counts
-        return bool(counts[Standing.NOT_STARTED] + counts[Standing.RUNNING])
+        unsaved = 0 if self.save_to is None else self.unsaved - self.expired_count
+        return bool(counts[Standing.NOT_STARTED] + counts[Standing.RUNNING] + unsaved)
+
+    @property
+    def is_capped(self) -> bool:
+        """Whether the noted cap keeps the next job from being sent."""
+        if self.max_cost is None or self.next_price is None:
+            return False
+        return total((self.known_cost, self.next_price)) > self.max_cost

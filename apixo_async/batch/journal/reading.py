@@ -8,15 +8,19 @@ import sqlite3
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final, Self
+
+import attrs
 
 from apixo_async.batch.journal.entries import Entry
 from apixo_async.batch.journal.opening import (
     ADVICE,
     check_format,
-    check_header,
-    connect,
+    check_is_file,
+    check_to_look,
+    connect_to_look,
     read_meta,
     translating,
 )
@@ -31,7 +35,24 @@ from apixo_async.errors import JournalError
 
 _JOBS: Final = f"SELECT {', '.join(JOB_COLUMNS)}, checksum FROM jobs ORDER BY number"
 _FILES: Final = "SELECT job, path, size, sha256, is_named, checksum FROM files ORDER BY job, path"
+_NOT_SENT: Final = (
+    "SELECT job, count(*) FROM events WHERE kind = 'NotSent' GROUP BY job ORDER BY job"
+)
 _STAMP: Final = "PRAGMA data_version"
+
+
+class _Counts:
+    """Counts by job number, in order, asked for in the same order: none is held in memory."""
+
+    def __init__(self, rows: Iterator[tuple[int, int]]) -> None:
+        self._rows = rows
+        self._next = next(rows, None)
+
+    def of(self, number: int) -> int:
+        """The count of this job."""
+        while self._next is not None and self._next[0] < number:
+            self._next = next(self._rows, None)
+        return 0 if self._next is None or self._next[0] > number else self._next[1]
 
 
 class JournalReader:
@@ -43,17 +64,13 @@ class JournalReader:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path = path = Path(os.path.realpath(path))
+        check_is_file(path)
         # Before anything is read: what was noted as committed has to be found then.
         mark = read_mark(path)
-        try:
-            check_header(path)
-        except FileNotFoundError:
-            raise JournalError(f"there is no journal {path}") from None
-        except OSError as error:
-            raise JournalError(f"cannot read journal {path}: {error.strerror or error}") from None
+        check_to_look(path)
         with translating(path):
-            self._database = connect(path, mode="ro")
+            self._database = connect_to_look(path)
             try:
                 check_format(self._database, path)
                 self._check_end(mark)
@@ -106,21 +123,40 @@ class JournalReader:
         owner = self.owner
         has_crashed = owner is None and lock_path(self.path).exists()
         tally = Tally(now=datetime.now(UTC) if now is None else now, owner=owner)
-        for entry in self.entries():
-            tally.add(entry)
-        return tally.overview(prices, has_crashed=has_crashed)
+        with translating(self.path), self._snapshot():
+            not_sent = _Counts(self._database.execute(_NOT_SENT))
+            for entry in map(self._entry, self._database.execute(_JOBS)):
+                tally.add(entry, not_sent=not_sent.of(entry.number))
+            noted = self.options()
+        cap = noted.get("max_cost")
+        return attrs.evolve(
+            tally.overview(prices, has_crashed=has_crashed),
+            max_cost=None if cap is None else Decimal(str(cap)),
+            save_to=noted.get("save_to"),
+        )
 
     def entries(self) -> Generator[Entry]:
         """All jobs in the order of the journal, as they were when the iteration began."""
         with translating(self.path):
-            yield from map(Entry.of_row, self._database.execute(_JOBS))
+            yield from map(self._entry, self._database.execute(_JOBS))
+
+    def _entry(self, row: tuple[Any, ...]) -> Entry:
+        try:
+            return Entry.of_row(row)
+        except JournalError as error:
+            if is_whole(row):  # written by a newer version
+                raise JournalError(f"{self.path}: {error}") from None
+            raise JournalError(
+                f"{self.path} is damaged: job {row[0]!r} ({row[1]!r}) has a wrong checksum; "
+                f"{ADVICE}"
+            ) from None
 
     def with_files(self) -> Generator[tuple[Entry, list[SavedFile]]]:
         """All jobs in order with the files that are saved, as they were at one moment."""
         with translating(self.path), self._snapshot():
             files = self._files()
             next_file = next(files, None)
-            for entry in map(Entry.of_row, self._database.execute(_JOBS)):
+            for entry in map(self._entry, self._database.execute(_JOBS)):
                 saved: list[SavedFile] = []
                 while next_file is not None and next_file[0] <= entry.number:
                     if next_file[0] == entry.number:

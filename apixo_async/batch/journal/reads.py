@@ -88,7 +88,8 @@ class Reads:
     def spent(self) -> list[Spent]:
         """Submits that cost something, or may have."""
         rows = self._rows(
-            "SELECT model, mode, sum(charges) FROM jobs WHERE charges > 0 GROUP BY model, mode"
+            "SELECT model, mode, sum(charges + (state = 'sending')) FROM jobs"
+            " WHERE charges > 0 OR state = 'sending' GROUP BY model, mode"
         )
         return [Spent(*row) for row in rows]
 

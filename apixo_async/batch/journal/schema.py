@@ -30,6 +30,7 @@ CREATE TABLE jobs (
     metadata TEXT NOT NULL,
     attempts INTEGER NOT NULL,
     charges INTEGER NOT NULL,
+    repeats INTEGER NOT NULL,
     queued_at TEXT NOT NULL,
     sending_at TEXT,
     accepted_at TEXT,
@@ -42,6 +43,7 @@ CREATE TABLE jobs (
 );
 CREATE INDEX open_jobs ON jobs (state, number)
     WHERE state IN ('queued', 'sending', 'accepted', 'uncertain');
+CREATE INDEX tasks ON jobs (task_id) WHERE task_id IS NOT NULL;
 CREATE INDEX unsaved_jobs ON jobs (number) WHERE state = 'succeeded' AND saved = 0;
 CREATE TABLE files (
     job INTEGER NOT NULL,
@@ -73,6 +75,7 @@ JOB_COLUMNS: Final = (
     "metadata",
     "attempts",
     "charges",
+    "repeats",
     "queued_at",
     "sending_at",
     "accepted_at",

@@ -7,6 +7,7 @@ import contextlib
 import heapq
 import json
 import logging
+import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -47,7 +48,8 @@ class Journal:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        # The lock and the log lie beside the file itself, by whatever name it was reached.
+        self.path = Path(os.path.realpath(path))
         self.on_trouble: Callable[[JournalError], None] | None = None
         self.options: dict[str, Any] = {}
         """What the batch was started with, to go on alike."""
@@ -73,7 +75,13 @@ class Journal:
         if must_exist and not await asyncio.to_thread(path.exists):
             raise JournalError(f"there is no journal {path}")
         journal = cls(path)
-        await asyncio.to_thread(journal._open)
+        opening = asyncio.ensure_future(asyncio.to_thread(journal._open))
+        try:
+            await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            # A thread cannot be cancelled: what it opens is closed when it is done.
+            opening.add_done_callback(journal._abandon)
+            raise
         journal._writer = Writer(
             journal._database,
             transactions=journal,
@@ -98,6 +106,10 @@ class Journal:
             # Without a mark nothing was ever noted there: a wrong path leaves no trace.
             self._lock.release(is_clean=self._lock.mark is None)
             raise
+
+    def _abandon(self, opening: asyncio.Future[None]) -> None:
+        if not opening.cancelled() and opening.exception() is None:
+            self._end(is_complete=True)
 
     def _verify(self, *, is_new: bool) -> None:
         database = self._database

@@ -27,6 +27,8 @@ from apixo_async.tasks import RESULT_LIFETIME, Task
 REASONS: Final = 200
 """Different reasons of failures that are told apart."""
 OTHER_REASONS: Final = "other reasons"
+KEYS: Final = 5
+"""Jobs that are named of each reason."""
 _CRASH: Final = "the process ended while this submit was on its way"
 
 
@@ -37,6 +39,12 @@ class _KindTally:
         self.seconds = array("d")
 
 
+class _FailureTally:
+    def __init__(self) -> None:
+        self.count = 0
+        self.keys: list[str] = []
+
+
 class Tally:
     """Takes in entries and gives their `Overview`. Memory: eight bytes for each ended job."""
 
@@ -44,9 +52,10 @@ class Tally:
         self._now = now
         self._owner = owner
         self._states = Counter[JobState]()
-        self._submits = self._retries = self._unsaved = 0
+        self._submits = self._retries = self._not_sent = self._unsaved = 0
+        self._next_kind: tuple[str, str | None] | None = None
         self._kinds: dict[tuple[str, str | None], _KindTally] = {}
-        self._failures = Counter[tuple[JobState, str | None, str]]()
+        self._failures: dict[tuple[JobState, str | None, str], _FailureTally] = {}
         self._doubts: list[Doubt] = []
         self._expiring: list[Expiry] = []
         self._expired: list[Expiry] = []
@@ -58,16 +67,17 @@ class Tally:
         self._lately = _text(now - WINDOW)
         self._warn_before = _text(now - WARN_AFTER)
 
-    def add(self, entry: Entry) -> None:
-        """Takes in a job."""
+    def add(self, entry: Entry, *, not_sent: int = 0) -> None:
+        """Takes in a job; `not_sent` of its attempts surely made no task."""
         self._states[entry.state] += 1
-        self._submits += entry.attempts
-        self._retries += max(0, entry.attempts - 1)
+        self._submits += entry.attempts - not_sent
+        self._retries += max(0, entry.attempts - not_sent - 1)
+        self._not_sent += not_sent
         kind = self._kinds.get((entry.model, entry.mode))
         if kind is None:
             kind = self._kinds[entry.model, entry.mode] = _KindTally()
         kind.jobs += 1
-        kind.charges += entry.charges
+        kind.charges += entry.charges + (entry.state is JobState.SENDING)
         if entry.sending_at is not None and (self._first is None or entry.sending_at < self._first):
             self._first = entry.sending_at
         match standing(entry.state, is_owned=self._owner is not None):
@@ -81,6 +91,8 @@ class Tally:
             case Standing.UNCERTAIN:
                 if len(self._doubts) < LISTED:
                     self._doubts.append(doubt_of(entry))
+            case Standing.NOT_STARTED:
+                self._next_kind = self._next_kind or (entry.model, entry.mode)
             case _:
                 pass
 
@@ -112,7 +124,10 @@ class Tally:
         name = (entry.state, *failure_of(entry))
         if name not in self._failures and len(self._failures) >= REASONS:
             name = (entry.state, None, OTHER_REASONS)
-        self._failures[name] += 1
+        failure = self._failures.setdefault(name, _FailureTally())
+        failure.count += 1
+        if len(failure.keys) < KEYS:
+            failure.keys.append(entry.key)
 
     def overview(self, prices: Prices | None = None, *, has_crashed: bool = False) -> Overview:
         """All that was taken in."""
@@ -138,8 +153,16 @@ class Tally:
                 )
             ),
             failures=tuple(
-                Failure(state=state, code=code, reason=reason, count=count)
-                for (state, code, reason), count in self._failures.most_common()
+                Failure(
+                    state=state,
+                    code=code,
+                    reason=reason,
+                    count=failure.count,
+                    keys=tuple(failure.keys),
+                )
+                for (state, code, reason), failure in sorted(
+                    self._failures.items(), key=lambda item: -item[1].count
+                )
             ),
             doubts=tuple(self._doubts),
             expiring_count=self._expiring_count,
@@ -149,6 +172,9 @@ class Tally:
             unsaved=self._unsaved,
             recent_rate=self._ended_lately / self._minutes_until(self._now, most=WINDOW),
             overall_rate=self._overall_rate(),
+            not_sent=self._not_sent,
+            next_kind=self._next_kind,
+            next_price=None if self._next_kind is None else prices.of_kind(*self._next_kind),
         )
 
     def _overall_rate(self) -> float | None:
@@ -175,7 +201,14 @@ def _text(at: datetime) -> str:
 
 
 def seconds_of(entry: Entry) -> float | None:
-    """Seconds from acceptance to end by the journal's times; `None` if one of them is missing."""
+    """Seconds from acceptance to end: the API's own where it told both times, else the journal's.
+
+    The journal's end is when it was seen, which may be long after, if no process looked. `None` if
+    a time is missing.
+    """
+    task = entry.snapshot()
+    if task is not None and task.created_at is not None and task.completed_at is not None:
+        return max(0.0, (task.completed_at - task.created_at).total_seconds())
     if entry.accepted_at is None or entry.ended_at is None:
         return None
     span = datetime.fromisoformat(entry.ended_at) - datetime.fromisoformat(entry.accepted_at)
@@ -207,12 +240,15 @@ def doubt_of(entry: Entry) -> Doubt:
     """What is known of a submit that may have made a task."""
     why = entry.why()
     was_sending = entry.state is JobState.SENDING
+    received = str(why.get("received") or "")
+    size = why.get("received_bytes")
     return Doubt(
         key=entry.key,
         sent_at=None if entry.sending_at is None else datetime.fromisoformat(entry.sending_at),
         phase=str(why.get("phase") or ("crash" if was_sending else "answer")),
         reason=str(why.get("reason") or (_CRASH if was_sending else "no reason given")),
-        received=str(why.get("received") or ""),
+        received=received,
+        received_bytes=len(received.encode("utf-8", "surrogatepass")) if size is None else size,
         candidate_task_id=why.get("candidate_task_id"),
         attempts=entry.attempts,
     )

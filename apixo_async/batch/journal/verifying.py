@@ -24,6 +24,7 @@ _COLUMNS: Final = {
     "jobs": JOB_COLUMNS,
     "files": ("job", "path", "size", "sha256", "is_named"),
     "meta": ("name", "value"),
+    "events": ("number", "job", "at", "kind", "data"),
 }
 
 
@@ -33,7 +34,7 @@ def verify(database: sqlite3.Connection, path: Path, *, mark: int | None) -> int
     The structure of the file is always checked as a whole, so that no row is missing or doubled
     and no ended job has become an open one. The checksum of every row is looked at up to `LARGE`
     jobs. In larger files it is that of jobs which a run goes on with; damage in an ended job is
-    told when it is read, and the sum of charges relies on it until then.
+    told when it is read, and the sum of charges relies on it until then; that of an event is not.
 
     `mark` is the last event that is known to have been committed. Raises `JournalError` with
     advice at the first thing that is wrong.
@@ -47,6 +48,7 @@ def verify(database: sqlite3.Connection, path: Path, *, mark: int | None) -> int
             if jobs < LARGE:
                 _read(database, "jobs", path)
                 _read(database, "files", path)
+                _read(database, "events", path)
             else:
                 for condition in _TO_BE_RUN:
                     _read(database, "jobs", path, condition)

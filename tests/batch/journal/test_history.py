@@ -56,7 +56,7 @@ FOLLOWS: dict[str, dict[JobState, JobState]] = {
     "Failed": {A: F},
     "AllSaved": {OK: OK},
     "Resubmitted": {U: Q, F: Q, R: Q, GONE: Q},
-    "Abandoned": {U: GONE},
+    "Abandoned": {U: GONE, A: GONE},
     "Identified": {U: A, GONE: A},
 }
 """By event, the states it may come in and the state that follows; all others are refused."""

@@ -244,3 +244,15 @@ async def test_a_large_journal_tells_damage_when_a_job_is_used(
         database.commit()
 
     assert "is damaged: row" in await refused(path)
+
+
+async def test_an_event_that_was_changed_is_told(path: Path) -> None:
+    """The history is what a person decides by, so it is checked as the rest is."""
+    async with opened(path) as journal:
+        await fill(journal)
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("UPDATE events SET kind = 'NotSent' WHERE number = 2")
+        database.commit()
+
+    with pytest.raises(JournalError, match=r"row 2 of events has a wrong checksum"):
+        await Journal.open(path)

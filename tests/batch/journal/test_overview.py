@@ -6,11 +6,10 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-import attrs
 import pytest
 
 from apixo_async.batch.journal import JobState
-from apixo_async.batch.journal.overview import Doubt, Durations, Kind, Overview, Standing, standing
+from apixo_async.batch.journal.overview import Durations, Kind, Overview, Standing, standing
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
@@ -125,19 +124,3 @@ def test_a_missing_price_is_named() -> None:
     assert unsent.cost == 0
     assert seen.known_cost == 9
     assert seen.missing_prices == ("other",)
-
-
-def test_received_is_counted_in_bytes() -> None:
-    """Half a character counts as well."""
-    doubt = Doubt(
-        key="a",
-        sent_at=None,
-        phase="answer",
-        reason="reset",
-        received="é\ud800",
-        candidate_task_id=None,
-        attempts=1,
-    )
-
-    assert doubt.received_bytes == 5
-    assert attrs.evolve(doubt, received="").received_bytes == 0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from apixo_async.batch.journal import JobState, Journal
+from apixo_async.batch.journal import JobState, Journal, JournalReader
 from apixo_async.batch.journal.owner import OwnerLock, is_in_use, lock_path
 from apixo_async.errors import JournalError
 from tests.batch.journal.jobs import SENDING, count_events, job, opened
@@ -220,3 +220,24 @@ async def test_a_lock_file_of_somebody_else_is_left_alone(tmp_path: Path, lines:
 
     assert theirs.read_bytes() == before
     assert not (tmp_path / "poetry").exists()
+
+
+async def test_a_journal_has_one_owner_by_whatever_name(path: Path) -> None:
+    """A symbolic link leads to the same lock, and to the log of its owner."""
+    link = path.with_name("link.db")
+    link.symlink_to(path)
+    async with opened(path):
+        with pytest.raises(JournalError, match="in use by process"):
+            await Journal.open(link)
+        with JournalReader(link) as reader:
+            assert reader.owner is not None
+
+
+async def test_a_journal_with_two_names_is_refused(path: Path) -> None:
+    """SQLite's log lies beside one of them, so that the other would be behind."""
+    async with opened(path):
+        pass
+    path.with_name("other.db").hardlink_to(path)
+
+    with pytest.raises(JournalError, match=r"has 2 names \(hard links\)"):
+        await Journal.open(path)

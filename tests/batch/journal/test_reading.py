@@ -69,7 +69,7 @@ async def test_a_finished_journal_is_read(path: Path) -> None:
     assert [entry.key for entry in entries] == [state.value for state in JobState]
     assert seen.total == sum(seen.counts.values()) == len(JobState)
     assert seen.counts[Standing.UNCERTAIN] == 2
-    assert seen.known_cost == 2 * seen.charges == 2 * 5
+    assert seen.known_cost == 2 * seen.charges == 2 * 6  # what is being sent may be billed
 
 
 async def test_a_journal_is_read_while_another_writes_it(path: Path) -> None:
@@ -210,6 +210,23 @@ async def test_a_log_that_lost_its_end_is_not_read_as_if_it_were_whole(path: Pat
     reason = refused(left)
     assert "events that were written are missing" in reason
     assert "task ids" in reason
+
+
+async def test_tries_that_did_not_leave_are_told_of_their_job(path: Path) -> None:
+    """Whoever comes before and after it in the journal."""
+    async with opened(path) as journal:
+        numbers = [journal.enqueue(job(key)).number for key in "abc"]
+        for _ in range(3):
+            await journal.record(numbers[1], SENDING)
+            await journal.record(numbers[1], events.NotSent(key="b", attempt=1, reason="x"))
+        for number in numbers:
+            await journal.record(number, SENDING)
+        await journal.set_options({"max_cost": "3", "save_to": "v"})
+
+    with JournalReader(path) as reader:
+        seen = reader.overview()
+    assert (seen.submits, seen.retries, seen.not_sent) == (3, 0, 3)
+    assert (str(seen.max_cost), seen.save_to) == ("3", "v")
 
 
 # What cannot be read

@@ -139,6 +139,39 @@ def test_times_are_kept_by_model_and_mode() -> None:
     assert (shown[1][3].count, shown[1][3].p50, shown[1][3].p99) == (2, 30.0, 50.0)
 
 
+def test_tries_that_made_no_task_are_no_submits() -> None:
+    """A connection that was refused three times, then one submit."""
+    tally = Tally(now=NOW, owner=None)
+    tally.add(ended(MINUTE, attempts=4), not_sent=3)
+    tally.add(entry(JobState.QUEUED).changed({"attempts": 2}), not_sent=2)
+    seen = tally.overview()
+
+    assert (seen.submits, seen.retries, seen.not_sent) == (1, 0, 5)
+
+
+def test_the_next_job_tells_what_it_costs() -> None:
+    """The first in the order of the journal, because that is what a cap stops at."""
+    seen = summed(
+        entry(JobState.SUCCEEDED),
+        entry(JobState.QUEUED).changed({"mode": "fast"}),
+        entry(JobState.QUEUED),
+        prices=Prices({"fast": "0.5", "quality": 2}),
+    )
+
+    assert (seen.next_kind, str(seen.next_price)) == (("veo-3-1", "fast"), "0.5")
+    assert not seen.is_capped
+
+
+def test_a_task_took_what_the_api_says() -> None:
+    """Not the time until somebody looked, as after a night between a crash and going on."""
+    answer = {"taskId": "t1", "state": "success", "createTime": 1_000, "completeTime": 91_000}
+    seen_late = ended(MINUTE, lasted=9 * 60 * MINUTE, task=json.dumps(answer))
+    without = ended(MINUTE, task=json.dumps({**answer, "createTime": None}))
+
+    assert seconds_of(seen_late) == 90
+    assert seconds_of(without) == 60
+
+
 def test_a_clock_that_went_back_makes_no_negative_time() -> None:
     """An end before its beginning lasted nothing."""
     assert seconds_of(ended(MINUTE, lasted=-MINUTE)) == 0
@@ -154,8 +187,8 @@ def test_failures_are_grouped_by_code_and_reason() -> None:
     seen = summed(refused, entry(JobState.FAILED), entry(JobState.FAILED, "other"))
 
     assert seen.failures == (
-        Failure(state=JobState.FAILED, code="E1", reason="no", count=2),
-        Failure(state=JobState.REJECTED, code="400", reason="bad", count=1),
+        Failure(state=JobState.FAILED, code="E1", reason="no", count=2, keys=("k", "other")),
+        Failure(state=JobState.REJECTED, code="400", reason="bad", count=1, keys=("k",)),
     )
 
 
@@ -211,6 +244,7 @@ def test_a_doubt_has_all_that_is_known() -> None:
         phase="answer",
         reason="reset",
         received="{",
+        received_bytes=1,
         candidate_task_id="t9",
         attempts=1,
     )

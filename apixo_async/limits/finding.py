@@ -1,0 +1,174 @@
+"""Finding the account's real limits below the configured ones, as pure steps from value to value.
+
+Plans differ by three orders of magnitude and the API does not tell which one a key has. Both
+finders fall to what was seen to work and grow back by probing, in steps that double while it goes
+well, because what fits today may be a tenth of what fits after an upgrade.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import attrs
+
+PROBE_FIRST: Final = 5.0
+PROBE_LAST: Final = 300.0
+"""Seconds between attempts to raise a lowered limit: first, and at most after failures."""
+PROBE_SOON: Final = 10.0
+"""The pause after a task probe that went well: time to see tasks end that ended before it."""
+FIRST_STEP_DOUBLED: Final = 2
+CAP_NOISE: Final = 0.95
+"""Within this part of a cap, refusals only show that some tasks have ended that we count."""
+CAP_PATIENCE: Final = 4.0
+"""A refused task probe makes the next one so much later: nothing else makes it fail again."""
+
+RATE_PROBE_FIRST: Final = 30.0
+SMALLEST_RATE: Final = 10
+"""The request rate of the smallest plan; little was seen to work when little was asked for."""
+EXPLAINED: Final = 0.95
+"""Answers below this part of the rate explain a 429: they are the limit. Else the rate is cut."""
+CUT: Final = 0.75
+RATE_STEP: Final = 1 / 4
+"""The first step of a run of probes, as a part of the rate."""
+TRIAL_REQUESTS: Final = 12
+"""So many requests show whether a rate is good, if they take 5 to 60 seconds."""
+GAIN: Final = 1.25
+"""A run of probes that ended so much higher than it began was no failure."""
+
+
+def trial_seconds(rate: float) -> float:
+    """How long a rate (requests a minute) has to be made use of before the next one is tried."""
+    return min(max(60 * TRIAL_REQUESTS / rate, PROBE_FIRST), 60.0)
+
+
+@attrs.frozen
+class CapFinder:
+    """Finds the account's real task limit below the configured one; every step gives a new value.
+
+    When the account's task limit is to blame, `cap` drops to what is running. It grows back by
+    probing: one step when someone waits and `probe_every` seconds have passed, the step doubling
+    while it goes well, the interval growing each time it does not. `refused_at` is the
+    smallest number of tasks beside which one was refused since the cap is lowered: we count tasks
+    that ended a moment ago, so that a larger number of ours may be less to the server.
+    """
+
+    limit: int
+    cap: int
+    step: int = 1
+    probe_every: float = PROBE_FIRST
+    next_probe: float = 0.0
+    refused_at: int = 0
+
+    def refused(self, *, running: int, now: float, pause: float = 0.0) -> CapFinder:
+        """The account refused a task beside `running` unfinished ones.
+
+        `pause` is what the refusal cost in seconds: what costs more is tried less often.
+        """
+        cap = max(1, min(running, self.limit))
+        # Clearly below what held before the last probe it is no failed probe, perhaps a mistake.
+        is_new = cap < CAP_NOISE * (self.cap - self.step // 2)
+        probe_every = PROBE_FIRST if is_new else self.probe_every
+        probe_every = min(max(probe_every, 10 * pause), PROBE_LAST)
+        return attrs.evolve(
+            self,
+            cap=cap,
+            step=1,
+            next_probe=now + probe_every,
+            probe_every=min(probe_every * CAP_PATIENCE, PROBE_LAST),
+            refused_at=cap if self.cap >= self.limit else min(cap, self.refused_at),
+        )
+
+    def is_probing(self, *, running: int) -> bool:
+        """Whether a task beside `running` others is one more than was seen to fit."""
+        return self.cap < self.limit and running >= self.refused_at
+
+    def accepted(self, *, running: int, now: float) -> CapFinder:
+        """A task was accepted; if it fills the cap, the last probe was right: go on faster."""
+        if self.cap >= self.limit or running < self.cap:
+            return self
+        if running > self.cap:  # it was on its way when another one was refused
+            return attrs.evolve(self, cap=min(running, self.limit))
+        if self.step == 1:
+            return self
+        # A first success proves little: a task may have ended that we have not seen end.
+        is_first = self.step == FIRST_STEP_DOUBLED
+        probe_every = self.probe_every if is_first else PROBE_FIRST
+        soon = min(self.next_probe, now + PROBE_SOON)
+        return attrs.evolve(self, probe_every=probe_every, next_probe=soon)
+
+    def probed(self, *, running: int, now: float) -> CapFinder:
+        """Raises the cap by one step if it is filled and it is time to try."""
+        if self.cap >= self.limit or running < self.cap or now < self.next_probe:
+            return self
+        return attrs.evolve(
+            self,
+            cap=min(self.limit, self.cap + self.step),
+            step=min(self.step * 2, self.limit),
+            next_probe=now + self.probe_every,
+        )
+
+
+@attrs.frozen
+class RateFinder:
+    """Finds the account's real request rate below the configured one; every step is a new value.
+
+    After a 429 that is about the rate, `rate` (requests a minute) drops to what was answered well
+    in the last minute. It grows back in runs of probes: small steps, doubling while they are made
+    use of and nothing is refused; the interval between runs doubles each time nothing was gained.
+    `proven` is the most that was seen to work of late.
+    """
+
+    limit: int
+    rate: int
+    began: int = 0
+    proven: int = 0
+    step: int = 0
+    probe_every: float = RATE_PROBE_FIRST
+    next_probe: float = 0.0
+
+    @property
+    def is_lowered(self) -> bool:
+        """Whether the account was seen to allow less than is configured."""
+        return self.rate < self.limit
+
+    def refused(self, *, good: int, now: float) -> RateFinder:
+        """The account refused a request after `good` well answered ones in 60 s."""
+        rate = max(good, SMALLEST_RATE)
+        if rate >= EXPLAINED * self.rate:
+            rate = int(CUT * self.rate)
+        if not self.step:  # this rate itself is too high
+            return self._fallen(max(rate, 1), now=now, wait=self.probe_every, later=1)
+        rate = max(rate, self.proven)
+        if rate >= GAIN * self.began:
+            return self._fallen(rate, now=now, wait=RATE_PROBE_FIRST, later=1)
+        return self._fallen(rate, now=now, wait=self.probe_every, later=2)
+
+    def _fallen(self, rate: int, *, now: float, wait: float, later: int) -> RateFinder:
+        return attrs.evolve(
+            self,
+            rate=rate,
+            proven=rate,
+            step=0,
+            next_probe=now + wait,
+            probe_every=min(later * wait, PROBE_LAST),
+        )
+
+    def probed(self, *, good: int, now: float) -> RateFinder:
+        """Raises the rate by one step if it is time to try; `good` answers came in 60 s."""
+        if not self.is_lowered or now < self.next_probe:
+            return self
+        begins = not self.step or now > self.next_probe + 60
+        step = max(1, int(self.rate * RATE_STEP)) if begins else 2 * self.step
+        rate = min(self.limit, self.rate + step)
+        return attrs.evolve(
+            self,
+            rate=rate,
+            began=self.rate if begins else self.began,
+            proven=min(max(good, self.proven), self.rate),
+            step=step,
+            next_probe=now + trial_seconds(rate),
+        )
+
+    def hurried(self, *, now: float) -> RateFinder:
+        """The other limit was seen to have grown: this one may have, too."""
+        return attrs.evolve(self, next_probe=min(self.next_probe, now))

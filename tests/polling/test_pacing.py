@@ -1,0 +1,229 @@
+import heapq
+import random
+
+import pytest
+
+from apixo_async.polling import LearnedSchedule, Look, Pacer
+from apixo_async.polling.pacing import KINDS_MAX, LONGEST
+from tests.polling.test_ends import watch_one
+
+FAST = ("veo-3-1", "fast")
+SCHEDULE = LearnedSchedule()
+RATE = 150.0
+
+
+def pacer_with(*, rate: float = RATE, hump: float = 120.0) -> Pacer:
+    """One that has seen many tasks of about this duration."""
+    pacer = Pacer(lambda share: share * rate)
+    rng = random.Random(3)
+    ends = pacer.ends_of(FAST, SCHEDULE)
+    for _ in range(3_000):
+        watch_one(ends, hump * rng.lognormvariate(0, 0.25))
+    return pacer
+
+
+def watched(
+    pacer: Pacer, ages: list[float], now: float, schedule: LearnedSchedule = SCHEDULE
+) -> list[Look]:
+    """Tasks of these ages that were looked at before."""
+    looks = [Look(FAST, schedule, now - age, since=age, is_first=False) for age in ages]
+    for look in looks:
+        pacer.watch(look)
+    return looks
+
+
+def pauses(pacer: Pacer, looks: list[Look], now: float) -> list[float]:
+    """What each of them is told."""
+    told = [pacer.pause(look, now=now, unit=0.5) for look in looks]
+    assert None not in told
+    return [pause for pause in told if pause is not None]
+
+
+def steady_ages(count: int) -> list[float]:
+    """Ages of tasks as they are found in a batch that has run for a while."""
+    rng = random.Random(5)
+    ages: list[float] = []
+    while len(ages) < count:
+        duration, age = 120 * rng.lognormvariate(0, 0.25), rng.uniform(0, 400)
+        if age < duration:
+            ages.append(age)
+    return ages
+
+
+def test_a_kind_that_is_not_known_has_no_answer_yet() -> None:
+    """Then the documented schedule counts."""
+    pacer = pacer_with()
+    look = Look(("veo-3-1", "quality"), SCHEDULE, 0.0)
+    pacer.watch(look)
+
+    assert pacer.pause(look, now=100.0, unit=0.5) is None
+
+
+def test_what_is_not_watched_has_no_answer() -> None:
+    """It takes no part in the rate."""
+    pacer = pacer_with()
+    (look,) = watched(pacer, [100.0], 1_000.0)
+    pacer.leave(look)
+
+    assert pacer.pause(look, now=1_000.0, unit=0.5) is None
+
+
+def looks_a_second(tasks: int, *, rate: float, seconds: float = 600.0) -> float:
+    """What so many tasks use, each of which is followed by another when it was seen to end."""
+    pacer = pacer_with(rate=rate)
+    rng = random.Random(9)
+    due: list[tuple[float, int, Look, float]] = []
+    count, done = 0, 0
+    now = 0.0
+
+    def schedule_next(look: Look, ends_at: float) -> None:
+        pause = pacer.pause(look, now=now, unit=rng.random())
+        assert pause is not None
+        heapq.heappush(due, (now + pause, rng.getrandbits(60), look, ends_at))
+
+    def begin() -> None:
+        look = Look(FAST, SCHEDULE, now)
+        pacer.watch(look)
+        schedule_next(look, now + 120 * rng.lognormvariate(0, 0.25))
+
+    for number in range(tasks):
+        now = number * 120 / tasks
+        begin()
+    while due[0][0] < seconds:
+        now, _, look, ends_at = heapq.heappop(due)
+        done += now > seconds / 2
+        count += 1
+        pacer.saw(look, now=now, has_ended=now >= ends_at, duration=ends_at - look.born)
+        if now < ends_at:
+            schedule_next(look, ends_at)
+        else:
+            pacer.leave(look)
+            begin()
+    return done / (seconds / 2)
+
+
+@pytest.mark.parametrize(("tasks", "rate"), [(300, 10.0), (300, 20.0), (300, 40.0), (30, 1.0)])
+def test_all_tasks_together_use_the_rate_that_is_there(tasks: int, rate: float) -> None:
+    """Whoever is likely to end is looked at more often, and the sum of it all is the budget."""
+    used = looks_a_second(tasks, rate=rate)
+
+    assert used == pytest.approx(SCHEDULE.share * rate, rel=0.15)
+
+
+def test_more_rate_than_is_of_use_is_left_alone() -> None:
+    """Beyond some looks a task there is little to gain."""
+    used = looks_a_second(100, rate=1e6)
+
+    assert used < 1.1 * SCHEDULE.most_looks * 100 / 120
+
+
+def test_a_look_comes_sooner_where_the_end_is_likely() -> None:
+    """A young task can wait."""
+    now = 10_000.0
+    pacer = pacer_with()
+    watched(pacer, steady_ages(1_000), now)
+    young, ripe = pauses(pacer, watched(pacer, [5.0, 125.0], now), now)
+
+    assert young > 5 * ripe
+    assert 50 < young < 120
+
+
+def test_no_task_is_looked_at_again_within_a_second() -> None:
+    """However much rate there is."""
+    now = 10_000.0
+    greedy = LearnedSchedule(most_looks=1e6)
+    pacer = pacer_with(rate=1e6)
+    looks = watched(pacer, [float(age) for age in range(1, 400)], now, greedy)
+
+    assert min(pauses(pacer, looks, now)) == 1.0
+
+
+def test_a_shorter_interval_is_the_users_wish() -> None:
+    """Whoever asks for looks every tenth of a second may have them."""
+    assert LearnedSchedule(interval=0.1).shortest_pause == 0.1
+    assert LearnedSchedule(shortest=3.0).shortest_pause == 3.0
+
+
+def test_a_single_task_is_not_looked_at_without_need() -> None:
+    """With all the rate for itself it still gets about as many looks as it may on average."""
+    pacer = pacer_with(rate=1e6)
+    rng = random.Random(1)
+    counts: list[int] = []
+    for _ in range(300):
+        duration = 120 * rng.lognormvariate(0, 0.25)
+        look = Look(FAST, SCHEDULE, 0.0)
+        pacer.watch(look)
+        age, looks = 0.0, 0
+        while age < duration:
+            pause = pacer.pause(look, now=age, unit=rng.random())
+            assert pause is not None
+            age, looks = age + pause, looks + 1
+        pacer.leave(look)
+        counts.append(looks)
+
+    assert sum(counts) / len(counts) < SCHEDULE.most_looks + 2
+
+
+def test_tasks_submitted_together_are_not_looked_at_together() -> None:
+    """Their first looks are spread over all of what one look is worth."""
+    now = 10_000.0
+    pacer = pacer_with()
+    watched(pacer, steady_ages(1_000), now)
+    looks = [Look(FAST, SCHEDULE, now) for _ in range(100)]
+    firsts: list[float] = []
+    for number, look in enumerate(looks):
+        pacer.watch(look)
+        first = pacer.pause(look, now=now, unit=number / 100)
+        assert first is not None
+        firsts.append(first)
+
+    assert firsts == sorted(firsts)
+    assert len({round(first) for first in firsts}) > 10
+
+
+def test_even_the_most_unlikely_end_is_looked_for() -> None:
+    """When the service gets faster, somebody has to see it."""
+    pacer = pacer_with(rate=0.5, hump=1_200.0)
+    now = 10_000.0
+    (pause,) = pauses(pacer, watched(pacer, [1.0], now), now)
+
+    assert LONGEST * SCHEDULE.interval == 120
+    assert pause <= 120
+
+
+def test_tasks_of_unknown_kinds_have_their_part() -> None:
+    """They are looked at by the documented schedule, and the known ones make room."""
+    now = 10_000.0
+    pacer = pacer_with()
+    looks = watched(pacer, steady_ages(500), now)
+    alone = sum(1 / pause for pause in pauses(pacer, looks, now))
+    for _ in range(400):
+        pacer.watch(Look(("other", None), SCHEDULE, now - 100))
+    now += 2
+    beside = sum(1 / pause for pause in pauses(pacer, looks, now))
+
+    assert beside < 0.6 * alone
+
+
+@pytest.mark.parametrize(
+    ("duration", "is_believed"), [(50.0, True), (None, False), (2_400.0, False), (-5.0, False)]
+)
+def test_only_a_duration_that_can_be_is_believed(duration: float | None, is_believed: bool) -> None:
+    """A task that was seen to have ended after 100 s did not take 40 minutes."""
+    pacer = Pacer(lambda share: share * RATE)
+    for _ in range(50):
+        look = Look(FAST, SCHEDULE, 0.0)
+        pacer.watch(look)
+        pacer.saw(look, now=100.0, has_ended=True, duration=duration)
+    ends = pacer.ends_of(FAST, SCHEDULE)
+
+    assert (ends.root(50) > 4 * ends.root(80)) is is_believed
+
+
+def test_what_is_known_stays_in_bounds() -> None:
+    """A client used for ever more kinds forgets those it met first."""
+    pacer = pacer_with()
+    for number in range(KINDS_MAX + 10):
+        pacer.ends_of((f"model-{number}", None), SCHEDULE)
+
+    assert not pacer.ends_of(FAST, SCHEDULE).is_known
