@@ -51,8 +51,8 @@ class Figure:
 def command(what: str, *options: str) -> list[str]:
     """The command line of a fresh process."""
     if what == HELP:
-        return [sys.executable, *options, "-m", "apixo_async.cli", "--help"]
-    return [sys.executable, *options, "-c", what]
+        return [sys.executable, "-I", *options, "-m", "apixo_async.cli", "--help"]
+    return [sys.executable, "-I", *options, "-c", what]
 
 
 def started(what: str) -> tuple[float, float]:
