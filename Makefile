@@ -82,14 +82,19 @@ bench: ## run the benchmarks
 	@failed=0; for script in $(BENCHMARKS); do name=$${script//\//.}; \
 	    echo "== $$script"; $(BIN)/python -m "$${name%.py}" || failed=1; done; exit $$failed
 
+bench-peers: ## run benchmarks.overhead and .startup beside the SDKs of other vendors
+	@PYTHON="$(PYTHON)" tools/venv.sh "$(VENV)-peers" cli,speed build bench bench-peers
+	@failed=0; for name in overhead startup; do \
+	    $(VENV)-peers/bin/python -m "benchmarks.$$name" || failed=1; done; exit $$failed
+
 format: ## let ruff format the code and mend what it can
 	$(IN_VENV) cli,speed build test check bench
 	@$(BIN)/ruff format $(EXISTING_CODE)
 	@$(BIN)/ruff check --fix --show-fixes $(EXISTING_CODE)
 
 clean: ## remove all that was made here, demo videos included
-	@rm -rf $(VENV) $(VENV)-oldest demo dist build htmlcov .coverage .coverage.* .hypothesis \
+	@rm -rf $(VENV) $(VENV)-oldest $(VENV)-peers demo dist build htmlcov .coverage .coverage.* .hypothesis \
 	    .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -prune -exec rm -rf {} +
 
-.PHONY: help demo test test-all test-oldest coverage check lint types floors wheel links bench format clean
+.PHONY: help demo test test-all test-oldest coverage check lint types floors wheel links bench bench-peers format clean

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from apixo_async._narrow import as_mapping, as_sequence
 from apixo_async._wire.envelope import parse_json
@@ -48,17 +48,20 @@ def _text(value: object) -> str | None:
 
 def _number(value: object) -> float | None:
     """A number, also in a string; anything else counts as missing: times are for display only."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+    if type(value) not in _NUMBERS:
         return None
     try:
-        number = float(value)
+        number = float(cast("float | str", value))
     except (ValueError, OverflowError):
         return None
     return number if 0 <= number < math.inf else None
 
 
+_NUMBERS: Final = (int, float, str)  # compared by identity, so that a boolean is none
+
+
 def _time(value: object) -> datetime | None:
-    if value is None:
+    if value is None:  # as it is in nearly every answer about a task that still runs
         return None
     stamp = value if type(value) is int else _number(value)
     return None if stamp is None else utc_from_milliseconds(stamp)

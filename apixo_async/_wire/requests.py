@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
@@ -29,6 +30,7 @@ MAX_FRAMES: Final = 2
 """ "FIRST_AND_LAST_FRAMES_2_VIDEO ... image_urls (max 2)" (Veo 3.1 page, generation types)."""
 
 
+@functools.cache  # made for the first request: that takes as long as importing a module
 def _converter() -> Converter:
     converter = Converter()
     outside = {"provider": override(omit=True), "extra_input": override(omit=True)}
@@ -63,14 +65,11 @@ def _converter() -> Converter:
     return converter
 
 
-_CONVERTER: Final = _converter()
-
-
 def request_input(request: Request) -> dict[str, Any]:
     """The `input` object of a submit; fields that are `None` are left out."""
     if isinstance(request, ModelRequest):
         return dict(request.input)
-    fields = _CONVERTER.unstructure(request)
+    fields = _converter().unstructure(request)
     kept = {name: value for name, value in fields.items() if value is not None}
     return {**kept, **request.extra_input}
 
@@ -86,9 +85,13 @@ def submit_body(request: Request, *, callback_url: str | None = None) -> dict[st
     return body
 
 
+# Made once: `json.dumps` would make a new one for each text.
+_ENCODE: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
+
+
 def encode(body: Mapping[str, Any]) -> bytes:
     """JSON bytes; the same value gives the same bytes."""
-    return json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    return _ENCODE(body).encode()
 
 
 def fingerprint(request: Request) -> str:
