@@ -20,6 +20,7 @@ def run(name: str, file: Path, *options: str) -> tuple[int, Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_the_documented_schedule_stays_near_the_bound_and_within_the_limits(tmp_path: Path) -> None:
     """Nothing beats the bound; 300 jobs on 1,000 slots end within the longest of them and 20 %."""
     code, rows = run("makespan", tmp_path / "rows.json", "--jobs", "300", "--only", "documented")
@@ -31,6 +32,7 @@ def test_the_documented_schedule_stays_near_the_bound_and_within_the_limits(tmp_
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_a_job_of_a_short_task_needs_at_least_two_requests(tmp_path: Path) -> None:
     """A submit and a look; none is refused."""
     options = ("--jobs", "300", "--only", "5 s + 1 s")
@@ -43,6 +45,7 @@ def test_a_job_of_a_short_task_needs_at_least_two_requests(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_clients_that_know_the_limits_of_a_small_account_meet_no_429(tmp_path: Path) -> None:
     """They finish most of what the slots allow, and never more."""
     _, stories = run("small_account", tmp_path / "stories.json")

@@ -78,7 +78,7 @@ class Batch:
 
     def run(self, *, resume: bool = False, kill_at: str = "") -> int:
         process = self.start(resume=resume, kill_at=kill_at)
-        _, errors = process.communicate(timeout=50)
+        _, errors = process.communicate(timeout=120)
         assert b"Traceback" not in errors, errors.decode()
         return process.returncode
 
@@ -120,6 +120,7 @@ class Batch:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("times", [1, 7])
 @pytest.mark.parametrize("label", LABELS)
 def test_a_batch_killed_at_a_point_goes_on_where_it_was(
@@ -175,6 +176,7 @@ def test_a_batch_killed_again_and_again_never_pays_twice(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_first_signal_leaves_nothing_in_doubt_and_says_how_to_go_on(
     number: signal.Signals, tmp_path: Path, emulator: EmulatorThread
@@ -186,7 +188,7 @@ def test_a_first_signal_leaves_nothing_in_doubt_and_says_how_to_go_on(
     while not emulator.ledger.billed_total > SLOTS // 2:
         time.sleep(0.02)
     process.send_signal(number)
-    output, errors = process.communicate(timeout=30)
+    output, errors = process.communicate(timeout=60)
     summary = json.loads(output.splitlines()[-1])["summary"]
 
     assert process.returncode == 128 + number, errors.decode()
@@ -198,6 +200,7 @@ def test_a_first_signal_leaves_nothing_in_doubt_and_says_how_to_go_on(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_a_second_signal_is_no_worse_than_a_kill(tmp_path: Path, emulator: EmulatorThread) -> None:
     """It ends at once; what was on its way is uncertain, and everything else goes on."""
     batch = Batch(tmp_path, emulator)
@@ -207,7 +210,7 @@ def test_a_second_signal_is_no_worse_than_a_kill(tmp_path: Path, emulator: Emula
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=30)
+    process.communicate(timeout=60)
 
     assert process.returncode in {128 + signal.SIGINT, 128 + signal.SIGTERM}
     assert batch.in_doubt() <= POSTS_IN_FLIGHT

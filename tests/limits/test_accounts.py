@@ -96,6 +96,7 @@ def spread(number: int) -> float:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("seed", [1, 2])
 def test_faults_that_pass_slow_nobody_down(seed: int, undisturbed: float) -> None:
     """One request in 200 is refused at random: limits stay, a batch takes 2 % longer at most."""
@@ -115,6 +116,7 @@ def test_faults_that_pass_slow_nobody_down(seed: int, undisturbed: float) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("begin", [0.0, 100.0, 250.0])
 def test_a_storm_of_refusals_is_left_without_a_herd(begin: float, undisturbed: float) -> None:
     """For 30 s all is refused: hardly anything is sent into it, and nobody rushes out of it."""
