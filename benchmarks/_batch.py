@@ -63,7 +63,8 @@ def run_batch(
         account = Account(duration, tells_times=tells_times)
         start = loop.time()
         client = client_of(account, seed=SEED, schedule=schedule)
-        async with client, BatchRunner(client).stream(requests) as outcomes:
+        runner = BatchRunner(client, schedule=schedule)
+        async with client, runner.stream(requests) as outcomes:
             async for outcome in outcomes:
                 assert outcome.status is OutcomeStatus.SUCCEEDED, outcome
         makespan, cpu = loop.time() - start, time.process_time() - began
