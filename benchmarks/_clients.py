@@ -1,9 +1,19 @@
-"""Clients whose status calls are compared, each as one call that takes a task id."""
+"""Clients whose status calls are compared, each as one call that takes a task id.
+
+    python -m benchmarks._clients CLIENT CALLS ORIGIN
+
+only makes that many calls, 50 in flight, for those who count from outside.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import gc
+import itertools
 import json
+import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib import import_module
 from typing import Any, Final, TypeAlias
@@ -13,6 +23,7 @@ import httpx
 
 from apixo_async import ApixoClient, Limits
 from apixo_async._wire import envelope
+from benchmarks._server import TASKS
 
 KEY: Final = "benchmark-key"
 HEADERS: Final = {"Authorization": f"Bearer {KEY}", "Accept": "application/json"}
@@ -137,3 +148,37 @@ CLIENTS: Final[dict[str, Client]] = {
 FAST: Final = frozenset({BARE, OURS, PLAIN})
 """Measured in every round; the others, many times slower, in a few."""
 PACKAGES: Final = ("aiohttp", "httpx", "google-genai", "openai", "runwayml", "lumaai", "replicate")
+
+
+# What they are made to do
+
+
+async def cpu_of(call: Call, count: int, in_flight: int) -> tuple[float, int]:
+    """Microseconds of this process's CPU for one of `count` calls, and how many failed."""
+    left = itertools.islice(itertools.cycle(TASKS), count)
+    errors = 0
+
+    async def work() -> None:
+        nonlocal errors
+        for task in left:
+            try:
+                await call(task)
+            except Exception:  # noqa: BLE001  # whatever an SDK raises
+                errors += 1
+
+    gc.collect()
+    started = time.process_time()
+    await asyncio.gather(*[work() for _ in range(in_flight)])
+    return (time.process_time() - started) / count * 1e6, errors
+
+
+async def _only_make_calls(client: str, count: int, origin: str) -> None:
+    use_orjson(wanted=client != PLAIN)
+    async with CLIENTS[client](origin) as call:
+        _, errors = await cpu_of(call, count, in_flight=50)
+    assert not errors
+
+
+if __name__ == "__main__":
+    _client, _count, _origin = sys.argv[1:]
+    asyncio.run(_only_make_calls(_client, int(_count), _origin))

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import itertools
 import platform
 import resource
@@ -29,7 +28,7 @@ from typing import Any, Final
 
 import attrs
 
-from benchmarks._clients import BARE, CLIENTS, FAST, OURS, PACKAGES, PLAIN, Call, use_orjson
+from benchmarks._clients import BARE, CLIENTS, FAST, OURS, PACKAGES, PLAIN, cpu_of, use_orjson
 from benchmarks._jobs import JOBS, cpu_of_job
 from benchmarks._plot import Panel, dots
 from benchmarks._report import Table, options, verdict, write_json
@@ -101,25 +100,6 @@ class JobFigure:
 
 
 # CPU of one call
-
-
-async def cpu_of(call: Call, count: int, in_flight: int) -> tuple[float, int]:
-    """Microseconds of this process's CPU for one of `count` calls, and how many failed."""
-    left = itertools.islice(itertools.cycle(TASKS), count)
-    errors = 0
-
-    async def work() -> None:
-        nonlocal errors
-        for task in left:
-            try:
-                await call(task)
-            except Exception:  # noqa: BLE001  # whatever an SDK raises
-                errors += 1
-
-    gc.collect()
-    started = time.process_time()
-    await asyncio.gather(*[work() for _ in range(in_flight)])
-    return (time.process_time() - started) / count * 1e6, errors
 
 
 async def measure_cpu(origin: str, load: Load, names: Iterable[str]) -> list[Figure]:
