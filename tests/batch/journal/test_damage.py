@@ -166,7 +166,9 @@ async def test_a_flipped_byte_under_a_log_is_loud_or_harmless(
 
 
 @pytest.mark.parametrize("name", ["run.db", "run.db-wal"])
-@pytest.mark.parametrize("chunk", [None, pytest.param(0, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "chunk", [None, pytest.param(0, marks=[pytest.mark.slow, pytest.mark.timeout(600)])]
+)
 async def test_a_beginning_alone_is_loud_or_whole(
     ended: Sample, killed: Sample, name: str, chunk: int | None
 ) -> None:
