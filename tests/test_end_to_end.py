@@ -45,7 +45,7 @@ async def run_batch(
     faults: Mapping[str, float],
     *,
     save_to: Path | None = None,
-    schedule: PollSchedule = SCHEDULE,
+    schedule: PollSchedule = PATIENT,
 ) -> tuple[BatchReport, Ledger]:
     """A batch on an emulator with these faults; its report and the server's own count."""
     settings = EmulatorSettings(speed=SPEED, seed=11, faults=faults, drip_seconds=5.0)
@@ -102,7 +102,7 @@ HARMLESS = [
 @pytest.mark.parametrize("fault", HARMLESS)
 async def test_faults_that_cost_time_only(fault: str, tmp_path: Path) -> None:
     """With a fault of this kind now and then, every job succeeds, is saved, and is paid once."""
-    report, ledger = await run_batch(25, {fault: 0.15}, save_to=tmp_path, schedule=PATIENT)
+    report, ledger = await run_batch(25, {fault: 0.15}, save_to=tmp_path)
 
     assert report.counts[SUCCEEDED] == 25
     assert [outcome.error for outcome in report.outcomes if outcome.error is not None] == []
@@ -137,7 +137,8 @@ async def test_faults_that_decide_the_outcome(
     fault: str, status: OutcomeStatus, billed: int
 ) -> None:
     """A fault of this kind ends every job in the stated outcome, and nothing is sent twice."""
-    report, ledger = await run_batch(3, {fault: 1.0})
+    schedule = SCHEDULE if status is TIMED_OUT else PATIENT
+    report, ledger = await run_batch(3, {fault: 1.0}, schedule=schedule)
 
     assert [outcome.status for outcome in report.outcomes] == [status] * 3
     assert ledger.billed_total == 3 * billed
