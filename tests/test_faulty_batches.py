@@ -14,8 +14,12 @@ from apixo_async.testing import EmulatorThread
 SPEED = 240
 ROUNDS = 60
 """The balance is empty now and then, which stops a batch; it is resumed so often at most."""
+SCHEDULE = PollSchedule(first=90 / SPEED, interval=5 / SPEED, deadline=60)
+"""On the emulator's clock, too; the one that learns never looks twice a second."""
 NEVER_SEEN = {"never_ending"}
 """Its tasks keep their slots, so that with many of them a batch would wait for slots alone."""
+SELDOM = {fault for fault in FAULTS if "429" in fault} | {"error_in_200", "status_error_in_200"}
+"""Some of these end a run, the others pause everybody, in seconds that no emulator speeds up."""
 
 NO_TASK = {JobState.QUEUED, JobState.REJECTED}
 ONE_TASK = {JobState.ACCEPTED, JobState.SUCCEEDED, JobState.FAILED}
@@ -26,7 +30,7 @@ def client_of(emulator: EmulatorThread) -> ApixoClient:
     return ApixoClient(
         emulator.api_key,
         base_url=emulator.base_url,
-        schedule=PollSchedule(first=90 / SPEED, interval=5 / SPEED, deadline=60),
+        schedule=SCHEDULE,
         limits=Limits(requests_per_minute=10_000 * SPEED),
         timeout=Timeouts(submit=1.0, status=1.0),
     )
@@ -36,7 +40,7 @@ async def run_to_the_end(emulator: EmulatorThread, db: Path, videos: Path, jobs:
     """Runs the batch and resumes it until nothing is left to submit; how many runs it took."""
     for run in range(1, ROUNDS):
         async with client_of(emulator) as client:
-            runner = BatchRunner(client, journal=db, save_to=videos)
+            runner = BatchRunner(client, journal=db, save_to=videos, schedule=SCHEDULE)
             report = await (runner.run(jobs) if run == 1 else runner.resume())
         if report.stopped is None:
             return run
@@ -96,7 +100,8 @@ async def test_with_every_fault_at_once_the_journal_says_what_was_billed(
 ) -> None:
     """However much goes wrong: totals add up, and no prompt is billed but as the journal says."""
     faults = dict.fromkeys(FAULTS.keys() - NEVER_SEEN, rate)
-    faults["error_in_200"] = 0.01  # one in four of these ends a run
+    for fault in SELDOM:
+        faults[fault] = 0.01
     settings = EmulatorSettings(speed=SPEED, seed=4, faults=faults, drip_seconds=2.0)
     jobs = [Job(TextToVideo(f"prompt {n}", mode="fast"), key=f"k{n}") for n in range(count)]
     db, videos = tmp_path / "run.db", tmp_path / "videos"

@@ -270,6 +270,9 @@ class Engine:
             self.key_worked = True
             self.gate.answered(permit)
             raise
+        except ApixoError:
+            self.gate.failed(permit)
+            raise
         self.key_worked = True
         self.gate.answered(permit)
         return data

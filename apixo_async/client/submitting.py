@@ -198,6 +198,8 @@ class Submitter:
             raise
         else:
             return await self._accepted(submission, task_id, permit)
+        if reply is not None and not isinstance(failure, RateLimitedError):
+            self._gate.failed(permit)
         answer = reply.body.decode("utf-8", "replace") if reply is not None else _received(failure)
         candidate = candidate_task_id(answer)
         if candidate == getattr(submission.request, "task_id", None):

@@ -22,6 +22,8 @@ CAP_PATIENCE: Final = 4.0
 """A refused task probe makes the next one so much later: nothing else makes it fail again."""
 CAP_HELD: Final = 120.0
 """A cap without a refusal for so long, a usual task's time, is what the account allows."""
+CAP_PROOF: Final = 0.8
+"""This part of the tasks beside which one was accepted did run, however late we see ends."""
 CAP_NOISE: Final = 0.95
 """Within this part of a cap, refusals only show that some tasks have ended that we count."""
 
@@ -35,8 +37,14 @@ RATE_STEP: Final = 1 / 4
 """The first step of a run of probes, as a part of the rate."""
 TRIAL_REQUESTS: Final = 12
 """So many requests show whether a rate is good, if they take 5 to 60 seconds."""
+VERDICT_TRIALS: Final = 3
+"""So many trials show whether a fall was of use, once the minute before it is over."""
 GAIN: Final = 1.25
 """A run of probes that ended so much higher than it began was no failure."""
+WINDOW: Final = 60.0
+"""For so long after a fall, the requests before it fill the server's minute."""
+OF_USE: Final = 0.5
+"""A lower rate that leaves more than this part of the refusals was not what they were about."""
 
 
 def trial_seconds(rate: float) -> float:
@@ -51,7 +59,8 @@ class CapFinder:
     When the account's task limit is to blame, `cap` drops to what is running. It grows back by
     probing: one step when someone waits and `probe_every` seconds have passed, the step doubling
     while it goes well, the interval growing each time it does not. `known` is what the account is
-    known to allow: the smallest number of tasks beside which one was refused, or a cap that held.
+    known to allow: the smallest number of tasks beside which one was refused, or a cap that held,
+    or most of the tasks beside which one was accepted.
     We count tasks that ended a moment ago, so that a larger number of ours may be less to the
     server.
     """
@@ -101,6 +110,11 @@ class CapFinder:
         soon = min(self.next_probe, now + PROBE_FIRST)
         return attrs.evolve(self, probe_every=PROBE_FIRST, next_probe=soon)
 
+    def knowing(self, *, running: int) -> CapFinder:
+        """A task was accepted beside `running` others, most of which did run."""
+        known = min(int(CAP_PROOF * running), self.limit)
+        return attrs.evolve(self, known=known) if known > self.known else self
+
     def probed(self, *, running: int, now: float) -> CapFinder:
         """Raises the cap by one step if it is filled and it is time to try."""
         if self.cap >= self.limit or running < self.cap or now < self.next_probe:
@@ -132,21 +146,42 @@ class RateFinder:
     step: int = 0
     probe_every: float = RATE_PROBE_FIRST
     next_probe: float = 0.0
+    best: int = 0
+    before: int = 0
+    part: float = 0.0
+    noise: float = 0.0
 
     @property
     def is_lowered(self) -> bool:
         """Whether the account was seen to allow less than is configured."""
         return self.rate < self.limit
 
-    def refused(self, *, good: int, now: float) -> RateFinder:
-        """The account refused a request after `good` well answered ones in 60 s."""
-        rate = max(good, SMALLEST_RATE)
+    def refused(self, *, good: int, now: float, part: float = 1.0) -> RateFinder:
+        """The account refused a request after `good` well answered ones in 60 s.
+
+        `part` is what was refused of all requests of late, or since the last fall.
+        """
+        if self._was_in_vain(part):
+            return self._taken_back(part)
+        if self.step:
+            rate = min(max(good, SMALLEST_RATE, self.proven), self.rate)
+            return self._back_from_probe(rate, now=now)
+        rate, best = max(good, SMALLEST_RATE), 0
         if rate >= EXPLAINED * self.rate:
-            rate = int(CUT * self.rate)
-        if not self.step:  # this rate itself is too high
-            return self._fallen(max(rate, 1), now=now, wait=self.probe_every, later=1)
-        rate = max(rate, self.proven)
-        if rate >= GAIN * self.began:
+            rate, best = max(int(CUT * self.rate), 1), self.rate
+        fallen = self._fallen(rate, now=now, wait=self.probe_every, later=1)
+        proof = WINDOW + VERDICT_TRIALS * trial_seconds(rate)
+        return attrs.evolve(
+            fallen,
+            best=max(best, rate),
+            before=self.rate,
+            part=part,
+            next_probe=max(fallen.next_probe, now + proof),
+        )
+
+    def _back_from_probe(self, rate: int, *, now: float) -> RateFinder:
+        """What was not refused before is kept; without a gain, the next run waits longer."""
+        if rate >= GAIN * max(self.began, self.best):
             return self._fallen(rate, now=now, wait=RATE_PROBE_FIRST, later=1)
         return self._fallen(rate, now=now, wait=self.probe_every, later=2)
 
@@ -160,10 +195,21 @@ class RateFinder:
             probe_every=min(later * wait, PROBE_LAST),
         )
 
-    def probed(self, *, good: int, now: float) -> RateFinder:
-        """Raises the rate by one step if it is time to try; `good` answers came in 60 s."""
+    def _was_in_vain(self, part: float) -> bool:
+        return self.before > 0 and part >= OF_USE * self.part
+
+    def _taken_back(self, part: float) -> RateFinder:
+        return attrs.evolve(self, rate=self.before, proven=self.rate, before=0, noise=part)
+
+    def probed(self, *, good: int, now: float, part: float = 0.0) -> RateFinder:
+        """Raises the rate by one step if it is time to try; `good` answers came in 60 s.
+
+        `part` is what was refused of all requests since the last fall.
+        """
         if not self.is_lowered or now < self.next_probe:
             return self
+        if self._was_in_vain(part):
+            return self._taken_back(part)
         begins = not self.step or now > self.next_probe + 60
         step = max(1, int(self.rate * RATE_STEP)) if begins else 2 * self.step
         rate = min(self.limit, self.rate + step)
@@ -172,10 +218,17 @@ class RateFinder:
             rate=rate,
             began=self.rate if begins else self.began,
             proven=min(max(good, self.proven), self.rate),
+            before=0,
             step=step,
             next_probe=now + trial_seconds(rate),
         )
 
+    def quieter(self, part: float) -> RateFinder:
+        """Only so much was refused of late: there is no more noise than that."""
+        return self if part >= self.noise else attrs.evolve(self, noise=part)
+
     def hurried(self, *, now: float) -> RateFinder:
         """The other limit was seen to have grown: this one may have, too."""
+        if self.before:
+            return self  # whether the last fall was of use is known sooner
         return attrs.evolve(self, next_probe=min(self.next_probe, now))

@@ -156,6 +156,8 @@ class Gate:
         is_new = self.rate.is_new_episode(permit)
         if is_new:
             self._in_a_row[submit] += 1
+        if not submit:
+            self.rate.note_refused_look(now)
         episode = max(self._in_a_row[submit], 1)
         pause = pause_seconds(retry_after, episode=episode, unit=self._rng.random())
         if submit:
@@ -193,8 +195,9 @@ class Gate:
             running=running,
             is_probing=is_probing,
             looks_pass=self._looks_pass,
+            noise=self.rate.noise(now),
         )
-        if is_probing:
+        if is_probing and cause is Cause.TASKS:
             self._unexplained = 0
         return cause
 
@@ -203,8 +206,9 @@ class Gate:
         lease.is_running = True
         self._in_a_row[True] = self._unexplained = 0
         self._widen(permit)
-        now, before = _now(), self._finder
-        self._find(self._finder.accepted(running=self._running(), now=now))
+        now, running = _now(), self._running()
+        before = self._finder = self._finder.knowing(running=running)
+        self._find(before.accepted(running=running, now=now))
         if self._finder is not before:
             self.rate.find(self.rate.finder.hurried(now=now))
 
@@ -218,6 +222,10 @@ class Gate:
         # Slowly into the unknown, faster back to where we were.
         cap = 2 * cap if 2 * cap <= self._posts_before else cap + 1
         self._posts.set_cap(min(cap, self.limits.concurrent_submits))
+
+    def failed(self, permit: Permit) -> None:
+        """A request was answered, neither well nor with 429: it tells nothing about the limits."""
+        self.rate.let_in(permit, now=_now())
 
     def answered(self, permit: Permit) -> None:
         """A status call was answered, and not with 429: ends a row of 429s on status calls."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import deque
 from typing import Final, NewType
 
 from apixo_async.limits.buckets import Bucket, bucket_size
-from apixo_async.limits.finding import SMALLEST_RATE, RateFinder, trial_seconds
+from apixo_async.limits.finding import SMALLEST_RATE, WINDOW, RateFinder, trial_seconds
 from apixo_async.limits.meters import MEMORY_SECONDS, RecentRate, RequestMeter
-from apixo_async.limits.throttling import is_rate_high, is_rate_limit
+from apixo_async.limits.throttling import MANY_EPISODES, is_rate_high, is_rate_limit
 
 _LOGGER = logging.getLogger("apixo_async")
 
@@ -41,8 +42,10 @@ class RateGate:
         self._episode = Permit(0)
         self.meter = RequestMeter()
         self._good, self._refused = RequestMeter(), RequestMeter()
+        self._odd = RequestMeter()  # refused though little was sent
         self._fell_in, self._good_at_fall = self._episode, 0
         self._submitted, self._recent_submits = RequestMeter(), RecentRate()
+        self._drained_at = -math.inf
         self._share = 1.0
         self._episodes: deque[tuple[Permit, float]] = deque(maxlen=EPISODES_KEPT)
 
@@ -76,8 +79,15 @@ class RateGate:
             self._submitted.count(now)
             self._recent_submits.count(now)
         if self.finder.is_lowered and now >= self.finder.next_probe and self._is_busy(now):
-            self.find(self.finder.probed(good=self._good.last_minute(now), now=now))
+            refused, good = self._since_drained(now)
+            part = refused / (refused + good) if refused >= MANY_EPISODES else 0.0
+            self.find(self.finder.probed(good=self._good.last_minute(now), part=part, now=now))
         return self._episode
+
+    def _since_drained(self, now: float) -> tuple[int, int]:
+        """Requests refused and answered well, of the last minutes, or since the last fall."""
+        seen = min(MEMORY_SECONDS, now - self._drained_at)
+        return self._refused.last(seen, now), self._good.last(seen, now)
 
     def _is_busy(self, now: float) -> bool:
         """Whether the found rate was made use of, so that it is proven and more would be of use."""
@@ -97,6 +107,10 @@ class RateGate:
     def answered(self, permit: Permit, *, now: float) -> bool:
         """A request was not refused; whether it was sent since the last pause."""
         self._good.count(now)
+        return self.let_in(permit, now=now)
+
+    def let_in(self, permit: Permit, *, now: float) -> bool:
+        """Nobody has to wait any longer for the answer to this request, if anybody did."""
         if permit != self._episode:
             return False
         self._all.open(now=now)
@@ -106,26 +120,49 @@ class RateGate:
         """A 429 was about the rate. Whether the account allows less than we took it to."""
         if permit < self._fell_in:
             return False  # sent at the old rate, which is known to be too high
+        if now < self._drained_at and self.meter.last_minute(now) > self.finder.rate:
+            return True  # what was sent at the old rate still fills the server's minute
         self._refused.count(now)
         if not self._episodes or self._episodes[-1][0] != permit:
             self._episodes.append((permit, now))
+        refused, good = self._since_drained(now)
+        part = refused / max(refused + good, 1)
+        self.finder = self.finder.quieter(part)
         is_limit = is_rate_limit(
             in_a_row=in_a_row,
             episodes=sum(begin > now - MEMORY_SECONDS for _, begin in self._episodes),
-            refused=self._refused.last(MEMORY_SECONDS, now),
-            good=self._good.last(MEMORY_SECONDS, now),
+            refused=refused,
+            good=good,
             is_expected=self.finder.is_lowered and self.is_high(now),
             is_refuted=self._is_refuted(now),
+            noise=self.finder.noise,
         )
         # With nothing answered since the last fall, the pause was too short; the rate is unproven.
         # With hardly anything sent, it is no rate that any plan has.
         is_news = self._good.total > self._good_at_fall or not self.finder.is_lowered
         if is_limit and is_news and self.meter.last_minute(now) >= SMALLEST_RATE:
-            self._fell_in, self._good_at_fall = self._episode, self._good.total
-            self._refused = RequestMeter()
-            self._episodes.clear()
-            self.find(self.finder.refused(good=self._good.last_minute(now), now=now))
+            self._fall(part, now)
         return is_limit
+
+    def _fall(self, part: float, now: float) -> None:
+        before = self.finder
+        self._fell_in, self._good_at_fall = self._episode, self._good.total
+        self._refused, self._odd = RequestMeter(), RequestMeter()
+        self._episodes.clear()
+        self.find(before.refused(good=self._good.last_minute(now), part=part, now=now))
+        self._drained_at = now + WINDOW if self.finder.rate < before.rate else now
+
+    def note_refused_look(self, now: float) -> None:
+        """A status call was answered 429, which is never about tasks."""
+        if not self.is_high(now):
+            self._odd.count(now)
+
+    def noise(self, now: float) -> float:
+        """The part of all requests that is refused for no reason, as far as is known."""
+        odd = self._odd.last(MEMORY_SECONDS, now)
+        looks = self.meter.last(MEMORY_SECONDS, now) - self._submitted.last(MEMORY_SECONDS, now)
+        of_late = odd / looks if odd >= MANY_EPISODES else 0.0
+        return max(of_late, self.finder.noise)
 
     def _is_refuted(self, now: float) -> bool:
         """Whether more has passed since the first refusal than a limit would have let, for sure.

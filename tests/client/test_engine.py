@@ -15,11 +15,14 @@ from apixo_async import (
     TaskTimeoutError,
     TextToVideo,
     Timeouts,
+    UnansweredError,
 )
+from apixo_async._wire import Reply
 from tests.fakes import BASE_URL, KEY, FakeApi, client_for, refusal
 from tests.virtual import run_virtual, virtual
 
 OCEAN = TextToVideo("a calm ocean")
+LOST = UnansweredError("cut", host="api.test", reason="reset")
 
 
 def worst_window(times: list[float], seconds: float) -> int:
@@ -114,6 +117,26 @@ async def test_a_429_on_a_look_pauses_submits_too() -> None:
         await client.submit(OCEAN)
 
     assert 30 <= api.submits[1] - told <= 33.2
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [(refusal(503), 1.0), (Reply(502, b"<html>"), 1.0), (LOST, 3.0)],
+    ids=["503", "HTML", "no answer"],
+)
+@virtual
+async def test_any_answer_after_a_pause_lets_the_others_in(
+    answer: Reply | Exception, expected: float
+) -> None:
+    """Who goes ahead need not be answered well: it is enough that it is not refused again."""
+    answers = iter([refusal(429, retry_after="1"), answer])
+    api = FakeApi(latency=0.0, on_submit=lambda *_: next(answers, None))
+    async with client_for(api) as client:
+        begin = asyncio.get_running_loop().time()
+        await asyncio.gather(*(client.submit(OCEAN) for _ in range(3)), return_exceptions=True)
+        waited = asyncio.get_running_loop().time() - begin
+
+    assert expected <= waited < expected + 1
 
 
 @virtual

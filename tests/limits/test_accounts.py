@@ -117,6 +117,20 @@ def test_faults_that_pass_slow_nobody_down(seed: int, undisturbed: float) -> Non
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize(("fault", "longer"), [(0.05, 1.25), (0.1, 1.6)])
+def test_faults_that_do_not_pass_are_no_limit_either(
+    fault: float, longer: float, undisturbed: float
+) -> None:
+    """Where a service refuses one request in ten at any rate, a lower rate is soon given up."""
+    account = Account(task_limit=1_000, window=SlidingWindow(10_000), duration=spread, fault=fault)
+    trace = run_virtual(run_batch(account, jobs=2_500))
+
+    assert max(trace.finished) <= longer * undisturbed
+    assert trace.gate.requests_cap == 10_000
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("begin", [0.0, 100.0, 250.0])
 def test_a_storm_of_refusals_is_left_without_a_herd(begin: float, undisturbed: float) -> None:
     """For 30 s all is refused: hardly anything is sent into it, and nobody rushes out of it."""

@@ -1,3 +1,4 @@
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -114,6 +115,17 @@ def test_an_acceptance_that_proves_nothing_changes_nothing(finder: CapFinder, ru
 
 
 @pytest.mark.parametrize(
+    ("finder", "running", "known"),
+    [(LOWERED, 62, 50), (LOWERED, 100, 80), (LOWERED, 5_000, 1_000), (NEW, 1_000, 1_000)],
+)
+def test_most_tasks_beside_an_accepted_one_did_run(
+    finder: CapFinder, running: int, known: int
+) -> None:
+    """Four fifths of what we count is surely no more than the account allows."""
+    assert finder.knowing(running=running).known == known
+
+
+@pytest.mark.parametrize(
     ("finder", "running", "now"),
     [(NEW, 1_000, 1e9), (LOWERED, 50, 4.9), (LOWERED, 49, 1e9)],
     ids=["at the limit", "too early", "places free"],
@@ -164,7 +176,9 @@ def test_the_cap_stays_between_1_and_the_limit(limit: int, steps: list[tuple[str
 # Requests
 
 FULL = RateFinder(10_000, 10_000)
-TEN = FULL.refused(good=10, now=0.0)
+FALLEN = FULL.refused(good=10, part=0.4, now=0.0)
+TEN = attrs.evolve(FALLEN, before=0, next_probe=30.0)
+"""The same, when it is known that the fall was of use."""
 
 
 @pytest.mark.parametrize(
@@ -201,6 +215,47 @@ def test_a_refusal_drops_the_rate_to_what_was_answered_well(
     found = finder.refused(good=good, now=0.0)
 
     assert found.rate == found.proven == expected
+
+
+@pytest.mark.parametrize(
+    ("part", "rate", "noise"),
+    [(0.4, 10_000, 0.4), (0.2, 10_000, 0.2), (0.19, 7, 0.0), (0.01, 7, 0.0)],
+    ids=["as many", "half as many", "fewer: a lower limit", "far fewer: a lower limit"],
+)
+def test_a_fall_after_which_as_many_are_refused_is_taken_back(
+    part: float, rate: int, noise: float
+) -> None:
+    """A limit refuses what is too much; what is refused at any rate is noise."""
+    found = FALLEN.refused(good=10, part=part, now=200.0)
+    probed = FALLEN.probed(good=10, part=part, now=240.0)
+
+    assert (found.rate, found.noise) == (rate, noise)
+    assert (probed.rate, probed.noise) == (10_000 if noise else 12, noise)
+
+
+def test_a_fall_has_time_to_show_its_use_before_the_next_probe() -> None:
+    """The minute before it has to pass, then there are three trials; a probe settles it."""
+    assert FALLEN.next_probe == 60 + 3 * 60
+    assert FULL.refused(good=720, part=0.4, now=0.0).next_probe == 60 + 3 * 5
+    probed = FALLEN.probed(good=10, now=240.0)
+
+    assert probed.refused(good=10, part=0.4, now=260.0).rate == 10
+
+
+def test_noise_is_never_more_than_was_refused_of_late() -> None:
+    """A service that recovers is believed at once, one that gets worse is tried again."""
+    noisy = FALLEN.refused(good=10, part=0.4, now=200.0)
+
+    assert noisy.quieter(0.5) is noisy
+    assert noisy.quieter(0.1).noise == 0.1
+
+
+def test_a_run_that_only_makes_good_a_fall_is_no_gain() -> None:
+    """Down from 12 for no good reason and up to 12 again: the next run waits longer, not less."""
+    cut = attrs.evolve(TEN, rate=12, proven=12).refused(good=12, now=0.0)
+    back = cut.probed(good=9, now=300.0).probed(good=11, now=400.0).refused(good=12, now=420.0)
+
+    assert (cut.rate, back.rate, back.probe_every) == (9, 12, 60.0)
 
 
 def test_probes_of_the_rate_double_while_they_go_well() -> None:
@@ -263,6 +318,7 @@ def test_haste_brings_the_probe_forward_and_nothing_else() -> None:
     assert TEN.hurried(now=5.0).next_probe == 5.0
     assert TEN.hurried(now=5.0).rate == 10
     assert TEN.hurried(now=50.0).next_probe == 30.0
+    assert FALLEN.hurried(now=5.0) is FALLEN, "its use has to be seen first"
 
 
 @pytest.mark.parametrize(

@@ -279,6 +279,27 @@ def test_refused_looks_say_nothing_about_tasks() -> None:
     run_virtual(main())
 
 
+def test_two_in_a_row_are_no_proof_where_looks_are_refused_as_well() -> None:
+    """One look in ten is refused at a low rate: that is noise, and of submits it takes four."""
+
+    async def main() -> None:
+        gate = new_gate()
+        await running(gate, 10)
+        for _ in range(3):
+            await refuse(gate, submit=False)
+            for _ in range(9):
+                gate.answered(await gate.permit(poll=True))
+        caps = list[int]()
+        for _ in range(4):
+            await refuse(gate)
+            gate.answered(await gate.permit(poll=True))
+            caps.append(gate.statistics().tasks_cap)
+
+        assert caps == [1_000, 1_000, 1_000, 10]
+
+    run_virtual(main())
+
+
 def test_a_refusal_for_tasks_holds_up_submits_only() -> None:
     """Looks are not to blame and go on: they are what shows that a place is free."""
 

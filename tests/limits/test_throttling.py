@@ -82,6 +82,7 @@ class Refused:
     running: int = 50
     is_probing: bool = False
     looks_pass: bool = False
+    noise: float = 0.0
 
 
 @pytest.mark.parametrize(
@@ -100,11 +101,21 @@ class Refused:
         (Refused(is_probing=True, is_rate_high=True), Cause.TASKS),
         (Refused(running=0), Cause.RATE),
         (Refused(running=0, episode=9, is_probing=True, looks_pass=True), Cause.RATE),
+        (Refused(episode=3, noise=0.1), Cause.UNKNOWN),
+        (Refused(episode=4, noise=0.1), Cause.PERHAPS_TASKS),
+        (Refused(episode=3, looks_pass=True, noise=0.1), Cause.UNKNOWN),
+        (Refused(episode=4, looks_pass=True, noise=0.1), Cause.TASKS),
+        (Refused(episode=3, is_probing=True, noise=0.1), Cause.UNKNOWN),
+        (Refused(episode=4, is_probing=True, noise=0.1), Cause.TASKS),
+        (Refused(episode=2, looks_pass=True, noise=0.001), Cause.TASKS),
     ],
     ids=repr,
 )
 def test_whose_limit_a_429_was(known: Refused, expected: Cause) -> None:
-    """It is about tasks if some run and this was one too many, or if other requests pass."""
+    """It is about tasks if some run and this was one too many, or if other requests pass.
+
+    Where one request in ten is refused for no reason, that takes four in a row.
+    """
     assert cause_of(**attrs.asdict(known)) is expected
 
 
@@ -127,6 +138,7 @@ class Refusals:
     good: int = 0
     is_expected: bool = False
     is_refuted: bool = False
+    noise: float = 0.0
 
 
 @pytest.mark.parametrize(
@@ -144,6 +156,12 @@ class Refusals:
         (Refusals(good=50, is_expected=True), False),
         (Refusals(in_a_row=2, episodes=2, refused=2, good=5_000, is_expected=True), True),
         (Refusals(episodes=3, refused=60, good=12_000, is_expected=True), False),
+        (Refusals(episodes=9, refused=100, good=900, noise=0.05), False),
+        (Refusals(episodes=9, refused=160, good=840, noise=0.05), True),
+        (Refusals(episodes=9, refused=100, good=900, is_expected=True, noise=0.05), False),
+        (Refusals(in_a_row=3, refused=3, good=97, is_expected=True, noise=0.05), False),
+        (Refusals(in_a_row=4, refused=4, good=96, is_expected=True, noise=0.05), True),
+        (Refusals(in_a_row=9, refused=50, good=50, noise=0.4), False),
     ],
     ids=[
         "one",
@@ -158,6 +176,12 @@ class Refusals:
         "one where it was expected, among many",
         "two in a row where it was expected",
         "one in two hundred at the rate that was found",
+        "twice the noise",
+        "more than twice the noise",
+        "twice the noise at the rate that was found",
+        "three in a row where one in twenty is noise",
+        "four in a row where one in twenty is noise",
+        "nine in a row where two in five are noise",
     ],
 )
 def test_when_429s_mean_a_limit(refusals: Refusals, expected: bool) -> None:
