@@ -24,7 +24,7 @@ HIGH_RATE: Final = 0.8
 be far from the real one, and of one that was found."""
 MANY_EPISODES: Final = 3
 FEW_IN_A_ROW: Final = 2
-"""Episodes that prove a lower limit: by themselves, and of tasks, or where the rate that was found is
+"""Episodes that prove a lower limit: by themselves, and of tasks or where the found rate is
 used."""
 HIGH_PART: Final = 20
 LOW_PART: Final = 50
