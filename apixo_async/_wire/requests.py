@@ -7,11 +7,8 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
-
-from cattrs import Converter
-from cattrs.gen import make_dict_unstructure_fn, override
 
 from apixo_async.veo import (
     ExtendVideo,
@@ -22,6 +19,9 @@ from apixo_async.veo import (
     TextToVideo,
 )
 
+if TYPE_CHECKING:
+    from cattrs import Converter
+
 TEXT: Final = "TEXT_2_VIDEO"
 FRAMES: Final = "FIRST_AND_LAST_FRAMES_2_VIDEO"
 REFERENCE: Final = "REFERENCE_2_VIDEO"
@@ -30,8 +30,12 @@ MAX_FRAMES: Final = 2
 """ "FIRST_AND_LAST_FRAMES_2_VIDEO ... image_urls (max 2)" (Veo 3.1 page, generation types)."""
 
 
-@functools.cache  # made for the first request: that takes as long as importing a module
+@functools.cache
 def _converter() -> Converter:
+    # For the first request: who only asks for tasks does not wait for it.
+    from cattrs import Converter  # noqa: PLC0415
+    from cattrs.gen import make_dict_unstructure_fn, override  # noqa: PLC0415
+
     converter = Converter()
     outside = {"provider": override(omit=True), "extra_input": override(omit=True)}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 import re
 from datetime import UTC, datetime
@@ -20,6 +19,8 @@ def excerpt(body: bytes) -> str:
     """The beginning of a body as one line of printable text, without markup."""
     text = body[: 4 * EXCERPT_CHARACTERS].decode("utf-8", "replace")
     if text.lstrip()[:1] == "<":
+        import html  # noqa: PLC0415  # its table of entities is large and such pages are rare
+
         text = html.unescape(_TAGS.sub(" ", text))
     printable = text
     if not text.isprintable():

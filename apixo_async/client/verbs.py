@@ -6,7 +6,6 @@ import asyncio
 import logging
 import warnings
 from collections.abc import AsyncIterator, Collection
-from importlib.metadata import PackageNotFoundError, version
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -276,6 +275,9 @@ class ApixoClient:
 
 
 def _version() -> str:
+    # Slow to import, and not needed before the first request.
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415
+
     try:
         return version("apixo-async")
     except PackageNotFoundError:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import attrs
-from aiolimiter import AsyncLimiter
+
+if TYPE_CHECKING:
+    from aiolimiter import AsyncLimiter
 
 WINDOW_SECONDS: Final = 61.0
 """One second more than the minute that is promised: requests that were let through evenly may
@@ -27,6 +29,9 @@ class BucketSize:
 
     def limiter(self) -> AsyncLimiter:
         """A full limiter of this size; it belongs to the event loop that first waits on it."""
+        # With the first client, as it reads its own version from disk when imported.
+        from aiolimiter import AsyncLimiter  # noqa: PLC0415
+
         return AsyncLimiter(self.burst, self.burst / self.per_second)
 
 
