@@ -12,19 +12,7 @@ from typing import Any, TypeVar
 
 import attrs
 
-import apixo_async
-from apixo_async import PollSchedule
-
 T = TypeVar("T")
-
-
-def learned_schedule() -> dict[str, Callable[[], PollSchedule]]:
-    """What makes the schedule that learns, each time one that knows nothing yet.
-
-    Empty as long as the library has none.
-    """
-    learned: Callable[[], PollSchedule] | None = getattr(apixo_async, "LearnedSchedule", None)
-    return {} if learned is None else {"learned": learned}
 
 
 def options(

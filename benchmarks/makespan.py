@@ -21,14 +21,13 @@ from typing import Final, Literal, TypeAlias
 
 import attrs
 
-from apixo_async import Limits, PollSchedule, TextToVideo
+from apixo_async import LearnedSchedule, Limits, PollSchedule, TextToVideo
 from apixo_async.emulator.bound import list_schedule
 from benchmarks._batch import SEED, Measured, lognormal, named, run_batch
 from benchmarks._report import (
     Table,
     chosen,
     in_parallel,
-    learned_schedule,
     options,
     verdict,
     write_json,
@@ -73,7 +72,7 @@ MIXES: Final[dict[str, Callable[[random.Random], Work]]] = {
 
 # Callbacks go here, too, once there are any: a name, and what makes the batch be told so.
 CONTENDERS: Final[dict[str, Callable[[], PollSchedule]]] = {
-    **learned_schedule(),
+    "learned": LearnedSchedule,
     "documented": PollSchedule,
     "60 s + 15 s": partial(PollSchedule, first=60, interval=15),
     "5 s + 1 s": partial(PollSchedule, first=5, interval=1),

@@ -95,10 +95,7 @@ def run(name: str, limits: Limits, allows: Sequence[Allowance], minutes: int) ->
 def found_by(client: ApixoClient) -> tuple[int, int]:
     """The limits that it goes by at this moment: tasks and requests a minute."""
     gate = client.statistics().gate
-    # As long as the gate only finds the cap of the tasks, it goes by the rate that it was set to.
-    return gate.tasks_cap, getattr(
-        gate, "requests_cap", client.engine.gate.limits.requests_per_minute
-    )
+    return gate.tasks_cap, gate.requests_cap
 
 
 def _by_minute(

@@ -37,6 +37,14 @@ class Connection:
     schedule: PollSchedule
     emulator: EmulatedApi | None = None
 
+    @property
+    def learned_schedule(self) -> LearnedSchedule:
+        """One that begins with these numbers and keeps to the same clock."""
+        learned = LearnedSchedule.beginning_as(self.schedule)
+        if self.emulator is None or isinstance(self.schedule, LearnedSchedule):
+            return learned
+        return attrs.evolve(learned, shortest=learned.shortest / self.emulator.speed)
+
     def client(self) -> ApixoClient:
         """A new client. Raises `Fault` without a key or with a bad address."""
         try:

@@ -108,7 +108,11 @@ _WAITING: Final = (
         "learns]",
     ),
     _seconds("--first-poll", text="When to look at a task first.  [default: 90]"),
-    _seconds("--poll-every", above_zero=True, text="How often then.  [default: 5]"),
+    _seconds(
+        "--poll-every",
+        above_zero=True,
+        text="How often then, until a batch has learned better.  [default: 5]",
+    ),
     _seconds("--deadline", above_zero=True, text="How long to wait for one task.  [default: 1800]"),
 )
 _EMULATOR: Final = (

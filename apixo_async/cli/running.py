@@ -119,12 +119,13 @@ class BatchSession:
 
     async def _run(self, client: ApixoClient) -> None:
         self._client = client
+        connection = self._connection
         is_fixed = self._given.schedule == "documented"  # by itself a batch learns
         runner = self._plan.runner(
             client,
             on_event=self._note,
             notes=self._notes(),
-            schedule=self._connection.schedule if is_fixed else None,
+            schedule=connection.schedule if is_fixed else connection.learned_schedule,
         )
         stream = runner.stream_resumed() if self._jobs is None else runner.stream(self._jobs)
         async with client, self._ticking(), stream as outcomes:

@@ -155,7 +155,7 @@ class Watcher:
             self._judge(watch, error, loop.time())
             return None
         watch.note_success(task)
-        if watch.paced is not None:
+        if watch.paced is not None and not watch.unusable:  # one end counts once
             self._pacer.saw(
                 watch.paced, now=loop.time(), has_ended=task.is_terminal, duration=task.duration
             )

@@ -43,8 +43,8 @@ GAIN: Final = 1.25
 """A run of probes that ended so much higher than it began was no failure."""
 WINDOW: Final = 60.0
 """For so long after a fall, the requests before it fill the server's minute."""
-OF_USE: Final = 0.5
-"""A lower rate that leaves more than this part of the refusals was not what they were about."""
+NOISE_MAX: Final = 0.4
+"""Where a larger part is refused, it is not for no reason."""
 
 
 def trial_seconds(rate: float) -> float:
@@ -156,25 +156,29 @@ class RateFinder:
         """Whether the account was seen to allow less than is configured."""
         return self.rate < self.limit
 
-    def refused(self, *, good: int, now: float, part: float = 1.0) -> RateFinder:
+    def refused(self, *, good: int, now: float, part: float = 0.0) -> RateFinder:
         """The account refused a request after `good` well answered ones in 60 s.
 
-        `part` is what was refused of all requests of late, or since the last fall.
+        `part` is what was refused of all requests of late, or since the minute before the last fall
+        has passed; 0 as long as it has not.
         """
         if self._was_in_vain(part):
-            return self._taken_back(part)
+            return self._taken_back(part, now=now)
         if self.step:
             rate = min(max(good, SMALLEST_RATE, self.proven), self.rate)
             return self._back_from_probe(rate, now=now)
         rate, best = max(good, SMALLEST_RATE), 0
         if rate >= EXPLAINED * self.rate:
             rate, best = max(int(CUT * self.rate), 1), self.rate
+        before, part = (self.rate, part) if part else (self.before, self.part)
+        if good < SMALLEST_RATE <= rate:
+            before = 0  # what came through would have been less still: it may be refused again
         fallen = self._fallen(rate, now=now, wait=self.probe_every, later=1)
         proof = WINDOW + VERDICT_TRIALS * trial_seconds(rate)
         return attrs.evolve(
             fallen,
             best=max(best, rate),
-            before=self.rate,
+            before=before,
             part=part,
             next_probe=max(fallen.next_probe, now + proof),
         )
@@ -196,10 +200,21 @@ class RateFinder:
         )
 
     def _was_in_vain(self, part: float) -> bool:
-        return self.before > 0 and part >= OF_USE * self.part
+        """Whether nearer to what was refused before than to what a limit would refuse now."""
+        if not self.before or not 0 < part <= NOISE_MAX:
+            return False
+        by_a_limit = max(0.0, 1 - (1 - self.part) * self.before / self.rate)
+        return part >= (self.part + by_a_limit) / 2
 
-    def _taken_back(self, part: float) -> RateFinder:
-        return attrs.evolve(self, rate=self.before, proven=self.rate, before=0, noise=part)
+    def _taken_back(self, part: float, *, now: float) -> RateFinder:
+        return attrs.evolve(
+            self,
+            rate=self.before,
+            proven=self.rate,
+            before=0,
+            noise=part,
+            next_probe=now + self.probe_every,
+        )
 
     def probed(self, *, good: int, now: float, part: float = 0.0) -> RateFinder:
         """Raises the rate by one step if it is time to try; `good` answers came in 60 s.
@@ -209,7 +224,7 @@ class RateFinder:
         if not self.is_lowered or now < self.next_probe:
             return self
         if self._was_in_vain(part):
-            return self._taken_back(part)
+            return self._taken_back(part, now=now)
         begins = not self.step or now > self.next_probe + 60
         step = max(1, int(self.rate * RATE_STEP)) if begins else 2 * self.step
         rate = min(self.limit, self.rate + step)
@@ -222,10 +237,6 @@ class RateFinder:
             step=step,
             next_probe=now + trial_seconds(rate),
         )
-
-    def quieter(self, part: float) -> RateFinder:
-        """Only so much was refused of late: there is no more noise than that."""
-        return self if part >= self.noise else attrs.evolve(self, noise=part)
 
     def hurried(self, *, now: float) -> RateFinder:
         """The other limit was seen to have grown: this one may have, too."""

@@ -9,7 +9,13 @@ from collections import deque
 from typing import Final, NewType
 
 from apixo_async.limits.buckets import Bucket, bucket_size
-from apixo_async.limits.finding import SMALLEST_RATE, WINDOW, RateFinder, trial_seconds
+from apixo_async.limits.finding import (
+    NOISE_MAX,
+    SMALLEST_RATE,
+    WINDOW,
+    RateFinder,
+    trial_seconds,
+)
 from apixo_async.limits.meters import MEMORY_SECONDS, RecentRate, RequestMeter
 from apixo_async.limits.throttling import MANY_EPISODES, is_rate_high, is_rate_limit
 
@@ -85,8 +91,11 @@ class RateGate:
         return self._episode
 
     def _since_drained(self, now: float) -> tuple[int, int]:
-        """Requests refused and answered well, of the last minutes, or since the last fall."""
-        seen = min(MEMORY_SECONDS, now - self._drained_at)
+        """Refused and well answered requests of the last minutes.
+
+        After a fall those since the minute before it has passed, none as long as it has not.
+        """
+        seen = min(MEMORY_SECONDS, max(0.0, now - self._drained_at))
         return self._refused.last(seen, now), self._good.last(seen, now)
 
     def _is_busy(self, now: float) -> bool:
@@ -127,15 +136,14 @@ class RateGate:
             self._episodes.append((permit, now))
         refused, good = self._since_drained(now)
         part = refused / max(refused + good, 1)
-        self.finder = self.finder.quieter(part)
         is_limit = is_rate_limit(
             in_a_row=in_a_row,
             episodes=sum(begin > now - MEMORY_SECONDS for _, begin in self._episodes),
-            refused=refused,
-            good=good,
+            refused=refused or self._refused.last(MEMORY_SECONDS, now),
+            good=good or self._good.last(MEMORY_SECONDS, now),
             is_expected=self.finder.is_lowered and self.is_high(now),
             is_refuted=self._is_refuted(now),
-            noise=self.finder.noise,
+            noise=self._noise_found(now),
         )
         # With nothing answered since the last fall, the pause was too short; the rate is unproven.
         # With hardly anything sent, it is no rate that any plan has.
@@ -161,8 +169,14 @@ class RateGate:
         """The part of all requests that is refused for no reason, as far as is known."""
         odd = self._odd.last(MEMORY_SECONDS, now)
         looks = self.meter.last(MEMORY_SECONDS, now) - self._submitted.last(MEMORY_SECONDS, now)
-        of_late = odd / looks if odd >= MANY_EPISODES else 0.0
-        return max(of_late, self.finder.noise)
+        of_late = odd / max(looks, odd) if odd >= MANY_EPISODES else 0.0
+        return min(max(of_late, self._noise_found(now)), NOISE_MAX)
+
+    def _noise_found(self, now: float) -> float:
+        """What no lower rate helped against, and not more than may well have been of late."""
+        refused = self._refused.last(MEMORY_SECONDS, now)
+        at_most = refused + 2 * math.sqrt(refused) + 3
+        return min(self.finder.noise, at_most / max(self.meter.last(MEMORY_SECONDS, now), 1))
 
     def _is_refuted(self, now: float) -> bool:
         """Whether more has passed since the first refusal than a limit would have let, for sure.

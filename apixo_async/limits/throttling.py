@@ -33,6 +33,8 @@ NOISE_FACTOR: Final = 2.0
 """More than so many times the noise is no chance."""
 RARE: Final = 1e-4
 """Nor is what happens by chance in fewer than this part of all cases."""
+LONGEST_ROW: Final = 8
+"""No service refuses so many in a row for no reason."""
 
 
 def pause_seconds(retry_after: float | None, *, episode: int, unit: float) -> float:
@@ -91,7 +93,9 @@ def cause_of(
 
 def rare_row(noise: float) -> int:
     """So many refusals in a row are no chance where this part is refused for no reason."""
-    return math.ceil(math.log(RARE) / math.log(noise)) if 0 < noise < 1 else 0
+    if not 0 < noise < 1:
+        return 0
+    return min(math.ceil(math.log(RARE) / math.log(noise)), LONGEST_ROW)
 
 
 def is_rate_limit(

@@ -102,7 +102,8 @@ class Pacer:
             return None
         schedule = look.schedule
         price = max(self._price_at(now, schedule), ends.typical / schedule.most_looks)
-        price = price * unit if look.is_first else spread(price, by=schedule.jitter, unit=unit)
+        jitter = min(schedule.jitter, 1.0)
+        price = price * unit if look.is_first else spread(price, by=jitter, unit=unit)
         look.is_first = False
         age = max(now - look.born, 0.0)
         pause = ends.due(age, price) - age

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from apixo_async import Job, LearnedSchedule, PollSchedule, Task, TextToVideo
+from apixo_async import Job, LearnedSchedule, Limits, PollSchedule, Task, TextToVideo
 from apixo_async.batch.journal import Journal
+from apixo_async.cli.connecting import Connection
+from apixo_async.cli.emulated import EmulatedApi
 from apixo_async.client.engine import Engine
 from apixo_async.testing import EmulatorThread
 from tests.cli.conftest import FAST, run
@@ -134,6 +136,23 @@ def test_an_unknown_fault_is_refused_before_anything_starts(prompts: Path) -> No
     assert result.exit_code == 2
     assert "gremlins" in result.stderr
     assert "--list-faults" in result.stderr
+
+
+@pytest.mark.parametrize("by_name", [True, False], ids=["by name", "by itself"])
+def test_what_a_batch_learns_keeps_to_the_emulators_clock(by_name: bool) -> None:
+    """At 20 times the speed a second is a twentieth, also where nobody named the schedule."""
+    api = EmulatedApi("http://127.0.0.1:1", "key", 20.0)
+    schedule = LearnedSchedule(shortest=0.05) if by_name else PollSchedule(first=4.5, interval=0.25)
+    connection = Connection(
+        base_url=None,
+        api_key=None,
+        limits=Limits(),
+        account=Limits(),
+        schedule=schedule,
+        emulator=api,
+    )
+
+    assert connection.learned_schedule.shortest == 0.05
 
 
 @pytest.mark.parametrize(

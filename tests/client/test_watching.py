@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from contextvars import Context
 from itertools import pairwise
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -13,6 +14,7 @@ from apixo_async import (
     AuthenticationError,
     ContentViolationError,
     InvalidSettingError,
+    LearnedSchedule,
     Limits,
     NotFoundError,
     TaskFailedError,
@@ -23,6 +25,7 @@ from apixo_async import (
     UnexpectedAnswerError,
 )
 from apixo_async._wire import Reply
+from apixo_async.polling import Look, Pacer
 from tests.fakes import FakeApi, FakeTask, client_for, envelope, refusal
 from tests.virtual import virtual
 
@@ -234,6 +237,27 @@ async def test_a_success_without_a_url_is_an_error_of_its_own(result: object) ->
     assert caught.value.task.id == "task_1"
     assert held == 0
     assert len(api.submits) == 1
+
+
+@virtual
+async def test_an_end_that_is_looked_at_again_is_learned_from_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A success without a URL is looked at three times; its task ended but once."""
+    ends: list[bool] = []
+    saw = Pacer.saw
+
+    def count(self: Pacer, look: Look, **seen: Any) -> None:  # noqa: ANN401  # as it came
+        ends.append(seen["has_ended"])
+        saw(self, look, **seen)
+
+    monkeypatch.setattr(Pacer, "saw", count)
+    api = FakeApi(result=lambda _: "")
+    async with client_for(api, schedule=LearnedSchedule()) as client:
+        with pytest.raises(UnexpectedAnswerError):
+            await client.generate(OCEAN)
+
+    assert sum(ends) == 1
 
 
 @virtual

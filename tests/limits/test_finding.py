@@ -242,12 +242,41 @@ def test_a_fall_has_time_to_show_its_use_before_the_next_probe() -> None:
     assert probed.refused(good=10, part=0.4, now=260.0).rate == 10
 
 
-def test_noise_is_never_more_than_was_refused_of_late() -> None:
-    """A service that recovers is believed at once, one that gets worse is tried again."""
+def test_a_fall_that_is_not_judged_yet_is_not_taken_back() -> None:
+    """A second fall in the minute after the first leaves open what the first was good for."""
+    again = FULL.refused(good=60, part=0.4, now=0.0).refused(good=40, now=30.0)
+
+    assert (again.rate, again.before, again.part) == (40, 10_000, 0.4)
+    assert again.refused(good=40, part=0.3, now=100.0).rate == 10_000
+
+
+@pytest.mark.parametrize(
+    ("good", "part", "rate"), [(5, 0.5, 7), (10, 0.5, 7), (10, 0.41, 7), (10, 0.4, 10_000)]
+)
+def test_a_real_limit_below_the_smallest_plan_is_no_noise(
+    good: int, part: float, rate: int
+) -> None:
+    """What refuses half of all at the smallest rate is a limit, as no service is that noisy."""
+    fallen = FULL.refused(good=good, part=0.6, now=0.0)
+
+    assert fallen.rate == 10
+    assert fallen.refused(good=10, part=part, now=200.0).rate == rate
+
+
+def test_a_cut_is_measured_by_what_a_limit_would_still_refuse() -> None:
+    """From 10 to 7 on a limit of 5, half of all becomes two in seven: of use, though not gone."""
+    cut = attrs.evolve(TEN, rate=10).refused(good=10, part=0.5, now=0.0)
+    assert cut.rate == 7
+
+    assert cut.refused(good=7, part=0.29, now=200.0).rate < 7
+    assert cut.refused(good=7, part=0.4, now=200.0).rate == 10
+
+
+def test_what_is_taken_back_is_not_raised_further_at_once() -> None:
+    """The rate before the fall is tried before more."""
     noisy = FALLEN.refused(good=10, part=0.4, now=200.0)
 
-    assert noisy.quieter(0.5) is noisy
-    assert noisy.quieter(0.1).noise == 0.1
+    assert noisy.next_probe == 230.0
 
 
 def test_a_run_that_only_makes_good_a_fall_is_no_gain() -> None:

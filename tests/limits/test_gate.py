@@ -300,6 +300,22 @@ def test_two_in_a_row_are_no_proof_where_looks_are_refused_as_well() -> None:
     run_virtual(main())
 
 
+def test_refused_reads_of_the_balance_count_like_looks() -> None:
+    """Nobody looked and three reads of the balance were refused: so may be a submit."""
+
+    async def main() -> None:
+        gate = new_gate()
+        await running(gate, 10)
+        for _ in range(3):
+            permit = await gate.permit(poll=False)
+            gate.throttled(permit, retry_after=None, submit=False)
+        await refuse(gate)
+
+        assert gate.statistics().tasks_cap == 1_000
+
+    run_virtual(main())
+
+
 def test_a_refusal_for_tasks_holds_up_submits_only() -> None:
     """Looks are not to blame and go on: they are what shows that a place is free."""
 

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -394,3 +395,17 @@ async def test_the_gate_meters_what_it_lets_through() -> None:
     await asyncio.gather(*waiters, return_exceptions=True)
 
     assert counted == (passed, passed) == (11, 11)
+
+
+@virtual
+async def test_noise_is_forgotten_when_it_ends() -> None:
+    """A service that answers everything for three minutes is believed to be sound again."""
+    gate = RateGate(10_000)
+    gate.finder = attrs.evolve(gate.finder, noise=0.3)
+    before = gate.noise(now())
+    for _ in range(180):
+        await answered(gate, 1)
+        await asyncio.sleep(1)
+
+    assert before == 0.3
+    assert gate.noise(now()) < 0.02

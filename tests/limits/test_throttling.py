@@ -161,7 +161,8 @@ class Refusals:
         (Refusals(episodes=9, refused=100, good=900, is_expected=True, noise=0.05), False),
         (Refusals(in_a_row=3, refused=3, good=97, is_expected=True, noise=0.05), False),
         (Refusals(in_a_row=4, refused=4, good=96, is_expected=True, noise=0.05), True),
-        (Refusals(in_a_row=9, refused=50, good=50, noise=0.4), False),
+        (Refusals(in_a_row=7, refused=50, good=50, noise=0.4), False),
+        (Refusals(in_a_row=8, refused=50, good=50, noise=0.4), True),
     ],
     ids=[
         "one",
@@ -181,7 +182,8 @@ class Refusals:
         "twice the noise at the rate that was found",
         "three in a row where one in twenty is noise",
         "four in a row where one in twenty is noise",
-        "nine in a row where two in five are noise",
+        "seven in a row where two in five are noise",
+        "eight in a row are too many for any noise",
     ],
 )
 def test_when_429s_mean_a_limit(refusals: Refusals, expected: bool) -> None:

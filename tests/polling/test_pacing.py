@@ -144,6 +144,17 @@ def test_a_shorter_interval_is_the_users_wish() -> None:
     assert LearnedSchedule(shortest=3.0).shortest_pause == 3.0
 
 
+def test_a_jitter_above_the_whole_is_the_whole() -> None:
+    """However wild the jitter, hardly any look comes at the shortest pause because of it."""
+    wild = LearnedSchedule(jitter=5.0)
+    pacer = pacer_with()
+    looks = watched(pacer, steady_ages(300), 1_000.0, wild)
+    rng = random.Random(1)
+    told = [pacer.pause(look, now=1_000.0, unit=rng.random()) or 0.0 for look in looks]
+
+    assert sum(pause <= wild.shortest_pause for pause in told) < 0.25 * len(told)
+
+
 def test_a_single_task_is_not_looked_at_without_need() -> None:
     """With all the rate for itself it still gets about as many looks as it may on average."""
     pacer = pacer_with(rate=1e6)
