@@ -13,8 +13,7 @@ from typing import Any, Final, NoReturn
 import click
 
 from apixo_async.cli import exits
-from apixo_async.cli.faults import Fault
-from apixo_async.cli.loop import Interrupted
+from apixo_async.cli.faults import Fault, Interrupted
 from apixo_async.errors import ApixoError
 
 _COMMANDS: Final = {

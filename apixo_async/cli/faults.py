@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Final
 
 import attrs
@@ -95,3 +96,12 @@ class Fault(Exception):  # noqa: N818  # what a user did, or met; not our error
         """The fault that shows an error of the library or of the operating system."""
         advice = advice_for(error)
         return cls(as_options(str(error)), advice=advice.text, code=advice.code)
+
+
+class Interrupted(Exception):  # noqa: N818  # somebody's wish, not an error
+    """The work was ended by a signal, in good order."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+        self.name = signal.Signals(number).name

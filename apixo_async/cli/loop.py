@@ -11,20 +11,12 @@ from importlib.util import find_spec
 from typing import Any, Final, TypeVar
 
 from apixo_async.cli.exits import SIGNAL_BASE
+from apixo_async.cli.faults import Interrupted
 
 T = TypeVar("T")
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _SHOW_CURSOR: Final = "\x1b[?25h\n"
-
-
-class Interrupted(Exception):  # noqa: N818  # somebody's wish, not an error
-    """The work was ended by a signal, in good order."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
-        self.number = number
-        self.name = signal.Signals(number).name
 
 
 def run(work: Coroutine[Any, Any, T], *, on_interrupt: Callable[[], None] | None = None) -> T:

@@ -21,9 +21,9 @@ from apixo_async.cli import exits, journals
 from apixo_async.cli.alerts import Alerts, alerting
 from apixo_async.cli.connecting import Connection
 from apixo_async.cli.display import REFRESH, Display, open_display
-from apixo_async.cli.faults import Fault, as_options
+from apixo_async.cli.faults import Fault, Interrupted, as_options
 from apixo_async.cli.leftovers import Leftovers
-from apixo_async.cli.loop import Interrupted, run
+from apixo_async.cli.loop import run
 from apixo_async.cli.options import Options
 from apixo_async.cli.policies import BatchPlan
 from apixo_async.cli.progress import Progress, Traffic

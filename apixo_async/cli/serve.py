@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
@@ -13,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from apixo_async.cli import exits
-from apixo_async.cli.faults import Fault
-from apixo_async.cli.loop import Interrupted, run
+from apixo_async.cli.faults import Fault, Interrupted
 from apixo_async.cli.options import fault_option, read_rates
 
 if TYPE_CHECKING:
+    import asyncio
+
     from apixo_async.emulator import Emulator, EmulatorSettings
 
 
@@ -82,6 +82,7 @@ def emulator(
     It keeps the documented limits, bills, delivers playable videos, and fails on demand. All times
     but latency pass --speed times as fast as real ones.
     """
+    from apixo_async.cli.loop import run
     from apixo_async.emulator import EmulatorSettings
 
     if list_faults:
@@ -114,6 +115,8 @@ def _list_faults(*, as_json: bool) -> None:
 
 
 async def _serve(settings: EmulatorSettings, *, as_json: bool, until_stdin_ends: bool) -> None:
+    import asyncio
+
     from apixo_async.emulator import serve
 
     serving = asyncio.ensure_future(serve(settings, on_ready=_json_line if as_json else _say_how))
@@ -127,7 +130,7 @@ async def _serve(settings: EmulatorSettings, *, as_json: bool, until_stdin_ends:
 
 def _cancel_when_stdin_ends(serving: asyncio.Task[None]) -> None:
     """Ends the emulator when its parent has gone, however that happened."""
-    loop = asyncio.get_running_loop()
+    loop = serving.get_loop()
 
     def watch() -> None:
         # Not through sys.stdin, whose lock a waiting thread would hold while Python shuts down.

@@ -16,8 +16,8 @@ from apixo_async._wire import request_from_row
 from apixo_async.cli import exits
 from apixo_async.cli.commands import file_word
 from apixo_async.cli.connecting import Connection, connected, ready_directory
-from apixo_async.cli.faults import Fault, command
-from apixo_async.cli.loop import Interrupted, run
+from apixo_async.cli.faults import Fault, Interrupted, command
+from apixo_async.cli.loop import run
 from apixo_async.cli.options import Options
 from apixo_async.cli.results import file_as_json, task_as_json
 from apixo_async.cli.text import printable
