@@ -32,11 +32,11 @@ demo: ## generate 200 videos without a key or cost, on an emulated APIXO
 	    command="$(DEMO)"; command=$${command//"{}"/$$directory}; \
 	    echo "$$ $$command"; PATH="$$(cd $(BIN) && pwd):$$PATH" bash -c "$$command"
 
-test: ## run all but the slow tests against the built and installed wheel: about two minutes
+test: ## run all but the slow tests against the built and installed wheel: two to four minutes
 	$(IN_VENV) cli,speed build test
 	@$(BIN)/python -Im pytest -m "not slow" $(PYTEST)
 
-test-all: ## with the slow ones (kill -9, failing disks, every byte damaged): about ten minutes
+test-all: ## with the slow ones (kill -9, failing disks, every byte damaged): ten to twenty minutes
 	$(IN_VENV) cli,speed build test
 	@$(BIN)/python -Im pytest $(PYTEST)
 

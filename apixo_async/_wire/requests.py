@@ -32,9 +32,9 @@ MAX_FRAMES: Final = 2
 
 @functools.cache
 def _converter() -> Converter:
-    # For the first request: who only asks for tasks does not wait for it.
-    from cattrs import Converter  # noqa: PLC0415
-    from cattrs.gen import make_dict_unstructure_fn, override  # noqa: PLC0415
+    # Slow to import: who only asks for tasks does not wait for it.
+    from cattrs import Converter  # noqa: PLC0415  # see above
+    from cattrs.gen import make_dict_unstructure_fn, override  # noqa: PLC0415  # see above
 
     converter = Converter()
     outside = {"provider": override(omit=True), "extra_input": override(omit=True)}

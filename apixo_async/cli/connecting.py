@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
@@ -35,15 +35,9 @@ class Connection:
     account: Limits
     """The limits as the account has them, in its own minutes."""
     schedule: PollSchedule
+    batch_schedule: PollSchedule
+    """That of a batch, which learns unless it is told not to."""
     emulator: EmulatedApi | None = None
-
-    @property
-    def learned_schedule(self) -> LearnedSchedule:
-        """One that begins with these numbers and keeps to the same clock."""
-        learned = LearnedSchedule.beginning_as(self.schedule)
-        if self.emulator is None or isinstance(self.schedule, LearnedSchedule):
-            return learned
-        return attrs.evolve(learned, shortest=learned.shortest / self.emulator.speed)
 
     def client(self) -> ApixoClient:
         """A new client. Raises `Fault` without a key or with a bad address."""
@@ -83,21 +77,29 @@ def _connection(options: Options) -> Connection:
     limits = {
         "requests_per_minute": options.requests_per_minute,
         "concurrent_tasks": options.concurrent_tasks,
+        "poll_share": options.poll_share,
     }
-    schedule = {
+    numbers = {
         "first": options.first_poll,
         "interval": options.poll_every,
         "deadline": options.deadline,
     }
     kind = LearnedSchedule if options.schedule == "learned" else PollSchedule
-    account = Limits(**{name: value for name, value in limits.items() if value is not None})
+    schedule = kind(**_said(numbers))
+    learned = LearnedSchedule.beginning_as(schedule)
+    account = Limits(**_said(limits))
     return Connection(
         base_url=options.base_url,
         api_key=None,
         limits=account,
         account=account,
-        schedule=kind(**{name: value for name, value in schedule.items() if value is not None}),
+        schedule=schedule,
+        batch_schedule=schedule if options.schedule == "documented" else learned,
     )
+
+
+def _said(numbers: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: number for name, number in numbers.items() if number is not None}
 
 
 def _scaled(plan: Connection, api: EmulatedApi) -> Connection:
@@ -109,6 +111,7 @@ def _scaled(plan: Connection, api: EmulatedApi) -> Connection:
         limits=attrs.evolve(plan.limits, requests_per_minute=rate),
         account=plan.account,
         schedule=_faster(plan.schedule, api.speed),
+        batch_schedule=_faster(plan.batch_schedule, api.speed),
         emulator=api,
     )
 

@@ -35,6 +35,7 @@ class Options:
     first_poll: float | None = None
     poll_every: float | None = None
     schedule: Schedule | None = None
+    poll_share: float | None = None
     deadline: float | None = None
     emulator: bool = False
     emulator_speed: float = SPEED
@@ -112,6 +113,12 @@ _WAITING: Final = (
         "--poll-every",
         above_zero=True,
         text="How often then, until a batch has learned better.  [default: 5]",
+    ),
+    click.option(
+        "--poll-share",
+        type=click.FloatRange(min=0, max=1, min_open=True),
+        metavar="PART",
+        help="The part of the request rate that looks may plan with.  [default: 0.6; 0.9 learned]",
     ),
     _seconds("--deadline", above_zero=True, text="How long to wait for one task.  [default: 1800]"),
 )

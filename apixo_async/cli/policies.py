@@ -96,7 +96,7 @@ class BatchPlan:
         *,
         on_event: Callable[[events.Event], None],
         notes: Mapping[str, object],
-        schedule: PollSchedule | None,
+        schedule: PollSchedule,
     ) -> BatchRunner:
         """The runner of this batch; `notes` are kept for `apixo resume`."""
         policies = self.policies

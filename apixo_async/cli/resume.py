@@ -75,6 +75,7 @@ def with_noted(options: Options, noted: Mapping[str, Any]) -> Options:
         "first_poll",
         "poll_every",
         "schedule",
+        "poll_share",
         "deadline",
         *(() if options.emulator else ("base_url",)),
     )

@@ -119,13 +119,11 @@ class BatchSession:
 
     async def _run(self, client: ApixoClient) -> None:
         self._client = client
-        connection = self._connection
-        is_fixed = self._given.schedule == "documented"  # by itself a batch learns
         runner = self._plan.runner(
             client,
             on_event=self._note,
             notes=self._notes(),
-            schedule=connection.schedule if is_fixed else connection.learned_schedule,
+            schedule=self._connection.batch_schedule,
         )
         stream = runner.stream_resumed() if self._jobs is None else runner.stream(self._jobs)
         async with client, self._ticking(), stream as outcomes:
@@ -143,6 +141,7 @@ class BatchSession:
             "first_poll": given.first_poll,
             "poll_every": given.poll_every,
             "schedule": given.schedule,
+            "poll_share": given.poll_share,
             "deadline": given.deadline,
             "is_emulated": self._connection.emulator is not None,
         }

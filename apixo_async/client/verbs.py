@@ -275,8 +275,7 @@ class ApixoClient:
 
 
 def _version() -> str:
-    # Slow to import, and not needed before the first request.
-    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415  # slow to import
 
     try:
         return version("apixo-async")

@@ -29,8 +29,7 @@ class BucketSize:
 
     def limiter(self) -> AsyncLimiter:
         """A full limiter of this size; it belongs to the event loop that first waits on it."""
-        # With the first client, as it reads its own version from disk when imported.
-        from aiolimiter import AsyncLimiter  # noqa: PLC0415
+        from aiolimiter import AsyncLimiter  # noqa: PLC0415  # importing it reads package metadata
 
         return AsyncLimiter(self.burst, self.burst / self.per_second)
 

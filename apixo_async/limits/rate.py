@@ -85,18 +85,18 @@ class RateGate:
             self._submitted.count(now)
             self._recent_submits.count(now)
         if self.finder.is_lowered and now >= self.finder.next_probe and self._is_busy(now):
-            refused, good = self._since_drained(now)
-            part = refused / (refused + good) if refused >= MANY_EPISODES else 0.0
-            self.find(self.finder.probed(good=self._good.last_minute(now), part=part, now=now))
+            good, part = self._good.last_minute(now), self._refused_part(now)
+            self.find(self.finder.probed(good=good, part=part, now=now))
         return self._episode
 
-    def _since_drained(self, now: float) -> tuple[int, int]:
-        """Refused and well answered requests of the last minutes.
+    def _refused_part(self, now: float) -> float:
+        """What was refused of the requests of the last minutes; 0 where that says too little.
 
-        After a fall those since the minute before it has passed, none as long as it has not.
+        After a fall, only what comes once the minute before it has passed tells its use.
         """
-        seen = min(MEMORY_SECONDS, max(0.0, now - self._drained_at))
-        return self._refused.last(seen, now), self._good.last(seen, now)
+        seen = min(MEMORY_SECONDS, now - self._drained_at)
+        refused = self._refused.last(seen, now)
+        return refused / (refused + self._good.last(seen, now)) if refused >= MANY_EPISODES else 0.0
 
     def _is_busy(self, now: float) -> bool:
         """Whether the found rate was made use of, so that it is proven and more would be of use."""
@@ -134,13 +134,11 @@ class RateGate:
         self._refused.count(now)
         if not self._episodes or self._episodes[-1][0] != permit:
             self._episodes.append((permit, now))
-        refused, good = self._since_drained(now)
-        part = refused / max(refused + good, 1)
         is_limit = is_rate_limit(
             in_a_row=in_a_row,
             episodes=sum(begin > now - MEMORY_SECONDS for _, begin in self._episodes),
-            refused=refused or self._refused.last(MEMORY_SECONDS, now),
-            good=good or self._good.last(MEMORY_SECONDS, now),
+            refused=self._refused.last(MEMORY_SECONDS, now),
+            good=self._good.last(MEMORY_SECONDS, now),
             is_expected=self.finder.is_lowered and self.is_high(now),
             is_refuted=self._is_refuted(now),
             noise=self._noise_found(now),
@@ -149,11 +147,11 @@ class RateGate:
         # With hardly anything sent, it is no rate that any plan has.
         is_news = self._good.total > self._good_at_fall or not self.finder.is_lowered
         if is_limit and is_news and self.meter.last_minute(now) >= SMALLEST_RATE:
-            self._fall(part, now)
+            self._fall(now)
         return is_limit
 
-    def _fall(self, part: float, now: float) -> None:
-        before = self.finder
+    def _fall(self, now: float) -> None:
+        before, part = self.finder, self._refused_part(now)
         self._fell_in, self._good_at_fall = self._episode, self._good.total
         self._refused, self._odd = RequestMeter(), RequestMeter()
         self._episodes.clear()

@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 
-from apixo_async import Job, LearnedSchedule, Limits, PollSchedule, Task, TextToVideo
+from apixo_async import Job, LearnedSchedule, PollSchedule, Task, TextToVideo
 from apixo_async.batch.journal import Journal
-from apixo_async.cli.connecting import Connection
-from apixo_async.cli.emulated import EmulatedApi
 from apixo_async.client.engine import Engine
+from apixo_async.limits import Gate
 from apixo_async.testing import EmulatorThread
 from tests.cli.conftest import FAST, run
 
@@ -138,21 +137,57 @@ def test_an_unknown_fault_is_refused_before_anything_starts(prompts: Path) -> No
     assert "--list-faults" in result.stderr
 
 
-@pytest.mark.parametrize("by_name", [True, False], ids=["by name", "by itself"])
-def test_what_a_batch_learns_keeps_to_the_emulators_clock(by_name: bool) -> None:
-    """At 20 times the speed a second is a twentieth, also where nobody named the schedule."""
-    api = EmulatedApi("http://127.0.0.1:1", "key", 20.0)
-    schedule = LearnedSchedule(shortest=0.05) if by_name else PollSchedule(first=4.5, interval=0.25)
-    connection = Connection(
-        base_url=None,
-        api_key=None,
-        limits=Limits(),
-        account=Limits(),
-        schedule=schedule,
-        emulator=api,
-    )
+def schedules_used(monkeypatch: pytest.MonkeyPatch) -> list[PollSchedule]:
+    """The schedule of every wait from now on."""
+    used: list[PollSchedule] = []
+    waiting = Engine.wait
 
-    assert connection.learned_schedule.shortest == 0.05
+    def wait(self: Engine, task: Task, **how: Any) -> Coroutine[Any, Any, Task]:  # noqa: ANN401  # as it came
+        used.append(how["schedule"])
+        return waiting(self, task, **how)
+
+    monkeypatch.setattr(Engine, "wait", wait)
+    return used
+
+
+@pytest.mark.parametrize("options", [(), ("--schedule", "learned")], ids=["by itself", "by name"])
+def test_what_a_batch_learns_keeps_to_the_emulators_clock(
+    monkeypatch: pytest.MonkeyPatch, prompts: Path, options: tuple[str, ...]
+) -> None:
+    """At 200 times the speed, all times of the schedule are a two-hundredth."""
+    used = schedules_used(monkeypatch)
+
+    result = run("batch", prompts, "--emulator", "--emulator-speed", "200", *options)
+
+    assert result.exit_code == 0, result.stderr
+    assert used
+    for schedule in used:
+        assert isinstance(schedule, LearnedSchedule)
+        assert (schedule.interval, schedule.shortest) == (5 / 200, 1 / 200)
+
+
+@pytest.mark.apixo_emulator(speed=1_000)
+def test_the_share_of_looks_is_set_and_noted(
+    apixo_emulator: EmulatorThread, monkeypatch: pytest.MonkeyPatch, prompts: Path
+) -> None:
+    """`--poll-share` reaches the client, and a resumed batch goes by it without saying it again."""
+    journal = prompts.parent / "run.db"
+    shares: list[float | None] = []
+    budget = Gate.poll_budget
+
+    def note(self: Gate, share: float) -> float:
+        shares.append(self.limits.poll_share)
+        return budget(self, share)
+
+    monkeypatch.setattr(Gate, "poll_budget", note)
+    began = run("batch", prompts, "--journal", journal, "--poll-share", "0.25", *FAST)
+    first = set(shares)
+    shares.clear()
+    make_queued(journal)
+    resumed = run("resume", journal, *FAST)
+
+    assert (began.exit_code, resumed.exit_code) == (0, 0), began.stderr + resumed.stderr
+    assert (first, set(shares)) == ({0.25}, {0.25})
 
 
 @pytest.mark.parametrize(
@@ -186,14 +221,7 @@ def test_the_schedule_is_chosen_by_name(
     }
     if command == "resume":
         make_queued(journal)
-    used: list[PollSchedule] = []
-    waiting = Engine.wait
-
-    def wait(self: Engine, task: Task, **how: Any) -> Coroutine[Any, Any, Task]:  # noqa: ANN401  # as it came
-        used.append(how["schedule"])
-        return waiting(self, task, **how)
-
-    monkeypatch.setattr(Engine, "wait", wait)
+    used = schedules_used(monkeypatch)
 
     result = run(command, *arguments[command], *FAST, *options)
 

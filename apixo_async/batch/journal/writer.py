@@ -206,7 +206,7 @@ class Writer:
         if told:
             self._from_loop(_settle, told)
 
-    def _from_loop(self, call: Callable[..., None], *arguments: Any) -> None:  # noqa: ANN401
+    def _from_loop(self, call: Callable[..., None], *arguments: Any) -> None:  # noqa: ANN401  # of any call
         with contextlib.suppress(RuntimeError):  # the loop was closed without waiting for us
             self._loop.call_soon_threadsafe(call, *arguments)
 
