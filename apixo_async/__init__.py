@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         Request,
         TextToVideo,
     )
+    from apixo_async.webhooks import WebhookReceiver
 
 __all__ = [
     "APIError",
@@ -100,6 +101,7 @@ __all__ = [
     "TransportError",
     "UnansweredError",
     "UnexpectedAnswerError",
+    "WebhookReceiver",
 ]
 
 _HOMES = (
@@ -110,6 +112,7 @@ _HOMES = (
     "limits",
     "_transport",
     "downloads",
+    "webhooks",
     "client",
     "batch",
 )

@@ -11,12 +11,13 @@ from typing import Any
 
 import attrs
 
-from apixo_async import BatchRunner, OutcomeStatus, PollSchedule
+from apixo_async import BatchRunner, OutcomeStatus, PollSchedule, WebhookReceiver
 from apixo_async.veo import Request
-from tests.simulated import Account, client_of, detection_delays
+from tests.simulated import Account, calling, client_of, detection_delays
 from tests.virtual import run_virtual
 
 SEED = 20_260_109
+SECRET = "a secret of the benchmarks alone"
 
 
 @attrs.frozen(kw_only=True)
@@ -52,17 +53,25 @@ def run_batch(
     *,
     schedule: PollSchedule,
     tells_times: bool = True,
+    calls_back: bool = False,
+    loses: float = 0.0,
 ) -> Measured:
-    """Runs them to the end at default limits; the prompt of request `n`, from 0, is `named(n)`."""
+    """Runs them to the end at default limits; the prompt of request `n`, from 0, is `named(n)`.
+
+    With `calls_back`, the API does so 300 ms after the end of each task, but for those that are
+    lost, by the rate `loses`.
+    """
 
     def duration(given: Mapping[str, Any]) -> float:
         return durations[int(given["prompt"].rpartition(" ")[2])]
 
     async def run() -> Measured:
         began, loop = time.process_time(), asyncio.get_running_loop()
-        account = Account(duration, tells_times=tells_times)
+        receiver = WebhookReceiver("https://receiver.test", secret=SECRET) if calls_back else None
+        calls = None if receiver is None else calling(receiver, loses=loses, seed=SEED)
+        account = Account(duration, tells_times=tells_times, calls=calls)
         start = loop.time()
-        client = client_of(account, seed=SEED, schedule=schedule)
+        client = client_of(account, seed=SEED, schedule=schedule, webhook=receiver)
         runner = BatchRunner(client, schedule=schedule)
         async with client, runner.stream(requests) as outcomes:
             async for outcome in outcomes:

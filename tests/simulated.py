@@ -12,14 +12,17 @@ import asyncio
 import hashlib
 import heapq
 import json
+import random
 from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, Final, TypeAlias
 
 import attrs
 
-from apixo_async import ApixoClient, Limits, PollSchedule
+from apixo_async import ApixoClient, Limits, PollSchedule, WebhookReceiver
 from apixo_async._wire import Reply
+from apixo_async.webhooks import Slip
 
 WINDOW: Final = 60.0
 EPOCH_MS: Final = 1_767_965_610_000
@@ -54,13 +57,32 @@ class SimulatedTask:
         return f"task_{self.number}"
 
 
+Call: TypeAlias = Callable[[str, bytes, SimulatedTask], Coroutine[Any, Any, None]]
+"""Sends a callback: its URL, its body, and the task that it is about."""
+
+
+def calling(receiver: WebhookReceiver, *, loses: float = 0.0, seed: int = 0) -> Call:
+    """Brings callbacks to a receiver without a network; some of them get lost."""
+    rng = random.Random(seed)
+
+    async def call(url: str, body: bytes, _: SimulatedTask) -> None:
+        if rng.random() < loses:
+            return
+        slip = receiver.admit("POST", url, {})
+        assert isinstance(slip, Slip), slip
+        assert await receiver.take(slip, body) == HTTPStatus.OK
+
+    return call
+
+
 class Account:
     """The server's side of one account; a `Transport`. Open it on the loop that uses it.
 
     `duration` gives the seconds that a task takes, from the `input` of its submit. Every request
     counts for the sliding window of `requests_per_minute`, refused ones, too. It arrives after half
     of `round_trip` seconds, always; for that reason it can be judged at once when it is sent.
-    Without `tells_times`, answers lack the server's own times.
+    Without `tells_times`, answers lack the server's own times. `calls` delivers callbacks where a
+    submit asks for one, `delivery` seconds after the end of its task.
     """
 
     def __init__(
@@ -70,8 +92,13 @@ class Account:
         allows: Sequence[Allowance] = (Allowance(),),
         round_trip: float = 0.2,
         tells_times: bool = True,
+        calls: Call | None = None,
+        delivery: float = 0.3,
     ) -> None:
         self._duration = duration
+        self._calls = calls
+        self._delivery = delivery
+        self._calling: set[asyncio.Task[None]] = set()
         self.opened_at = asyncio.get_running_loop().time()
         self._allowed = allows[0]
         self._upgrades = list(allows[1:])
@@ -141,12 +168,22 @@ class Account:
             heapq.heappop(self._ends)
         if len(self._ends) >= self._allowed.concurrent_tasks:
             return self._refuse(now)
-        ends_at = now + self._duration(json.loads(body)["input"])
+        asked = json.loads(body)
+        ends_at = now + self._duration(asked["input"])
         heapq.heappush(self._ends, ends_at)
         self.peak_unfinished = max(self.peak_unfinished, len(self._ends))
         task = SimulatedTask(len(self.tasks) + 1, now, ends_at)
         self.tasks.append(task)
+        if self._calls is not None and "callback_url" in asked:
+            loop, delay = asyncio.get_running_loop(), ends_at + self._delivery
+            loop.call_at(delay, self._call, self._calls, asked["callback_url"], task)
         return _success(f'{{"taskId":"{task.id}"}}')
+
+    def _call(self, calls: Call, url: str, task: SimulatedTask) -> None:
+        body = self._status(task, task.ends_at).body
+        calling = asyncio.get_running_loop().create_task(calls(url, body, task))
+        self._calling.add(calling)
+        calling.add_done_callback(self._calling.discard)
 
     def _status(self, task: SimulatedTask, now: float) -> Reply:
         has_ended = now >= task.ends_at
@@ -175,6 +212,7 @@ def client_of(
     seed: int,
     limits: Limits | None = None,
     schedule: PollSchedule | None = None,
+    webhook: WebhookReceiver | None = None,
 ) -> ApixoClient:
     """A client whose network is the account and whose jitter repeats with the seed."""
     client = ApixoClient(
@@ -183,6 +221,7 @@ def client_of(
         transport=account,
         limits=limits,
         schedule=schedule,
+        webhook=webhook,
     )
     client.engine._rng.seed(seed)  # one generator serves the whole client
     return client

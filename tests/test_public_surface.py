@@ -52,6 +52,7 @@ NAMES = [
     "TransportError",
     "UnansweredError",
     "UnexpectedAnswerError",
+    "WebhookReceiver",
 ]
 
 

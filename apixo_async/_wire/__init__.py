@@ -7,6 +7,7 @@ from apixo_async._wire.answers import (
     read_task_id,
     task_failure,
 )
+from apixo_async._wire.callbacks import Claim, read_claim
 from apixo_async._wire.envelope import Reply, unwrap
 from apixo_async._wire.requests import (
     BALANCE_PATH,
@@ -24,6 +25,7 @@ __all__ = [
     "BALANCE_PATH",
     "EXCERPT_CHARACTERS",
     "ROW_FIELDS",
+    "Claim",
     "Reply",
     "candidate_task_id",
     "encode",
@@ -31,6 +33,7 @@ __all__ = [
     "fingerprint",
     "means_no_credits",
     "read_balance",
+    "read_claim",
     "read_task",
     "read_task_id",
     "request_from_row",

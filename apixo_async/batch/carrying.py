@@ -138,6 +138,54 @@ class Carrier:
         """
         return await self._guarded(story, self._submit_and_collect(story, lease), lease)
 
+    def ticket(self, story: Story) -> None:
+        """Gives the job a ticket for its callbacks, if there are to be any; known by its name.
+
+        With a journal it is the same in all processes.
+        """
+        callbacks = self._client.engine.callbacks
+        if callbacks is None:
+            return
+        if story.ticket is not None:
+            callbacks.register(story.ticket)
+            return
+        journal = self._journal
+        name = None if journal is None else f"{journal.name}-{story.number}"
+        story.ticket = callbacks.ticket(
+            name, attempts=story.attempts, record=story.called_back, owner=self
+        )
+
+    def close_tickets(self) -> None:
+        """What comes now is not for this run any more."""
+        if self._client.engine.callbacks is not None:
+            self._client.engine.callbacks.close_all_of(self)
+
+    async def hear(
+        self, story: Story, error: SubmitUncertainError, lease: Lease | None, window: float
+    ) -> Outcome:
+        """The outcome of a job whose submit's answer was lost in an earlier process."""
+        story.doubt = error
+        return await self._guarded(story, self._hear(story, error, lease, window), None)
+
+    async def _hear(
+        self, story: Story, error: SubmitUncertainError, lease: Lease | None, window: float
+    ) -> Outcome:
+        if story.ticket is None:
+            return story.uncertain_outcome(error)
+        try:
+            task = await self._client.engine.hear(
+                story.job.request,
+                error,
+                lease=lease,
+                observer=story,
+                ticket=story.ticket,
+                window=window,
+                age=story.doubt_age,
+            )
+        except SubmitUncertainError:
+            return story.uncertain_outcome(error)
+        return await self._collect(story, task)
+
     async def carry_on(self, story: Story, task: Task) -> Outcome:
         """The outcome of a job whose task was submitted earlier."""
         story.task = task
@@ -193,11 +241,14 @@ class Carrier:
         worked = self._client.engine.key_worked
         with story.waiting_to_send() as asyncio_task:
             self._reserve(story.job)
+            self.ticket(story)
             try:
                 return await self._client.engine.submit(
                     story.job.request,
                     lease=lease,
                     observer=story,
+                    ticket=story.ticket,
+                    window=self._settings.deadline,
                     patience=PATIENCE if worked else PATIENCE_AT_START,
                 )
             except NotAdmittedError:

@@ -14,13 +14,15 @@ import attrs
 from apixo_async import _killpoints
 from apixo_async.batch import events
 from apixo_async.batch.filing import are_there
-from apixo_async.batch.journal import Entry, JobState, Journal, stamp
+from apixo_async.batch.journal import OTHER_TASKS, Entry, JobState, Journal, stamp
 from apixo_async.batch.keys import KeyIndex
 from apixo_async.batch.outcomes import Job, Outcome, OutcomeStatus
 from apixo_async.batch.settings import RunSettings
-from apixo_async.batch.story import Story
+from apixo_async.batch.story import Story, warn_of_two
 from apixo_async.client.engine import Engine
+from apixo_async.limits import Lease
 from apixo_async.tasks import Task
+from apixo_async.webhooks import Callback
 
 _LOGGER = logging.getLogger("apixo_async")
 
@@ -52,6 +54,14 @@ class AllJobs(Iterable[Job]):
                     yield job
 
 
+class Hear(Protocol):
+    """Waits for the callback of a submit whose answer was lost in an earlier process."""
+
+    def __call__(self, entry: Entry, lease: Lease | None) -> Story | None:
+        """`None` if none is to be expected. `lease` is what is held for its task, if anything."""
+        ...
+
+
 class Continuation:
     """What a run takes over from its journal."""
 
@@ -61,11 +71,13 @@ class Continuation:
         engine: Engine,
         settings: RunSettings,
         carry_on: CarryOn,
+        hear: Hear,
     ) -> None:
         self.journal = journal
         self._engine = engine
         self._settings = settings
         self._carry_on = carry_on
+        self._hear = hear
         self._going: dict[int, Story] = {}
         self._began = ""
 
@@ -76,23 +88,34 @@ class Continuation:
         once.
         """
         self._began = stamp(datetime.now(UTC))
+        if self._engine.callbacks is not None:
+            self._engine.callbacks.connect(self._called_back)
         async for entry in self.journal.entries(JobState.ACCEPTED):
             task = entry.snapshot()
             if task is None:  # pragma: no cover  # what is accepted has an id
                 continue
-            self._engine.adopt(task, age=entry.age)
             index = UNCLAIMED if next_index is None else next_index()
-            self._going[entry.number] = self._carry_on(entry, task, index, has_place=False)
+            story = self._carry_on(entry, task, index, has_place=False)
+            self._engine.adopt(task, age=entry.age, ticket=story.ticket)
+            self._going[entry.number] = story
         await self._hold_uncertain()
+        if self._engine.callbacks is not None:
+            for story in list(self._going.values()):
+                if story.ticket is not None:
+                    await self._engine.callbacks.take_orphans(story.ticket)
 
     async def _hold_uncertain(self) -> None:
         """An uncertain submit's task may be running: its slot is kept for a stated time.
 
-        With the policy to resubmit, the job is queued again beside it.
+        Its callback is waited for if there may be one. Else, with the policy to resubmit, the job
+        is queued again beside it.
         """
         async for entry in self.journal.entries(JobState.UNCERTAIN):
-            self._engine.hold_for(self.name_of(entry), age=entry.doubt_age)
-            if self._settings.uncertain == "resubmit":
+            lease = self._engine.hold_for(self.name_of(entry), age=entry.doubt_age)
+            story = self._hear(entry, lease)
+            if story is not None:
+                self._going[entry.number] = story
+            elif self._settings.uncertain == "resubmit":
                 again = events.Resubmitted(key=entry.key, reason="policy")
                 await self.journal.record(entry.number, again)
 
@@ -103,6 +126,33 @@ class Continuation:
     def ended(self, number: int) -> None:
         """The job was carried to an end, or given up for now."""
         self._going.pop(number, None)
+
+    def close(self) -> None:
+        """Callbacks are recorded no more."""
+        if self._engine.callbacks is not None:
+            self._engine.callbacks.disconnect(self._called_back)
+
+    async def _called_back(self, callback: Callback) -> bool:
+        """Records a callback for a job of this journal that nobody waits for any more."""
+        name, _, number = callback.slip.job.rpartition("-")
+        if name != self.journal.name or not number.isdecimal():
+            return False
+        claim = callback.claim
+        entry = self.journal.numbered(int(number))
+        if entry is None:
+            return False
+        if claim.task_id is None or claim.task_id == entry.task_id:
+            return True
+        event = events.CalledBack(
+            key=entry.key,
+            attempt=callback.slip.attempt,
+            task_id=claim.task_id,
+            state=claim.state,
+        )
+        changed = await self.journal.record(entry.number, event)
+        if claim.task_id in changed.why().get(OTHER_TASKS, ()):
+            warn_of_two(entry.key, entry.task_id, claim.task_id)
+        return True
 
     # What the input asks for
 

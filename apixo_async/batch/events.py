@@ -38,6 +38,8 @@ class Sending(_JobEvent):
     """The POST is about to leave: from here on a task may exist."""
 
     attempt: int
+    calls_back: bool = False
+    """Whether a callback of the task will find us."""
 
 
 @attrs.frozen(kw_only=True)
@@ -151,8 +153,21 @@ class Abandoned(_JobEvent):
 
 
 @attrs.frozen(kw_only=True)
+class CalledBack(_JobEvent):
+    """A callback came for an attempt to submit the job: a hint that nothing is believed of.
+
+    `attempt` counts all that were made, in all runs. Only what tells of a task that the record does
+    not know is kept on disk.
+    """
+
+    attempt: int
+    task_id: str | None = None
+    state: str | None = None
+
+
+@attrs.frozen(kw_only=True)
 class Identified(_JobEvent):
-    """Somebody told the task id of an uncertain job."""
+    """The task id of an uncertain job is known, by a person or by a callback that was checked."""
 
     task_id: str
 
@@ -189,6 +204,7 @@ JobEvent: TypeAlias = (
     | SaveFailed
     | Resubmitted
     | Abandoned
+    | CalledBack
     | Identified
     | NotStarted
 )

@@ -23,12 +23,14 @@ from apixo_async.batch.settings import RunSettings
 from apixo_async.batch.source import Source
 from apixo_async.batch.story import Story
 from apixo_async.client import ApixoClient
-from apixo_async.errors import ApixoError, JournalError
+from apixo_async.errors import ApixoError, JournalError, SubmitUncertainError
 from apixo_async.limits import Lease
 from apixo_async.tasks import Task
 
 _LOGGER = logging.getLogger("apixo_async")
 
+CONFIRM_SECONDS: Final = 60.0
+"""What the API may take to say whether it knows a task that a callback has named long ago."""
 IDS_SHOWN: Final = 100
 """Ids of tasks that one line of the log names."""
 
@@ -56,7 +58,7 @@ class Run:
         self._carrier = Carrier(client, settings, self.admission, self.publish, journal=journal)
         self._past: Continuation | None = None
         if journal is not None:
-            self._past = Continuation(journal, client.engine, settings, self._carry_on)
+            self._past = Continuation(journal, client.engine, settings, self._carry_on, self._hear)
             journal.on_trouble = self._journal_failed
         self._feeder = Feeder(source, client.engine, self._carrier, self._past, self)
         self._jobs: set[asyncio.Task[None]] = set()
@@ -93,6 +95,9 @@ class Run:
                 task.cancel()
             await asyncio.gather(*ours, return_exceptions=True)
             self._gather_left()
+            self._carrier.close_tickets()
+            if self._past is not None:
+                self._past.close()
             await self._feeder.aclose()
 
     def _gather_left(self) -> None:
@@ -248,16 +253,39 @@ class Run:
         `has_place` says whether the feeder has to be told when that is done.
         """
         story = self._carrier.story(index, entry.job(), entry)
+        if not task.is_terminal:
+            self._carrier.ticket(story)
         if entry.accepted_at is not None and not task.is_terminal:
             accepted = datetime.fromisoformat(entry.accepted_at)
             self.publish(
                 events.Accepted(key=entry.key, at=accepted, task_id=task.id, model=task.model)
             )
-        self._start(self._carried(story, task), self._feeder.leave if has_place else None)
+        work = self._carrier.carry_on(story, task)
+        self._start(self._carried(story, work), self._feeder.leave if has_place else None)
         return story
 
-    async def _carried(self, story: Story, task: Task) -> None:
-        outcome = await self._repeated(story, await self._carrier.carry_on(story, task))
+    def _hear(self, entry: Entry, lease: Lease | None) -> Story | None:
+        """Waits for the callback of a submit whose answer was lost, if one may still come."""
+        why = entry.why()
+        told = [name for name in why.get("called_back", ()) if isinstance(name, str)]
+        window = self._settings.deadline - entry.doubt_age
+        if self._client.engine.callbacks is None or not (told or why.get("calls_back")):
+            return None
+        if window <= 0 and not told:
+            return None
+        story = self._carrier.story(UNCLAIMED, entry.job(), entry)
+        self._carrier.ticket(story)
+        if story.ticket is not None:
+            story.ticket.task_ids.update(dict.fromkeys(told, entry.attempts))
+        error = entry.outcome(UNCLAIMED).error
+        if not isinstance(error, SubmitUncertainError):  # pragma: no cover  # it is in its state
+            return None
+        work = self._carrier.hear(story, error, lease, max(window, CONFIRM_SECONDS))
+        self._start(self._carried(story, work), None)
+        return story
+
+    async def _carried(self, story: Story, work: Coroutine[Any, Any, Outcome]) -> None:
+        outcome = await self._repeated(story, await work)
         if self._past is not None:
             self._past.ended(story.number)
         if story.index != UNCLAIMED:

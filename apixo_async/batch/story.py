@@ -13,14 +13,27 @@ from apixo_async.batch import events
 from apixo_async.batch.admission import Admission, NotAdmittedError
 from apixo_async.batch.journal import Entry, Journal
 from apixo_async.batch.outcomes import Job, Outcome, OutcomeStatus
+from apixo_async.client import Ticket
 from apixo_async.downloads import SavedFile
 from apixo_async.errors import APIError, ApixoError, JournalError, SubmitUncertainError
 from apixo_async.retries import stops_batch
 from apixo_async.tasks import Task
+from apixo_async.webhooks import Callback
 
 _LOGGER = logging.getLogger("apixo_async")
 
 Publish = Callable[[events.Event], None]
+
+
+def warn_of_two(key: str, task_id: str | None, other: str) -> None:
+    """A job was paid for twice, or somebody has forged a callback."""
+    _LOGGER.critical(
+        "a callback for job %r names task %s beside its own %s: both may be billed",
+        key,
+        other,
+        task_id,
+        extra={"task_id": task_id, "other_task_id": other},
+    )
 
 
 class Recorder:
@@ -38,6 +51,10 @@ class Recorder:
         """
         if self._journal is not None:
             await self._journal.record(self._number, event, keep_trying=keep_trying)
+        self._publish(event)
+
+    def tell(self, event: events.JobEvent) -> None:
+        """For what the record need not know."""
         self._publish(event)
 
     def note(self, event: events.JobEvent) -> None:
@@ -77,6 +94,12 @@ class Story:
         """How often the job was generated again because its task had failed."""
         self.age = 0.0 if entry is None else entry.age
         """Seconds since its task was accepted, when this began."""
+        self.doubt_age = 0.0 if entry is None else entry.doubt_age
+        """Seconds since its last submit."""
+        self.attempts = 0 if entry is None else entry.attempts
+        """How often the job was submitted when this began."""
+        self.ticket: Ticket | None = None
+        """What callbacks for the job ring, if there will be any."""
         self._job: asyncio.Task[Any] | None = None
         self.is_sent = False
         """Whether a POST left that may have made a task, and nothing was recorded about it."""
@@ -136,7 +159,9 @@ class Story:
         if self._job is not None:
             self._admission.begin(self._job)
         try:
-            event = events.Sending(key=self.key, attempt=attempt)
+            event = events.Sending(
+                key=self.key, attempt=attempt, calls_back=self.ticket is not None
+            )
             await self.recorder.write(event, keep_trying=False)
         except JournalError:
             self._end()
@@ -175,6 +200,29 @@ class Story:
         """Nobody can say whether there is one."""
         await self._write_end(self._uncertain(error))
         self._admission.note_doubt()
+
+    async def identified(self, task: Task) -> None:
+        """A callback has told which task it is after all."""
+        self.task, self.doubt = task, None
+        await self.recorder.write(events.Identified(key=self.key, task_id=task.id))
+        self._admission.note_accepted()
+
+    async def called_back(self, callback: Callback) -> None:
+        """A callback came; what it tells of a task that is not known is on disk on return."""
+        told = callback.claim.task_id
+        event = events.CalledBack(
+            key=self.key,
+            attempt=callback.slip.attempt,
+            task_id=told,
+            state=callback.claim.state,
+        )
+        task = self.task
+        if told is None or (task is not None and task.id == told):
+            self.recorder.tell(event)
+            return
+        await self.recorder.write(event, keep_trying=False)
+        if task is not None:
+            warn_of_two(self.key, task.id, told)
 
     def cut(self, error: SubmitUncertainError) -> None:
         """The client was torn down with the POST on its way; nobody waits for this any more."""

@@ -94,6 +94,8 @@ class OutcomeStream:
                     **self._settings.notes,
                 }
             )
+            if self._client.engine.callbacks is not None:
+                await journal.give_name()
         except BaseException:
             await journal.aclose()
             raise

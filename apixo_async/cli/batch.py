@@ -9,7 +9,16 @@ import click
 
 from apixo_async.cli import journals
 from apixo_async.cli.opening import check, opened
-from apixo_async.cli.options import Guards, Options, guards, max_jobs, save_to, shared
+from apixo_async.cli.options import (
+    Guards,
+    Options,
+    WebhookOptions,
+    guards,
+    max_jobs,
+    save_to,
+    shared,
+    webhook,
+)
 
 
 @click.command(short_help="Generate the videos of a whole file.")
@@ -18,6 +27,7 @@ from apixo_async.cli.options import Guards, Options, guards, max_jobs, save_to, 
 @save_to
 @max_jobs
 @guards
+@webhook
 @shared(waiting=True, emulator=True)
 def batch(
     *,
@@ -26,6 +36,7 @@ def batch(
     save_to: Path | None,
     max_jobs: int | None,
     guards: Guards,
+    webhook: WebhookOptions,
     options: Options,
 ) -> None:
     """Generate the videos of FILE, as many at a time as the account allows.
@@ -40,12 +51,14 @@ def batch(
     Ctrl-C stops submitting, lets submits in flight be answered, and says how to go on; once more
     ends at once.
     """
+    from apixo_async.cli import callbacks
     from apixo_async.cli.connecting import connected, ready_directory
     from apixo_async.cli.policies import BatchPlan, in_force
     from apixo_async.cli.running import BatchSession
 
     noted = journals.noted_in(journal)
     policies = in_force(guards, noted, is_resumed=False)
+    receiving = callbacks.in_force(webhook, None if noted is None else noted.options)
     with opened(file, max_jobs) as jobs:
         kinds = check(jobs)
         past = () if noted is None else noted.groups
@@ -53,9 +66,10 @@ def batch(
         policies.check_prices(kinds | {group.kind for group in past if group.charges})
         if save_to is not None:
             ready_directory(save_to)
-        plan = BatchPlan(journal=journal, save_to=save_to, policies=policies)
+        plan = BatchPlan(journal=journal, save_to=save_to, policies=policies, callbacks=receiving)
         with connected(options) as connection:
             policies.tell_noted(journal)
+            callbacks.tell_noted(webhook, receiving, journal)
             session = BatchSession(
                 jobs, len(jobs), connection, plan, as_json=options.as_json, given=options
             )

@@ -21,6 +21,7 @@ from apixo_async.client import ApixoClient
 from apixo_async.errors import AuthenticationError, InvalidSettingError
 from apixo_async.limits import Limits
 from apixo_async.polling import LearnedSchedule, PollSchedule
+from apixo_async.webhooks import WebhookReceiver
 
 _OTHERS: Final = 0o077
 
@@ -39,11 +40,15 @@ class Connection:
     """That of a batch, which learns unless it is told not to."""
     emulator: EmulatedApi | None = None
 
-    def client(self) -> ApixoClient:
+    def client(self, webhook: WebhookReceiver | None = None) -> ApixoClient:
         """A new client. Raises `Fault` without a key or with a bad address."""
         try:
             return ApixoClient(
-                self.api_key, base_url=self.base_url, limits=self.limits, schedule=self.schedule
+                self.api_key,
+                base_url=self.base_url,
+                limits=self.limits,
+                schedule=self.schedule,
+                webhook=webhook,
             )
         except AuthenticationError as error:
             advice = f"export {KEY_VARIABLE}=..., or try without one: --emulator"

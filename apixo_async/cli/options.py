@@ -293,6 +293,41 @@ guards = _gathered("guards", Guards, (cap, price, uncertain, retry_code, retries
 """Gives the command `guards`, a `Guards`."""
 
 
+@attrs.frozen(kw_only=True)
+class WebhookOptions:
+    """Where callbacks come in; `None` where nothing was said."""
+
+    webhook_url: str | None = None
+    webhook_port: int | None = None
+    webhook_host: str | None = None
+
+
+webhook = _gathered(
+    "webhook",
+    WebhookOptions,
+    (
+        click.option(
+            "--webhook-url",
+            metavar="URL",
+            help="Let APIXO call back instead of asking it: the public HTTPS address at which it "
+            "reaches us; none forgets a noted one.",
+        ),
+        click.option(
+            "--webhook-port",
+            type=click.IntRange(min=1, max=65_535),
+            metavar="PORT",
+            help="Receive callbacks there, for as long as the batch runs.",
+        ),
+        click.option(
+            "--webhook-host",
+            metavar="HOST",
+            help="The address to receive them on.  [default: 127.0.0.1, for a proxy beside us]",
+        ),
+    ),
+)
+"""Gives the command `webhook`, a `WebhookOptions`."""
+
+
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")
 """For commands that take none of the `shared` options."""
 model = click.option(

@@ -14,6 +14,7 @@ from apixo_async.batch import BatchRunner, events
 from apixo_async.batch.journal import Noted
 from apixo_async.batch.spending import MODES, VEO_MODELS, Prices, price_name
 from apixo_async.cli import exits
+from apixo_async.cli.callbacks import NO_NOTES, Callbacks
 from apixo_async.cli.faults import Fault
 from apixo_async.cli.options import Guards
 from apixo_async.cli.text import printable
@@ -89,6 +90,7 @@ class BatchPlan:
     journal: Path | None = None
     save_to: Path | None = None
     policies: Policies = attrs.field(factory=Policies)
+    callbacks: Callbacks | None = None
 
     def runner(
         self,
@@ -100,6 +102,7 @@ class BatchPlan:
     ) -> BatchRunner:
         """The runner of this batch; `notes` are kept for `apixo resume`."""
         policies = self.policies
+        callbacks = NO_NOTES if self.callbacks is None else self.callbacks.notes()
         return BatchRunner(
             client,
             journal=self.journal,
@@ -109,7 +112,7 @@ class BatchPlan:
             prices=policies.prices,
             retry_codes=policies.retry_codes,
             retries=policies.retries,
-            notes={**notes, **policies.notes()},
+            notes={**notes, **policies.notes(), **callbacks},
             on_event=on_event,
             schedule=schedule,
         )

@@ -101,10 +101,10 @@ class Progress:
         """Takes in an event."""
         match event:
             case events.Queued():
-                self._open[event.key] = OpenJob(event.key, is_new=True)
+                self._open[event.key] = OpenJob(event.key, is_new=True, model=event.model)
             case events.Sending() | events.NotSent() | events.Rejected() | events.Uncertain():
                 self._posted(event)
-            case events.Accepted():
+            case events.Accepted() | events.Identified():
                 self._accepted(event)
             case events.Succeeded():
                 self._ended(event)
@@ -132,9 +132,11 @@ class Progress:
             job.posts -= 1
             self._trouble = event.reason
 
-    def _accepted(self, event: events.Accepted) -> None:
+    def _accepted(self, event: events.Accepted | events.Identified) -> None:
         job = self._job(event.key)
-        job.task_id, job.model, job.accepted_at = event.task_id, event.model, event.at
+        job.task_id = event.task_id
+        if isinstance(event, events.Accepted):
+            job.model, job.accepted_at = event.model, event.at
         job.is_running, job.is_unanswered, job.has_ended = True, False, False
         if self._last_accepted is None or event.at > self._last_accepted:
             self._last_accepted = event.at

@@ -12,19 +12,29 @@ import click
 
 from apixo_async.cli import exits, journals
 from apixo_async.cli.faults import Fault
-from apixo_async.cli.options import Guards, Options, guards, save_to, shared
+from apixo_async.cli.options import (
+    Guards,
+    Options,
+    WebhookOptions,
+    guards,
+    save_to,
+    shared,
+    webhook,
+)
 
 
 @click.command(short_help="Go on with a batch from its journal.")
 @journals.argument
 @save_to
 @guards
+@webhook
 @shared(waiting=True, emulator=True)
 def resume(
     *,
     journal: Path,
     save_to: Path | None,
     guards: Guards,
+    webhook: WebhookOptions,
     options: Options,
 ) -> None:
     """Go on with the batch of JOURNAL, whatever ended it.
@@ -34,6 +44,7 @@ def resume(
     for what is said here; that is noted for later, but for --uncertain, which is for this run.
     """
     from apixo_async.batch.journal import read_noted
+    from apixo_async.cli import callbacks
     from apixo_async.cli.connecting import connected, ready_directory
     from apixo_async.cli.policies import BatchPlan, in_force
     from apixo_async.cli.running import BatchSession
@@ -47,6 +58,7 @@ def resume(
         )
     options = with_noted(options, noted.options)
     policies = in_force(guards, noted, is_resumed=True)
+    receiving = callbacks.in_force(webhook, noted.options)
     policies.warn_of_names(guards.prices, {group.kind for group in noted.groups})
     policies.check_prices({group.kind for group in noted.groups if group.is_to_pay})
     kept = noted.options.get("save_to")
@@ -54,11 +66,13 @@ def resume(
         journal=journal,
         save_to=save_to or (None if kept is None else Path(kept)),
         policies=policies,
+        callbacks=receiving,
     )
     if plan.save_to is not None:
         ready_directory(plan.save_to)
     with connected(options) as connection:
         policies.tell_noted(journal)
+        callbacks.tell_noted(webhook, receiving, journal)
         expected = noted.left(saves=plan.save_to is not None)
         session = BatchSession(
             None, expected, connection, plan, as_json=options.as_json, given=options

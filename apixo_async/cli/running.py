@@ -32,6 +32,7 @@ from apixo_async.cli.summary import LedgerExtract, Summary
 from apixo_async.cli.text import counted
 from apixo_async.client import ApixoClient
 from apixo_async.errors import ApixoError, DownloadError, JournalError
+from apixo_async.webhooks import WebhookReceiver
 
 _PIPE: int = getattr(signal, "SIGPIPE", 13)
 
@@ -79,10 +80,11 @@ class BatchSession:
         """Runs the batch, prints its summary, and returns the exit code."""
         self._announce()
         started = time.monotonic()
-        client = self._connection.client()
+        receiver = None if self._plan.callbacks is None else self._plan.callbacks.receiver()
+        client = self._connection.client(receiver)
         try:
             with self._display, alerting(self._alerts):
-                run(self._run(client), on_interrupt=self._say_stopping)
+                run(self._run(client, receiver), on_interrupt=self._say_stopping)
         except Interrupted as interrupted:
             self._signal = interrupted.number
         except BrokenPipeError:
@@ -117,7 +119,7 @@ class BatchSession:
         ):
             self._display.note(line)
 
-    async def _run(self, client: ApixoClient) -> None:
+    async def _run(self, client: ApixoClient, receiver: WebhookReceiver | None) -> None:
         self._client = client
         runner = self._plan.runner(
             client,
@@ -126,12 +128,22 @@ class BatchSession:
             schedule=self._connection.batch_schedule,
         )
         stream = runner.stream_resumed() if self._jobs is None else runner.stream(self._jobs)
-        async with client, self._ticking(), stream as outcomes:
+        async with self._receiving(receiver), client, self._ticking(), stream as outcomes:
             try:
                 async for outcome in outcomes:
                     self._take(outcome)
             finally:
                 self._stopped, self._stop_error = outcomes.stopped, outcomes.stop_error
+
+    @asynccontextmanager
+    async def _receiving(self, receiver: WebhookReceiver | None) -> AsyncGenerator[None]:
+        """Callbacks come in from before the first submit until after the last outcome."""
+        callbacks = self._plan.callbacks
+        if receiver is None or callbacks is None:
+            yield
+            return
+        async with receiver.serve(callbacks.host, callbacks.port):
+            yield
 
     def _notes(self) -> Mapping[str, object]:
         given = self._given

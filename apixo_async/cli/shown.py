@@ -115,6 +115,7 @@ def _facts(overview: Overview, journal: Path) -> Iterator[tuple[str, str]]:
     yield from _failures(overview, journal)
     yield from _unsaved(overview, journal)
     yield from _doubts(overview, journal)
+    yield from _doubled(overview)
     yield from _next(overview, journal)
 
 
@@ -210,6 +211,20 @@ def _doubts(overview: Overview, journal: Path) -> Iterator[tuple[str, str]]:
         yield "", line
     settle = command("settle", journal)
     yield "", f"{settle} KEY (or --all) --abandon | --resubmit, or KEY --task-id ID"
+
+
+def _doubled(overview: Overview) -> Iterator[tuple[str, str]]:
+    for at, one in enumerate(overview.doubled[:DOUBTS_SHOWN]):
+        others = ", ".join(map(printable, one.others))
+        own = "no task" if one.task_id is None else f"task {printable(one.task_id)}"
+        yield (
+            ("" if at else "doubled"),
+            f"{printable(one.key)}: {own}; callbacks name {others}, too",
+        )
+    if overview.doubled_count > DOUBTS_SHOWN:
+        yield "", f"and {overview.doubled_count - DOUBTS_SHOWN:,} more"
+    if overview.doubled:
+        yield "", "each may be billed: look at your account's history; apixo wait ID has its video"
 
 
 def _doubt(doubt: Doubt) -> str:

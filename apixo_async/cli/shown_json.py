@@ -43,6 +43,11 @@ def show_as_json(overview: Overview, *, journal: Path) -> dict[str, Any]:
             for one in overview.failures
         ],
         "uncertain_jobs": [_doubt_as_json(doubt) for doubt in overview.doubts],
+        "doubled": overview.doubled_count,
+        "doubled_jobs": [
+            {"key": one.key, "task_id": one.task_id, "other_task_ids": list(one.others)}
+            for one in overview.doubled
+        ],
         "not_saved": overview.unsaved,
         "expiring": overview.expiring_count,
         "expiring_jobs": [_expiry_as_json(one) for one in overview.expiring],

@@ -1,8 +1,9 @@
 """The client: what an application awaits."""
 
+from apixo_async.client.callbacks import Ticket
 from apixo_async.client.engine import Engine
 from apixo_async.client.saving import SaveObserver
-from apixo_async.client.submitting import SubmitObserver
+from apixo_async.client.submission import SubmitObserver
 from apixo_async.client.verbs import ApixoClient, ClientStatistics
 
-__all__ = ["ApixoClient", "ClientStatistics", "Engine", "SaveObserver", "SubmitObserver"]
+__all__ = ["ApixoClient", "ClientStatistics", "Engine", "SaveObserver", "SubmitObserver", "Ticket"]

@@ -7,12 +7,14 @@ import logging
 import random
 from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import contextmanager
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final
 
 from apixo_async._transport import Transport
 from apixo_async._wire import BALANCE_PATH, read_balance, read_task, status_path, unwrap
+from apixo_async.client.callbacks import Callbacks, Ticket
 from apixo_async.client.closing import Closing
-from apixo_async.client.submitting import Submission, SubmitObserver, Submitter
+from apixo_async.client.submission import Submission, SubmitObserver
+from apixo_async.client.submitting import Submitter
 from apixo_async.client.tracking import Tracked, Tracker
 from apixo_async.client.watching import Watch, Watcher
 from apixo_async.errors import (
@@ -21,6 +23,7 @@ from apixo_async.errors import (
     ClientUsageError,
     NotFoundError,
     RateLimitedError,
+    SubmitUncertainError,
 )
 from apixo_async.limits import Gate, Lease, Limits
 from apixo_async.polling import (
@@ -33,6 +36,9 @@ from apixo_async.polling import (
 )
 from apixo_async.tasks import Task
 from apixo_async.veo import Request
+
+if TYPE_CHECKING:
+    from apixo_async.webhooks import WebhookReceiver
 
 _LOGGER = logging.getLogger("apixo_async")
 
@@ -51,6 +57,7 @@ class Engine:
         *,
         limits: Limits,
         schedule: PollSchedule,
+        webhook: WebhookReceiver | None = None,
         rng: random.Random | None = None,
     ) -> None:
         self._open_transport = open_transport
@@ -59,6 +66,10 @@ class Engine:
         self.gate = Gate(limits, rng=self._rng)
         self.tracker = Tracker()
         self.closing = Closing()
+        self.callbacks: Callbacks | None = None
+        """Where submits get their callbacks from, if they ask for any."""
+        if webhook is not None:
+            self.callbacks = Callbacks(webhook, pause=schedule.interval)
         self.key_worked = False
         self._pacer = Pacer(self.gate.poll_budget)
         self._watcher = Watcher(
@@ -85,6 +96,8 @@ class Engine:
         if self._transport is None:
             self._loop = loop
             self._transport = self._open_transport()
+            if self.callbacks is not None:
+                self.callbacks.open()
         elif self._loop is not loop:
             msg = "this client belongs to another event loop; open one client per loop"
             raise ClientUsageError(msg)
@@ -130,6 +143,8 @@ class Engine:
                 hold.cancel()
             self.tracker.close()
             self.gate.close()
+            if self.callbacks is not None:
+                self.callbacks.close()
             try:
                 if self._transport is not None:
                     await self._transport.aclose()
@@ -146,32 +161,46 @@ class Engine:
         with self.closing.waiting():
             return await self.gate.lease()
 
-    def task_started(self, task: Task, lease: Lease) -> None:
+    def task_started(
+        self, task: Task, lease: Lease, *, ticket: Ticket | None, age: float = 0.0
+    ) -> None:
         """The slot belongs to the task until it is seen to end."""
         self.key_worked = True
         if (hold := self._holds.pop(lease, None)) is not None:
             hold.cancel()
-        self.tracker.start(task.id, task.model, lease, lifetime=self.schedule.slot_lifetime)
+        if not lease.is_held:  # the time was over for which a lost answer keeps its slot
+            lease = self.gate.occupy()
+        if ticket is not None:
+            ticket.know(task.id)
+        lifetime = self.schedule.slot_lifetime
+        self.tracker.start(task.id, task.model, lease, lifetime=lifetime, age=age, ticket=ticket)
 
-    def adopt(self, task: Task, *, age: float) -> None:
+    def adopt(self, task: Task, *, age: float, ticket: Ticket | None = None) -> None:
         """Takes a slot for a task that was submitted `age` seconds ago, if it has none yet."""
         self.open()
         if self.tracker.get(task.id) is not None:
             return
+        if ticket is not None:
+            ticket.know(task.id)
         lifetime = max(self.schedule.slot_lifetime - age, self.schedule.interval)
-        self.tracker.start(task.id, task.model, self.gate.occupy(), lifetime=lifetime, age=age)
+        self.tracker.start(
+            task.id, task.model, self.gate.occupy(), lifetime=lifetime, age=age, ticket=ticket
+        )
 
-    def hold_for(self, name: object, *, age: float) -> None:
+    def hold_for(self, name: object, *, age: float) -> Lease | None:
         """Takes a slot for a task that may be running behind a submit made `age` seconds ago.
 
-        `name` is that of the submit's lease; the one that is still kept for it will do.
+        `name` is that of the submit's lease; the one that is still kept for it will do. `None` if
+        the time is over for which it keeps one.
         """
         self.open()
         left = self.schedule.uncertain_hold - age
-        if left > 0 and all(lease.name != name for lease in self._holds):
-            lease = self.gate.occupy()
-            lease.name = name
-            self._hold(lease, left)
+        held = next((lease for lease in self._holds if lease.name == name), None)
+        if held is None and left > 0:
+            held = self.gate.occupy()
+            held.name = name
+            self._hold(held, left)
+        return held
 
     def _hold(self, lease: Lease, seconds: float) -> None:
         loop = asyncio.get_running_loop()
@@ -200,12 +229,14 @@ class Engine:
         loop = asyncio.get_running_loop()
         await asyncio.sleep(0)
         while self.gate.slots.waiting:
-            due = [t for t in self.tracker.unwatched() if t.next_look <= loop.time()]
+            due = [t for t in self.tracker.unwatched() if t.is_due(loop.time())]
             await asyncio.gather(*map(self._look_quietly, due[:RECLAIM_AT_ONCE]))
             if len(due) <= RECLAIM_AT_ONCE:
                 await asyncio.sleep(self.schedule.interval)
 
     async def _look_quietly(self, tracked: Tracked) -> None:
+        if tracked.ticket is not None:
+            tracked.ticket.has_news = False
         try:
             await self.look(tracked.task_id, tracked.model)
         except ApixoError as error:
@@ -230,17 +261,66 @@ class Engine:
         lease: Lease,
         observer: SubmitObserver | None = None,
         callback_url: str | None = None,
+        ticket: Ticket | None = None,
         patience: float = SUBMIT_PATIENCE,
+        window: float | None = None,
     ) -> Task:
-        """Submits once; the lease is settled whatever happens (see `Submitter.submit`)."""
+        """Submits once; the lease is settled whatever happens (see `Submitter.submit`).
+
+        `ticket` is there where callbacks are wanted, `window` how long one is waited for after the
+        answer was lost, by default the schedule's deadline.
+        """
         try:
             submitter = self.submitter
         except BaseException:
             lease.release()
             raise
-        return await submitter.submit(
-            Submission(request, lease, patience, observer=observer, callback_url=callback_url)
+        submission = Submission(
+            request,
+            lease,
+            patience,
+            observer=observer,
+            callback_url=callback_url,
+            ticket=ticket,
+            window=self.schedule.deadline if window is None else window,
         )
+        try:
+            return await submitter.submit(submission)
+        except SubmitUncertainError:
+            raise  # a late callback may still tell more
+        except ApixoError:
+            if ticket is not None:
+                ticket.close()
+            raise
+
+    async def hear(
+        self,
+        request: Request,
+        error: SubmitUncertainError,
+        *,
+        lease: Lease | None,
+        observer: SubmitObserver,
+        ticket: Ticket,
+        window: float,
+        age: float,
+    ) -> Task:
+        """The task of a submit made `age` seconds ago, in an earlier process, by its callback.
+
+        Raises `error` if none does within `window` seconds.
+        """
+        if lease is None:  # one that is not held any more
+            lease = self.gate.occupy()
+            lease.release()
+        submission = Submission(
+            request,
+            lease,
+            0.0,
+            observer=observer,
+            ticket=ticket,
+            window=window,
+            sent_at=asyncio.get_running_loop().time() - age,
+        )
+        return await self.submitter.hear(submission, error)
 
     async def look(self, task_id: str, model: str) -> Task:
         """One status call. A task seen to end gives its slot back."""
@@ -277,22 +357,28 @@ class Engine:
         self.gate.answered(permit)
         return data
 
-    async def _confirm(self, task_id: str, model: str) -> bool:
-        """Whether the API knows this task id, seen in a broken answer; also while closing."""
-        transport = self._transport
-        for looks in range(CONFIRM_LOOKS if transport is not None else 0):
+    async def _confirm(self, task_id: str, model: str, *, patient: bool) -> bool:
+        """Whether the API knows a task id that was seen in a broken answer or a callback.
+
+        Asks also while closing, a few times, as a new task may be unknown at first; `patient`
+        counts only answers that deny it.
+        """
+        transport, looks = self._transport, 0
+        while transport is not None and looks < CONFIRM_LOOKS:
+            if looks:
+                await asyncio.sleep(self.schedule.interval)
+            looks += 1
             try:
-                path = status_path(model, task_id)
-                data = await self._read(cast("Transport", transport), path, poll=True)
-                self._seen(data, task_id, model)
-            except NotFoundError:
-                pass
+                data = await self._read(transport, status_path(model, task_id), poll=True)
+                read_task(data, model=model, task_id=task_id)
+            except (NotFoundError, BadRequestError):
+                continue
             except ApixoError as error:
                 _LOGGER.debug("candidate %s not confirmed: %s", task_id, error)
+                if patient:
+                    looks = 1
             else:
                 return True
-            if looks + 1 < CONFIRM_LOOKS:
-                await asyncio.sleep(self.schedule.interval)
         return False
 
     # Waiting
@@ -328,13 +414,22 @@ class Engine:
         now = asyncio.get_running_loop().time()
         tracked = self.tracker.get(task.id)
         born = None if tracked is None else tracked.accepted_at
+        ticket = None if tracked is None else tracked.ticket
         if tracked is not None:
             tracked.watchers += 1
         paced: Look | None = None
         if born is not None and isinstance(schedule, LearnedSchedule):
-            paced = Look((task.model, mode), schedule, born)
+            paced = Look((task.model, mode), schedule, born, is_told=ticket is not None)
             self._pacer.watch(paced)
-        watch = Watch(task, schedule, started=now, deadline=now + timeout, born=born, paced=paced)
+        watch = Watch(
+            task,
+            schedule,
+            started=now,
+            deadline=now + timeout,
+            born=born,
+            paced=paced,
+            ticket=ticket,
+        )
         try:
             yield watch
         finally:

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
-from collections.abc import Awaitable, Callable
-from typing import Protocol
-
-import attrs
+from typing import Final
 
 from apixo_async._transport import Transport
 from apixo_async._wire import (
     Reply,
     candidate_task_id,
-    encode,
     excerpt,
     read_task_id,
-    submit_body,
     submit_path,
     unwrap,
 )
+from apixo_async.client.callbacks import Ticket
 from apixo_async.client.closing import Closing
+from apixo_async.client.submission import Bookkeeper, Confirm, Submission
 from apixo_async.errors import (
     APIError,
     ApixoError,
+    ClientUsageError,
     NotSentError,
     RateLimitedError,
     SubmitUncertainError,
@@ -34,70 +33,12 @@ from apixo_async.errors import (
 from apixo_async.limits import Gate, Lease, Permit
 from apixo_async.retries import SubmitVerdict, resubmit_delay, submit_verdict
 from apixo_async.tasks import Task
-from apixo_async.veo import Request
 
 _LOGGER = logging.getLogger("apixo_async")
 
 
-class SubmitObserver(Protocol):
-    """Told of every step of a submit; what keeps a record of it waits here for its disk.
-
-    Each method is awaited before the submit goes on: `sending` before the first byte leaves (an
-    error raised there stops the submit, nothing is sent), `accepted` before anyone sees the task.
-    Once `sending` was called, the rest is called even if the caller is cancelled meanwhile.
-    """
-
-    async def sending(self, attempt: int) -> None:
-        """The POST is about to leave."""
-
-    async def not_sent(self, attempt: int, error: ApixoError) -> None:
-        """It did not leave, or was answered 429: the job is queued again."""
-
-    async def accepted(self, task: Task) -> None:
-        """The task exists."""
-
-    async def rejected(self, error: ApixoError) -> None:
-        """The API refused; there is no task."""
-
-    async def uncertain(self, error: SubmitUncertainError) -> None:
-        """Nobody can say whether there is a task."""
-
-    def cut(self, error: SubmitUncertainError) -> None:
-        """Nobody can say it, and nobody waits any more: the client is torn down."""
-
-    def is_known(self, task_id: str) -> bool:
-        """Whether another job is known to have this task; ours are known already."""
-        ...
-
-
-@attrs.define(eq=False)
-class Submission:
-    """One request on its way. `patience` is how long an unreachable host is put up with, in s."""
-
-    request: Request
-    lease: Lease
-    patience: float
-    observer: SubmitObserver | None = None
-    callback_url: str | None = None
-    post: asyncio.Task[Task] | None = attrs.field(default=None, init=False)
-
-
-class Bookkeeper(Protocol):
-    """What the submitter reports to, so that the slot follows the task and not the caller."""
-
-    def is_known(self, task_id: str) -> bool:
-        """Whether this id was given to one of our submits before."""
-        ...
-
-    def task_started(self, task: Task, lease: Lease) -> None:
-        """The lease belongs to this task from now on."""
-
-    def task_may_run(self, lease: Lease) -> None:
-        """The lease is held for a stated time, because a task may be running."""
-
-
-Confirm = Callable[[str, str], Awaitable[bool]]
-"""Whether the API knows this task id (first argument) of this model (second)."""
+EARLY_GRACE: Final = 2.0
+"""Seconds that a submit's answer may come after the callback of its task."""
 
 
 class Submitter:
@@ -130,11 +71,15 @@ class Submitter:
         """The accepted task; repeated only after `NotSentError` (within `patience`) and 429.
 
         On an error the lease is released, except when a task is or may be running behind it. A
-        cancelled caller leaves at once; a POST in flight is still answered and recorded.
+        cancelled caller leaves at once; a POST in flight is still answered and recorded. With a
+        `ticket`, a submit whose answer was lost becomes a task by its callback.
         """
-        body = encode(submit_body(submission.request, callback_url=submission.callback_url))
         try:
-            return await self._attempts(submission, body)
+            return await self._attempts(submission)
+        except SubmitUncertainError as error:
+            if submission.ticket is None:
+                raise
+            return await self._by_callback(submission, submission.ticket, error)
         except BaseException as error:
             post = submission.post
             if post is not None and not post.done():
@@ -145,13 +90,13 @@ class Submitter:
                 _release_unless_running(submission.lease)
             raise
 
-    async def _attempts(self, submission: Submission, body: bytes) -> Task:
+    async def _attempts(self, submission: Submission) -> Task:
         loop = asyncio.get_running_loop()
         attempt, failures, failing_since = 0, 0, 0.0
         while True:
             attempt += 1
             try:
-                return await self._attempt(submission, body, attempt)
+                return await self._attempt(submission, attempt)
             except RateLimitedError:
                 failures = 0
             except NotSentError as error:
@@ -164,11 +109,11 @@ class Submitter:
                 with self._closing.waiting():
                     await asyncio.sleep(min(delay, patience_left))
 
-    async def _attempt(self, submission: Submission, body: bytes, attempt: int) -> Task:
+    async def _attempt(self, submission: Submission, attempt: int) -> Task:
         submission.post = None
         with self._closing.waiting():
             turn = await self._gate.turn(submission.lease)
-        post = asyncio.create_task(self._post(submission, body, attempt, turn.permit))
+        post = asyncio.create_task(self._post(submission, attempt, turn.permit))
         # The turn ends with the POST, which a cancelled caller leaves behind.
         post.add_done_callback(lambda _: turn.end())
         post.add_done_callback(self._posts.discard)
@@ -176,15 +121,14 @@ class Submitter:
         submission.post = post
         return await asyncio.shield(post)
 
-    async def _post(
-        self, submission: Submission, body: bytes, attempt: int, permit: Permit
-    ) -> Task:
+    async def _post(self, submission: Submission, attempt: int, permit: Permit) -> Task:
+        body = submission.body()
+        submission.sent_at = asyncio.get_running_loop().time()
         if submission.observer is not None:
             await submission.observer.sending(attempt)
         reply: Reply | None = None
         try:
-            path = submit_path(submission.request.model)
-            reply = await self._transport.send("POST", path, body=body)
+            reply = await self._answer(submission, body)
             task_id = self._new_id(submission, read_task_id(unwrap(reply)))
         except ApixoError as error:
             failure = error
@@ -204,10 +148,29 @@ class Submitter:
         candidate = candidate_task_id(answer)
         if candidate == getattr(submission.request, "task_id", None):
             candidate = None  # an extension's own source, quoted in a refusal
+        if candidate is None and submission.ticket is not None:
+            candidate = submission.ticket.named()
         if candidate is not None or submit_verdict(failure) is SubmitVerdict.UNCERTAIN:
             # An answer that holds a task id is no refusal, whatever else it says.
             return await self._uncertain(submission, failure, answer, candidate, permit)
         return await self._refused(submission, failure, attempt, permit)
+
+    async def _answer(self, submission: Submission, body: bytes) -> Reply:
+        """The answer; raises `UnansweredError` if there is none, but a callback that needs none."""
+        path = submit_path(submission.request.model)
+        if submission.ticket is None:
+            return await self._transport.send("POST", path, body=body)
+        answer = asyncio.create_task(self._transport.send("POST", path, body=body))
+        hint = asyncio.create_task(_called_back(submission.ticket))
+        try:
+            await asyncio.wait((answer, hint), return_when=asyncio.FIRST_COMPLETED)
+            if answer.done():
+                return answer.result()
+            raise UnansweredError("a callback came, and no answer", host="", reason="timeout")
+        finally:
+            answer.cancel()
+            hint.cancel()
+            await asyncio.gather(answer, hint, return_exceptions=True)
 
     def _is_known(self, submission: Submission, task_id: str) -> bool:
         observer = submission.observer
@@ -224,7 +187,7 @@ class Submitter:
     async def _accepted(self, submission: Submission, task_id: str, permit: Permit) -> Task:
         task = Task(id=task_id, model=submission.request.model)
         self._gate.accepted(submission.lease, permit)
-        self._books.task_started(task, submission.lease)
+        self._books.task_started(task, submission.lease, ticket=submission.ticket)
         if submission.observer is not None:
             try:
                 await submission.observer.accepted(task)
@@ -273,7 +236,7 @@ class Submitter:
         # Another submit may have been given the same id while it was confirmed.
         if (
             candidate is not None
-            and await self._confirm(candidate, model)
+            and await self._confirm(candidate, model, patient=False)
             and not self._is_known(submission, candidate)
         ):
             return await self._accepted(submission, candidate, permit)
@@ -281,6 +244,37 @@ class Submitter:
         if submission.observer is not None:
             await submission.observer.uncertain(error)
         raise error
+
+    async def hear(self, submission: Submission, error: SubmitUncertainError) -> Task:
+        """The task of a submit of an earlier process, if a callback tells it; else raises."""
+        if submission.ticket is None:
+            raise error
+        return await self._by_callback(submission, submission.ticket, error)
+
+    async def _by_callback(
+        self, submission: Submission, ticket: Ticket, error: SubmitUncertainError
+    ) -> Task:
+        """The task that a callback names and the API knows; raises `error` after the window."""
+        model, tried = submission.request.model, set[str]()
+        task: Task | None = None
+        with contextlib.suppress(ClientUsageError, TimeoutError):
+            async with asyncio.timeout(submission.window):
+                with self._closing.waiting():
+                    while task is None:
+                        task_id = await ticket.naming(but=tried)
+                        tried.add(task_id)
+                        if not self._is_known(submission, task_id) and (
+                            await self._confirm(task_id, model, patient=True)
+                        ):
+                            task = Task(id=task_id, model=model)
+        if task is None:
+            raise error
+        _LOGGER.info("task %s (%s) is that of a submit whose answer was lost", task.id, model)
+        age = asyncio.get_running_loop().time() - submission.sent_at
+        self._books.task_started(task, submission.lease, ticket=ticket, age=age)
+        if submission.observer is not None:
+            await submission.observer.identified(task)
+        return task
 
     async def drain(self) -> None:
         """Waits until every POST in flight is answered and recorded; cancelled, it cuts them."""
@@ -293,6 +287,12 @@ class Submitter:
                 post.cancel()
             await asyncio.gather(*posts, return_exceptions=True)
             raise
+
+
+async def _called_back(ticket: Ticket) -> None:
+    """Returns when a callback for the attempt under way came and its answer did not follow."""
+    await ticket.naming()
+    await asyncio.sleep(EARLY_GRACE)
 
 
 def _doubt(

@@ -9,6 +9,7 @@ from typing import Final
 
 import attrs
 
+from apixo_async.client.callbacks import Ticket
 from apixo_async.limits import Lease
 
 
@@ -24,6 +25,13 @@ class Tracked:
     looks: int = 0
     next_look: float = 0.0
     expiry: asyncio.TimerHandle | None = None
+    ticket: Ticket | None = None
+    """Rung by the callbacks of this task, if there will be any."""
+
+    def is_due(self, now: float) -> bool:
+        """Whether it is to be looked at, if nobody watches it."""
+        is_rung = self.ticket is not None and self.ticket.has_news
+        return is_rung or self.next_look <= now
 
 
 REMEMBERED: Final = 10_000
@@ -41,7 +49,14 @@ class Tracker:
         return len(self._tasks)
 
     def start(
-        self, task_id: str, model: str, lease: Lease, *, lifetime: float, age: float = 0.0
+        self,
+        task_id: str,
+        model: str,
+        lease: Lease,
+        *,
+        lifetime: float,
+        age: float = 0.0,
+        ticket: Ticket | None = None,
     ) -> Tracked:
         """Notes a task that was accepted `age` seconds ago.
 
@@ -49,7 +64,7 @@ class Tracker:
         """
         loop = asyncio.get_running_loop()
         self.end(task_id)  # never two slots for one task
-        tracked = Tracked(task_id, model, lease, loop.time() - age)
+        tracked = Tracked(task_id, model, lease, loop.time() - age, ticket=ticket)
         self._tasks[task_id] = tracked
         tracked.expiry = loop.call_later(lifetime, self.end, task_id)
         return tracked
@@ -72,6 +87,8 @@ class Tracker:
             if tracked.expiry is not None:
                 tracked.expiry.cancel()
             tracked.lease.release()
+            if tracked.ticket is not None:
+                tracked.ticket.close()
 
     def unwatched(self) -> Iterator[Tracked]:
         """Tasks whose end nobody is waiting for any more."""

@@ -24,6 +24,7 @@ from apixo_async.limits import GateStatistics, Limits
 from apixo_async.polling import PollSchedule
 from apixo_async.tasks import Task
 from apixo_async.veo import REQUEST_TYPES, Request, TextToVideo, is_request
+from apixo_async.webhooks import WebhookReceiver
 
 _LOGGER = logging.getLogger("apixo_async")
 
@@ -47,6 +48,10 @@ class ApixoClient:
     HTTP calls. A `session` passed in is used for its connector and is never closed here.
     `transport` replaces HTTP altogether, for tests.
 
+    With a `webhook`, every submit asks the API to call back: the end of a task is then known at
+    once, looks are a slow safety net, and a submit whose answer was lost is found again by its
+    callback. The receiver must be mounted or served by its owner.
+
     Results are not downloaded from private hosts (this machine, its network, a cloud's metadata)
     unless `allow_private_hosts`. `None` allows them exactly if `base_url` itself leads to such a
     host, an emulator or a gateway, whose results lie there as well.
@@ -67,18 +72,23 @@ class ApixoClient:
         timeout: Timeouts | None = None,
         session: Session | None = None,
         transport: Transport | None = None,
+        webhook: WebhookReceiver | None = None,
         allow_private_hosts: bool | None = None,
     ) -> None:
         _check_types(limits=(limits, Limits), schedule=(schedule, PollSchedule))
         _check_types(timeout=(timeout, Timeouts), session=(session, Session))
         _check_types(allow_private_hosts=(allow_private_hosts, bool))
+        _check_types(webhook=(webhook, WebhookReceiver))
         self.base_url = resolve_base_url(base_url)
         self._key = resolve_key(api_key)
         self._timeouts = timeout or Timeouts()
         self._session = session
         self._transport = transport
         self.engine = Engine(
-            self._open_transport, limits=limits or Limits(), schedule=schedule or PollSchedule()
+            self._open_transport,
+            limits=limits or Limits(),
+            schedule=schedule or PollSchedule(),
+            webhook=webhook,
         )
         self._saver = Saver(
             self.engine, allow_private_hosts=allow_private_hosts, api_url=self.base_url
@@ -103,7 +113,9 @@ class ApixoClient:
         the task is seen to end by any call of this client, twice the schedule's deadline at most.
 
         If the caller is cancelled with the POST on its way, the answer is still awaited and the
-        task id logged. `callback_url` asks the API to POST the result there.
+        task id logged. `callback_url` asks the API to POST the result there, and to no `webhook`
+        of this client. With a `webhook`, a submit whose answer was lost waits for its callback, the
+        schedule's deadline at most, before it is called uncertain.
 
         Raises `SubmitUncertainError` when nobody can say whether a task was created,
         `NotSentError` when the host cannot be reached, an `APIError` when the API refused.
@@ -111,7 +123,11 @@ class ApixoClient:
         _check_request(request)
         _check_callback_url(callback_url)
         lease = await self.engine.lease()
-        return await self.engine.submit(request, lease=lease, callback_url=callback_url)
+        callbacks = self.engine.callbacks if callback_url is None else None
+        ticket = None if callbacks is None else callbacks.ticket()
+        return await self.engine.submit(
+            request, lease=lease, callback_url=callback_url, ticket=ticket
+        )
 
     async def status(self, task: Task | str, *, model: str = DEFAULT_MODEL) -> Task:
         """One status call now. `model` counts only beside a bare id; it must be the one submitted.

@@ -11,6 +11,7 @@ from typing import Final
 
 import attrs
 
+from apixo_async.client.callbacks import Ticket
 from apixo_async.client.closing import Closing
 from apixo_async.errors import (
     ApixoError,
@@ -28,6 +29,9 @@ _LOGGER = logging.getLogger("apixo_async")
 UNUSABLE_LOOKS: Final = 3
 """Answers "success" without a URL before that is believed: the copy may still be under way."""
 
+SAFETY_INTERVALS: Final = 9.0
+"""Intervals between looks at a task whose callback is expected: 45 s, in case that it is lost."""
+
 STATES_TOLD: Final = 20
 """Unknown states that are logged, once each; a server that invents more is not worth the memory."""
 
@@ -39,7 +43,7 @@ Look = Callable[[str, str], Awaitable[Task]]
 class Watch:
     """One wait for one task. Times are loop times; `born` is its acceptance, if known.
 
-    `paced` is there where the schedule learns.
+    `paced` is there where the schedule learns, `ticket` where callbacks are expected.
     """
 
     task: Task
@@ -48,8 +52,11 @@ class Watch:
     deadline: float
     born: float | None = None
     paced: PacedLook | None = None
+    ticket: Ticket | None = None
     scope: asyncio.Timeout | None = None
     looks: int = 0
+    is_rung: bool = False
+    """Whether a callback has come that no look was answered after."""
     failures: int = 0
     unusable: int = 0
     trouble: type[ApixoError] | None = None
@@ -69,6 +76,15 @@ class Watch:
             self.trouble, self.trouble_since, self.trouble_in_a_row = type(error), now, 0
         self.trouble_in_a_row += 1
         return now - self.trouble_since
+
+
+async def _rung(ticket: Ticket, pause: float) -> bool:
+    """Whether a callback came within `pause` seconds; what it says is taken note of by that."""
+    timer = asyncio.get_running_loop().call_later(pause, ticket.wake)
+    try:
+        return await ticket.news()
+    finally:
+        timer.cancel()
 
 
 @contextmanager
@@ -157,24 +173,52 @@ class Watcher:
         watch.note_success(task)
         if watch.paced is not None and not watch.unusable:  # one end counts once
             self._pacer.saw(
-                watch.paced, now=loop.time(), has_ended=task.is_terminal, duration=task.duration
+                watch.paced,
+                now=loop.time(),
+                has_ended=task.is_terminal,
+                duration=task.duration,
+                was_told=watch.is_rung,
             )
+        watch.is_rung = False
         self._note_state(task)
         return task
 
     async def _due_look(self, watch: Watch) -> Task:
-        await asyncio.sleep(self._pause(watch, asyncio.get_running_loop().time()))
+        await self._sleep(watch)
         self._polling += watch.looks == 0
         watch.looks += 1
         return await self._look(watch.task.id, watch.task.model)
 
+    async def _sleep(self, watch: Watch) -> None:
+        """Returns when the next look is due, or earlier when a callback has come."""
+        loop = asyncio.get_running_loop()
+        pause = self._pause(watch, loop.time())
+        ticket = watch.ticket
+        if ticket is None or watch.is_rung:
+            await asyncio.sleep(pause)
+            return
+        has_learned = self._has_learned(watch)
+        while not await _rung(ticket, pause):
+            # What has been learned since may say that there is no hurry.
+            if has_learned or not self._has_learned(watch):
+                return
+            has_learned, pause = True, self._pause(watch, loop.time())
+        watch.is_rung = True
+
+    def _has_learned(self, watch: Watch) -> bool:
+        return watch.paced is None or self._pacer.knows(watch.paced)
+
     def _pause(self, watch: Watch, now: float) -> float:
-        if watch.paced is not None and not watch.failures and not watch.unusable:
+        is_waiting = not (watch.failures or watch.unusable or watch.is_rung)
+        if watch.paced is not None and is_waiting:
             pause = self._pacer.pause(watch.paced, now=now, unit=self._rng.random())
             if pause is not None:
                 return pause
+        interval = watch.schedule.interval
+        if watch.ticket is not None and watch.looks and is_waiting:
+            interval *= SAFETY_INTERVALS
         interval = stretched_interval(
-            watch.schedule.interval, tasks=self._polling, polls_per_second=self._polls_per_second()
+            interval, tasks=self._polling, polls_per_second=self._polls_per_second()
         )
         return next_look(
             watch.schedule,

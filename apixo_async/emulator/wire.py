@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import gzip
 
@@ -65,9 +66,10 @@ async def _open(request: web.BaseRequest, reply: Reply) -> web.StreamResponse:
 async def _drip(request: web.BaseRequest, reply: Reply, seconds: float) -> web.StreamResponse:
     response = await _open(request, reply)
     pause = seconds / max(1, len(reply.body))
-    for byte in reply.body:
-        await response.write(bytes([byte]))
-        await asyncio.sleep(pause)
+    with contextlib.suppress(ConnectionError):  # the client did not wait for the end
+        for byte in reply.body:
+            await response.write(bytes([byte]))
+            await asyncio.sleep(pause)
     return response
 
 

@@ -9,6 +9,7 @@ from apixo_async.batch import events
 from apixo_async.batch.events import (
     Abandoned,
     Accepted,
+    CalledBack,
     AllSaved,
     Event,
     Failed,
@@ -48,6 +49,7 @@ SAMPLES: list[Event] = [
     SaveFailed(key="k", reason="disk full"),
     Resubmitted(key="k", reason="settled"),
     Abandoned(key="k"),
+    CalledBack(key="k", attempt=1, task_id="t1", state="success"),
     Identified(key="k", task_id="t1"),
     NotStarted(key="k", reason="stopped"),
     Stopped(reason="key", message="wrong key"),

@@ -58,7 +58,8 @@ def after(entry: Entry, event: events.JobEvent) -> Entry:
         raise JournalError(
             f"job {entry.key!r} is {entry.state}; {type(event).__name__} cannot follow that"
         )
-    return entry.changed(changes(entry, event))
+    changed = changes(entry, event)
+    return entry.changed(changed) if changed else entry
 
 
 _Changes = Callable[[Entry, Any], dict[str, Any]]
@@ -69,12 +70,12 @@ def _sending(entry: Entry, event: events.Sending) -> dict[str, Any]:
         "state": JobState.SENDING,
         "attempts": entry.attempts + 1,
         "sending_at": stamp(event.at),
-        "note": None,
+        "note": _note(entry, {"calls_back": True} if event.calls_back else {}),
     }
 
 
-def _not_sent(_: Entry, event: events.NotSent) -> dict[str, Any]:
-    return {"state": JobState.QUEUED, "note": text_of({"reason": event.reason})}
+def _not_sent(entry: Entry, event: events.NotSent) -> dict[str, Any]:
+    return {"state": JobState.QUEUED, "note": _note(entry, {"reason": event.reason})}
 
 
 def _accepted(entry: Entry, event: events.Accepted) -> dict[str, Any]:
@@ -84,50 +85,66 @@ def _accepted(entry: Entry, event: events.Accepted) -> dict[str, Any]:
         "accepted_at": stamp(event.at),
         "task_id": event.task_id,
         "task": None,
-        "note": None,
+        "note": _note(entry, {}, task_id=event.task_id),
     }
 
 
-def _rejected(_: Entry, event: events.Rejected) -> dict[str, Any]:
-    note = _why(event, "reason", "error", "code", "http_status")
+def _rejected(entry: Entry, event: events.Rejected) -> dict[str, Any]:
+    note = _note(entry, _fields(event, "reason", "error", "code", "http_status"))
     if not event.is_final:
         return {"state": JobState.QUEUED, "note": note}
     return {"state": JobState.REJECTED, "ended_at": stamp(event.at), "note": note}
 
 
 def _uncertain(entry: Entry, event: events.Uncertain) -> dict[str, Any]:
-    note = _why(event, "reason", "phase", "received", "received_bytes", "candidate_task_id")
+    names = ("reason", "phase", "received", "received_bytes", "candidate_task_id")
+    why, before = _fields(event, *names), entry.why()
+    why.update({name: before[name] for name in ("calls_back", "called_back") if name in before})
+    note = _note(entry, why, is_open=True)
     return {"state": JobState.UNCERTAIN, "charges": entry.charges + 1, "note": note}
 
 
-def _succeeded(_: Entry, event: events.Succeeded) -> dict[str, Any]:
+def _succeeded(entry: Entry, event: events.Succeeded) -> dict[str, Any]:
     return {
         "state": JobState.SUCCEEDED,
         "ended_at": stamp(event.at),
         "task": task_text(event.task),
-        "note": None,
+        "note": _note(entry, {}),
     }
 
 
-def _failed(_: Entry, event: events.Failed) -> dict[str, Any]:
+def _failed(entry: Entry, event: events.Failed) -> dict[str, Any]:
     why = {"reason": event.reason, "fail_code": event.task.fail_code}
     return {
         "state": JobState.FAILED,
         "ended_at": stamp(event.at),
         "task": task_text(event.task),
-        "note": text_of(why),
+        "note": _note(entry, why),
     }
 
 
 def _resubmitted(entry: Entry, event: events.Resubmitted) -> dict[str, Any]:
-    cleared = dict.fromkeys(("task_id", "task", "note", "accepted_at", "ended_at"))
+    cleared = dict.fromkeys(("task_id", "task", "accepted_at", "ended_at"))
     repeats = entry.repeats + (event.reason == "retry")
-    return {"state": JobState.QUEUED, "repeats": repeats, **cleared}
+    return {"state": JobState.QUEUED, "repeats": repeats, "note": _note(entry, {}), **cleared}
 
 
 def _abandoned(entry: Entry, event: events.Abandoned) -> dict[str, Any]:
     why = {"reason": f"it was {entry.state} and was abandoned by decision"}
-    return {"state": JobState.ABANDONED, "ended_at": stamp(event.at), "note": text_of(why)}
+    return {"state": JobState.ABANDONED, "ended_at": stamp(event.at), "note": _note(entry, why)}
+
+
+def _called_back(entry: Entry, event: events.CalledBack) -> dict[str, Any]:
+    why = dict(entry.why())
+    told = event.task_id
+    if told is None or told == entry.task_id:
+        return {}
+    is_open = entry.state in _OPEN_POSTS and event.attempt == entry.attempts
+    name = "called_back" if is_open else OTHER_TASKS
+    ids = why.get(name, [])
+    if told in ids or len(ids) >= IDS_MAX:
+        return {}
+    return {"note": text_of({**why, name: [*ids, told]})}
 
 
 def _identified(entry: Entry, event: events.Identified) -> dict[str, Any]:
@@ -138,7 +155,7 @@ def _identified(entry: Entry, event: events.Identified) -> dict[str, Any]:
         "accepted_at": began,
         "task_id": event.task_id,
         "task": None,
-        "note": None,
+        "note": _note(entry, {}, task_id=event.task_id),
     }
 
 
@@ -146,8 +163,31 @@ def _all_saved(_: Entry, __: events.AllSaved) -> dict[str, Any]:
     return {"saved": 1}
 
 
-def _why(event: events.JobEvent, *names: str) -> str:
-    return text_of({name: getattr(event, name) for name in names})
+def _fields(event: events.JobEvent, *names: str) -> dict[str, Any]:
+    return {name: getattr(event, name) for name in names}
+
+
+def _note(
+    entry: Entry, why: Mapping[str, Any], *, task_id: str | None = None, is_open: bool = False
+) -> str | None:
+    """What is noted instead of what was: `why`, and for ever the tasks that are one too many.
+
+    Unless the submit is still open, what callbacks have named and is not `task_id` is one of them.
+    """
+    if entry.note is None:
+        return text_of(why) if why else None
+    before = entry.why()
+    named: list[str] = [] if is_open else before.get("called_back", [])
+    others: list[str] = [*before.get(OTHER_TASKS, []), *named]
+    kept = [name for name in dict.fromkeys(others) if name != task_id][:IDS_MAX]
+    note: dict[str, Any] = {**why, **({OTHER_TASKS: kept} if kept else {})}
+    return text_of(note) if note else None
+
+
+OTHER_TASKS: Final = "other_task_ids"
+"""Noted: tasks that callbacks say were made for the job beside its own; each may be billed."""
+IDS_MAX: Final = 8
+_OPEN_POSTS: Final = frozenset({JobState.SENDING, JobState.UNCERTAIN})
 
 
 _UNDECIDED: Final = frozenset({JobState.UNCERTAIN, JobState.ACCEPTED})
@@ -166,5 +206,6 @@ _CHANGES: Final[Mapping[type[Any], tuple[frozenset[JobState], _Changes]]] = {
     events.AllSaved: (frozenset({JobState.SUCCEEDED}), _all_saved),
     events.Resubmitted: (_SETTLED, _resubmitted),
     events.Abandoned: (_UNDECIDED, _abandoned),
+    events.CalledBack: (frozenset(JobState), _called_back),
     events.Identified: (frozenset({JobState.UNCERTAIN, JobState.ABANDONED}), _identified),
 }

@@ -130,6 +130,15 @@ class Doubt:
 
 
 @attrs.frozen(kw_only=True)
+class Doubled:
+    """A job that callbacks name tasks for beside its own; each of them may be billed."""
+
+    key: str
+    task_id: str | None
+    others: tuple[str, ...]
+
+
+@attrs.frozen(kw_only=True)
 class Expiry:
     """A success whose files are not all saved. `at` is when its URLs stop working."""
 
@@ -141,7 +150,8 @@ class Expiry:
 class Overview:
     """A journal at one moment. `total` is the sum of its jobs by standing.
 
-    `doubts`, `expiring` and `expired` name at most `LISTED` jobs each, the first of the journal.
+    `doubts`, `doubled`, `expiring` and `expired` name at most `LISTED` jobs each, the first of the
+    journal.
     """
 
     at: datetime
@@ -168,6 +178,9 @@ class Overview:
     """Jobs that ended, per minute, over the last `WINDOW`."""
     overall_rate: float | None
     """The same from the first submit to the last end; `None` before one has ended."""
+    doubled_count: int = 0
+    doubled: tuple[Doubled, ...] = ()
+    """Jobs that more than one task was made for, by what callbacks say."""
     not_sent: int = 0
     """Tries to submit that surely made no task: the POST did not leave, or was answered 429."""
     next_kind: tuple[str, str | None] | None = None

@@ -65,6 +65,11 @@ class Reads:
         found = self._entries(f"{SELECT} WHERE key = ?", key)
         return found[0] if found else None
 
+    def numbered(self, number: int) -> Entry | None:
+        """The job with this number."""
+        found = self._entries(f"{SELECT} WHERE number = ?", number)
+        return found[0] if found else None
+
     def in_state(self, state: JobState, *, after: int, before: int) -> list[Entry]:
         """The next few jobs in an open state; `before` 0 is no bound."""
         return self._entries(_OPEN + _IN_ORDER, state.value, after, before, before, CHUNK)

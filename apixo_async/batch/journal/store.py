@@ -8,6 +8,7 @@ import heapq
 import json
 import logging
 import os
+import secrets
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -37,6 +38,8 @@ _LOGGER = logging.getLogger("apixo_async")
 
 CRASHED: Final = "crash"
 """The phase of a submit that was on its way when its process ended."""
+NAME: Final = "callback_name"
+_NAME_BYTES: Final = 12
 
 
 class Journal:
@@ -172,6 +175,11 @@ class Journal:
         self._check_process()
         return self._waiting.get(key) or self._reads.find(key)
 
+    def numbered(self, number: int) -> Entry | None:
+        """The job with this number, once its record is written."""
+        self._check_process()
+        return self._reads.numbered(number) if 0 < number < self._next_number else None
+
     def enqueue(self, job: Job) -> Entry:
         """Adds a job, its key set. Durable before any event of it that is recorded later."""
         self._check_process()
@@ -262,7 +270,7 @@ class Journal:
         """
         self._check_process()
         work = partial(self._ledger.change, number, event)
-        if not isinstance(event, events.Accepted):
+        if not isinstance(event, (events.Accepted, events.Identified)):
             return self._writer.do(work, keep_trying=keep_trying)
         self._held_back[event.key] = event.task_id
         # Not by the future: whoever waits for it may be cancelled before the record is written.
@@ -287,6 +295,16 @@ class Journal:
             )
             found += 1
         return found
+
+    @property
+    def name(self) -> str | None:
+        """What callback URLs call this journal, once it has a name (see `give_name`)."""
+        return self.options.get(NAME)
+
+    async def give_name(self) -> None:
+        """Gives it a name that no other journal has, if it has none."""
+        if self.name is None:
+            await self.set_options({NAME: secrets.token_urlsafe(_NAME_BYTES)})
 
     async def set_options(self, options: Mapping[str, Any]) -> None:
         """Notes what the batch is started with, over what was noted before."""

@@ -8,10 +8,12 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from apixo_async.batch.journal.entries import Entry, JobState
+from apixo_async.batch.journal.history import OTHER_TASKS
 from apixo_async.batch.journal.overview import (
     LISTED,
     WARN_AFTER,
     WINDOW,
+    Doubled,
     Doubt,
     Durations,
     Expiry,
@@ -57,6 +59,8 @@ class Tally:
         self._kinds: dict[tuple[str, str | None], _KindTally] = {}
         self._failures: dict[tuple[JobState, str | None, str], _FailureTally] = {}
         self._doubts: list[Doubt] = []
+        self._doubled: list[Doubled] = []
+        self._doubled_count = 0
         self._expiring: list[Expiry] = []
         self._expired: list[Expiry] = []
         self._expiring_count = self._expired_count = 0
@@ -73,6 +77,8 @@ class Tally:
         self._submits += entry.attempts - not_sent
         self._retries += max(0, entry.attempts - not_sent - 1)
         self._not_sent += not_sent
+        if entry.note is not None:
+            self._add_others(entry)
         kind = self._kinds.get((entry.model, entry.mode))
         if kind is None:
             kind = self._kinds[entry.model, entry.mode] = _KindTally()
@@ -95,6 +101,13 @@ class Tally:
                 self._next_kind = self._next_kind or (entry.model, entry.mode)
             case _:
                 pass
+
+    def _add_others(self, entry: Entry) -> None:
+        others = entry.why().get(OTHER_TASKS, ())
+        self._doubled_count += bool(others)
+        if others and len(self._doubled) < LISTED:
+            ids = tuple(map(str, others))
+            self._doubled.append(Doubled(key=entry.key, task_id=entry.task_id, others=ids))
 
     def _add_end(self, entry: Entry, kind: _KindTally) -> None:
         if entry.ended_at is None or entry.state is JobState.ABANDONED:
@@ -165,6 +178,8 @@ class Tally:
                 )
             ),
             doubts=tuple(self._doubts),
+            doubled_count=self._doubled_count,
+            doubled=tuple(self._doubled),
             expiring_count=self._expiring_count,
             expiring=tuple(self._expiring),
             expired_count=self._expired_count,
@@ -249,6 +264,6 @@ def doubt_of(entry: Entry) -> Doubt:
         reason=str(why.get("reason") or (_CRASH if was_sending else "no reason given")),
         received=received,
         received_bytes=len(received.encode("utf-8", "surrogatepass")) if size is None else size,
-        candidate_task_id=why.get("candidate_task_id"),
+        candidate_task_id=next(iter(why.get("called_back", ())), why.get("candidate_task_id")),
         attempts=entry.attempts,
     )

@@ -41,6 +41,7 @@ EVENTS: list[events.JobEvent] = [
     events.SaveFailed(key=K, reason="full"),
     events.Resubmitted(key=K, reason="settled"),
     events.Abandoned(key=K),
+    events.CalledBack(key=K, attempt=1),
     events.Identified(key=K, task_id="t7"),
     events.NotStarted(key=K, reason="stopped"),
 ]
@@ -60,7 +61,7 @@ FOLLOWS: dict[str, dict[JobState, JobState]] = {
     "Identified": {U: A, GONE: A},
 }
 """By event, the states it may come in and the state that follows; all others are refused."""
-ONLY_TOLD = {"Queued", "TimedOut", "Naming", "Saved", "SaveFailed", "NotStarted"}
+ONLY_TOLD = {"Queued", "TimedOut", "Naming", "Saved", "SaveFailed", "NotStarted", "CalledBack"}
 """Events that change no state and may come in any."""
 
 

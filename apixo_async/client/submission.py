@@ -1,0 +1,98 @@
+"""One submit on its way, and whom its steps are told."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+import attrs
+
+from apixo_async._wire import encode, submit_body
+from apixo_async.client.callbacks import Ticket
+from apixo_async.errors import ApixoError, SubmitUncertainError
+from apixo_async.limits import Lease
+from apixo_async.tasks import Task
+from apixo_async.veo import Request
+
+
+class SubmitObserver(Protocol):
+    """Told of every step of a submit; what keeps a record of it waits here for its disk.
+
+    Each method is awaited before the submit goes on: `sending` before the first byte leaves (an
+    error raised there stops the submit, nothing is sent), `accepted` before anyone sees the task.
+    Once `sending` was called, the rest is called even if the caller is cancelled meanwhile.
+    """
+
+    async def sending(self, attempt: int) -> None:
+        """The POST is about to leave."""
+
+    async def not_sent(self, attempt: int, error: ApixoError) -> None:
+        """It did not leave, or was answered 429: the job is queued again."""
+
+    async def accepted(self, task: Task) -> None:
+        """The task exists."""
+
+    async def rejected(self, error: ApixoError) -> None:
+        """The API refused; there is no task."""
+
+    async def uncertain(self, error: SubmitUncertainError) -> None:
+        """Nobody can say whether there is a task."""
+
+    async def identified(self, task: Task) -> None:
+        """After `uncertain`: a callback has told the id of the task, and the API knows it."""
+
+    def cut(self, error: SubmitUncertainError) -> None:
+        """Nobody can say it, and nobody waits any more: the client is torn down."""
+
+    def is_known(self, task_id: str) -> bool:
+        """Whether another job is known to have this task; ours are known already."""
+        ...
+
+
+@attrs.define(eq=False)
+class Submission:
+    """One request on its way, and who is told. Times are seconds.
+
+    `patience` is how long an unreachable host is put up with, `window` how long after a lost answer
+    a callback is waited for, and `sent_at` when the last attempt was made. `callback_url` is the
+    caller's own; a `ticket` makes one of ours for each attempt.
+    """
+
+    request: Request
+    lease: Lease
+    patience: float
+    observer: SubmitObserver | None = None
+    callback_url: str | None = None
+    ticket: Ticket | None = None
+    window: float = 0.0
+    sent_at: float = 0.0
+    post: asyncio.Task[Task] | None = attrs.field(default=None, init=False)
+
+    def body(self) -> bytes:
+        """What is sent for one more attempt."""
+        url = self.callback_url if self.ticket is None else self.ticket.next_url()
+        return encode(submit_body(self.request, callback_url=url))
+
+
+class Bookkeeper(Protocol):
+    """What the submitter reports to, so that the slot follows the task and not the caller."""
+
+    def is_known(self, task_id: str) -> bool:
+        """Whether this id was given to one of our submits before."""
+        ...
+
+    def task_started(
+        self, task: Task, lease: Lease, *, ticket: Ticket | None, age: float = 0.0
+    ) -> None:
+        """The lease belongs to this task from now on, which is `age` seconds old at most."""
+
+    def task_may_run(self, lease: Lease) -> None:
+        """The lease is held for a stated time, because a task may be running."""
+
+
+class Confirm(Protocol):
+    """Asks whether the API knows a task."""
+
+    async def __call__(self, task_id: str, model: str, *, patient: bool) -> bool:
+        """True if it does. With `patient`, goes on until it says so or denies it."""
+        ...

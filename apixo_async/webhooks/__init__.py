@@ -1,0 +1,15 @@
+"""Callbacks: URLs that nobody can forge, and what takes them in. Nothing of them is believed."""
+
+from apixo_async.webhooks.capabilities import Signer, Slip
+from apixo_async.webhooks.orphans import Callback, MemoryOrphans, Orphans
+from apixo_async.webhooks.receiver import ReceiverStatistics, WebhookReceiver
+
+__all__ = [
+    "Callback",
+    "MemoryOrphans",
+    "Orphans",
+    "ReceiverStatistics",
+    "Signer",
+    "Slip",
+    "WebhookReceiver",
+]
