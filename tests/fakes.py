@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import attrs
 
-from apixo_async import ApixoClient, Limits, PollSchedule
+from apixo_async import ApixoClient, Limits, PollSchedule, WebhookReceiver
 from apixo_async._wire import Reply
 from apixo_async.limits import Gate, Permit
+from apixo_async.webhooks import Slip
 
 BASE_URL = "http://api.test"
 KEY = "key-of-the-tests"
@@ -52,6 +54,8 @@ class FakeApi:
 
     `on_submit(number, body)` and `on_status(task)` may return a reply or an error to use instead of
     the normal answer; `accept_anyway` decides whether a replaced submit still creates its task.
+    With a `receiver`, submits that ask for it are called back as often, and so many seconds after
+    the end of their task, as `callbacks` says.
     """
 
     duration: Callable[[int], float] = lambda _: 120.0
@@ -63,6 +67,9 @@ class FakeApi:
         {"resultUrls": [f"https://files.test/{task.id}.mp4"]}
     )
     failure: Callable[[FakeTask], str | None] = lambda _: None
+    receiver: WebhookReceiver | None = None
+    callbacks: Callable[[FakeTask], Sequence[float]] = lambda _: (0.3,)
+    called: list[HTTPStatus] = attrs.field(factory=list)
     tasks: dict[str, FakeTask] = attrs.field(factory=dict)
     submits: list[float] = attrs.field(factory=list)
     requests: list[float] = attrs.field(factory=list)
@@ -98,8 +105,25 @@ class FakeApi:
         ends_at = now + self.duration(number)
         task = FakeTask(f"task_{number}", body["input"].get("prompt", ""), now, ends_at)
         self.tasks[task.id] = task
+        if "callback_url" in body:
+            for delay in self.callbacks(task):
+                self.call_in(ends_at + delay - now, body["callback_url"], {"taskId": task.id})
         self.peak_unfinished = max(self.peak_unfinished, self.unfinished(now))
         return instead or envelope({"taskId": task.id})
+
+    def call_in(self, seconds: float, url: str, data: Mapping[str, object]) -> None:
+        """Calls back then; `data` is that of an end, with what is said otherwise."""
+        loop = asyncio.get_running_loop()
+        body = json.dumps({"code": 200, "data": {"state": "success", **data}}).encode()
+        loop.call_later(seconds, lambda: loop.create_task(self.call(url, body)))
+
+    async def call(self, url: str, body: bytes) -> None:
+        """Calls back now."""
+        assert self.receiver is not None
+        admitted = self.receiver.admit("POST", url, {})
+        if isinstance(admitted, Slip):
+            admitted = await self.receiver.take(admitted, body)
+        self.called.append(admitted)
 
     def unfinished(self, now: float) -> int:
         """Tasks that the server has not ended."""
@@ -134,8 +158,20 @@ class FakeApi:
 def client_for(
     api: FakeApi, *, limits: Limits | None = None, schedule: PollSchedule | None = None
 ) -> ApixoClient:
-    """A client whose network is the fake."""
-    return ApixoClient(KEY, base_url=BASE_URL, transport=api, limits=limits, schedule=schedule)
+    """A client whose network is the fake, and whose receiver is the one that the fake calls."""
+    return ApixoClient(
+        KEY,
+        base_url=BASE_URL,
+        transport=api,
+        limits=limits,
+        schedule=schedule,
+        webhook=api.receiver,
+    )
+
+
+def receiver() -> WebhookReceiver:
+    """A receiver that is mounted nowhere."""
+    return WebhookReceiver("https://receiver.test/apixo", secret="a secret of the tests alone")
 
 
 def widen(gate: Gate) -> None:

@@ -1,17 +1,18 @@
 """README and guides: their code runs, against the emulator."""
 
 import re
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from apixo_async import PollSchedule
+from apixo_async import PollSchedule, WebhookReceiver
 from apixo_async.client import verbs
 from apixo_async.testing import EmulatorThread
 
 ROOT = Path(__file__).parent.parent
-PAGES = ["README.md", "docs/requests.md", "docs/errors.md"]
+PAGES = ["README.md", "docs/requests.md", "docs/errors.md", "docs/callbacks.md"]
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -35,7 +36,15 @@ def test_code_on_our_pages_runs(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    """Each Python block runs as it stands; only the schedule is shrunk with the server's clock."""
+    """Each Python block runs as it stands; only the schedule is shrunk with the server's clock.
+
+    A receiver that says nothing of its port gets one that is free.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        host, port = sock.getsockname()
+    monkeypatch.setattr(WebhookReceiver.serve, "__defaults__", (host, port))
+    monkeypatch.setenv("APIXO_WEBHOOK_URL", f"http://{host}:{port}/apixo")
+    monkeypatch.setenv("APIXO_WEBHOOK_SECRET", "the secret of these pages")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(verbs, "PollSchedule", lambda: PollSchedule(first=0.1, interval=0.02))
     exec(compile(code, "page", "exec"), {"__name__": "__main__"})  # noqa: S102  # our own pages

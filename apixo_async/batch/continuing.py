@@ -112,12 +112,36 @@ class Continuation:
         """
         async for entry in self.journal.entries(JobState.UNCERTAIN):
             lease = self._engine.hold_for(self.name_of(entry), age=entry.doubt_age)
-            story = self._hear(entry, lease)
+            story = self._hear(await self._with_orphans(entry), lease)
             if story is not None:
                 self._going[entry.number] = story
             elif self._settings.uncertain == "resubmit":
                 again = events.Resubmitted(key=entry.key, reason="policy")
                 await self.journal.record(entry.number, again)
+
+    async def _with_orphans(self, entry: Entry) -> Entry:
+        """The job with what callbacks have told of it while nobody was there."""
+        callbacks = self._engine.callbacks
+        if callbacks is not None:
+            for callback in await callbacks.orphans_of(f"{self.journal.name}-{entry.number}"):
+                entry = await self._record(entry, callback)
+        return entry
+
+    async def _record(self, entry: Entry, callback: Callback) -> Entry:
+        """The job once what a callback tells of its task is on disk, if it is anything new."""
+        claim = callback.claim
+        if claim.task_id is None or claim.task_id == entry.task_id:
+            return entry
+        event = events.CalledBack(
+            key=entry.key,
+            attempt=callback.slip.attempt,
+            task_id=claim.task_id,
+            state=claim.state,
+        )
+        changed = await self.journal.record(entry.number, event)
+        if claim.task_id in changed.why().get(OTHER_TASKS, ()):
+            warn_of_two(entry.key, entry.task_id, claim.task_id)
+        return changed
 
     def name_of(self, entry: Entry) -> object:
         """What the slot of this job's submit is known by."""
@@ -137,22 +161,10 @@ class Continuation:
         name, _, number = callback.slip.job.rpartition("-")
         if name != self.journal.name or not number.isdecimal():
             return False
-        claim = callback.claim
         entry = self.journal.numbered(int(number))
-        if entry is None:
-            return False
-        if claim.task_id is None or claim.task_id == entry.task_id:
-            return True
-        event = events.CalledBack(
-            key=entry.key,
-            attempt=callback.slip.attempt,
-            task_id=claim.task_id,
-            state=claim.state,
-        )
-        changed = await self.journal.record(entry.number, event)
-        if claim.task_id in changed.why().get(OTHER_TASKS, ()):
-            warn_of_two(entry.key, entry.task_id, claim.task_id)
-        return True
+        if entry is not None:
+            await self._record(entry, callback)
+        return entry is not None
 
     # What the input asks for
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 from typing import Final, TypeAlias
 
@@ -147,9 +147,13 @@ class Callbacks:
             if ticket.owner is owner:
                 ticket.close()
 
+    async def orphans_of(self, job: str) -> Sequence[Callback]:
+        """What came for a job before it had a ticket; it is given away."""
+        return await self._receiver.orphans_of(job)
+
     async def take_orphans(self, ticket: Ticket) -> None:
         """Takes what came for a ticket's job before it was here."""
-        for callback in await self._receiver.orphans_of(ticket.job):
+        for callback in await self.orphans_of(ticket.job):
             await self._take(callback)
 
     def _leave(self, ticket: Ticket) -> None:

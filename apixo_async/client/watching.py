@@ -214,20 +214,24 @@ class Watcher:
             pause = self._pacer.pause(watch.paced, now=now, unit=self._rng.random())
             if pause is not None:
                 return pause
+        age = None if watch.born is None else now - watch.born
         interval = watch.schedule.interval
-        if watch.ticket is not None and watch.looks and is_waiting:
+        is_told = watch.ticket is not None and watch.looks > 0 and is_waiting
+        if is_told:
             interval *= SAFETY_INTERVALS
         interval = stretched_interval(
             interval, tasks=self._polling, polls_per_second=self._polls_per_second()
         )
-        return next_look(
+        pause = next_look(
             watch.schedule,
             looks=watch.looks,
             failures=watch.failures,
-            age=None if watch.born is None else now - watch.born,
+            age=age,
             interval=interval,
             unit=self._rng.random(),
         )
+        # A callback that came too early makes no other look come earlier.
+        return max(pause, watch.schedule.first - age) if is_told and age is not None else pause
 
     def _judge(self, watch: Watch, error: ApixoError, now: float) -> None:
         span = watch.note_failure(error, now=now)

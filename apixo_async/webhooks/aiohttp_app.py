@@ -24,8 +24,10 @@ def application(receiver: WebhookReceiver) -> web.Application:
         if admitted is HTTPStatus.NOT_FOUND:
             raise web.HTTPNotFound  # as aiohttp itself answers where there is no route
         response = web.Response(status=admitted, text=admitted.phrase)
+        if admitted is HTTPStatus.METHOD_NOT_ALLOWED:
+            response.headers["Allow"] = "POST"
         if admitted is not HTTPStatus.OK:
-            response.force_close()  # what is left of a body is not waited for
+            response.force_close()
         return response
 
     app = web.Application()

@@ -51,6 +51,10 @@ class AsgiApp:
             (b"content-type", b"text/plain; charset=utf-8"),
             (b"content-length", str(len(text)).encode()),
         ]
+        if status is HTTPStatus.METHOD_NOT_ALLOWED:
+            headers.append((b"allow", b"POST"))
+        if status is not HTTPStatus.OK:
+            headers.append((b"connection", b"close"))  # what is left of a body is not wanted
         await send({"type": "http.response.start", "status": int(status), "headers": headers})
         await send({"type": "http.response.body", "body": text})
 

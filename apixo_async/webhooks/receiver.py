@@ -8,6 +8,7 @@ import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
+from os import PathLike
 from typing import TYPE_CHECKING, Final, TypeAlias
 from urllib.parse import urlsplit
 
@@ -17,13 +18,14 @@ from apixo_async._wire import read_claim
 from apixo_async.errors import ApixoError, InvalidSettingError
 from apixo_async.webhooks.bodies import read_capped, unfit
 from apixo_async.webhooks.capabilities import Signer, Slip
+from apixo_async.webhooks.inbox import Inbox
 from apixo_async.webhooks.orphans import Callback, MemoryOrphans, Orphans
 
 if TYPE_CHECKING:
     from aiohttp import web
 
     from apixo_async.webhooks.asgi import AsgiApp
-    from apixo_async.webhooks.serving import Serving
+    from apixo_async.webhooks.serving import Start
 
 _LOGGER = logging.getLogger("apixo_async")
 
@@ -66,7 +68,9 @@ class WebhookReceiver:
     A callback is a hint and nothing more: of its body only `taskId` and `state` are read, and what
     became of a task is always asked of the API itself. It is answered 200 (no other status will
     do, webhook page) when what it says is on disk, if there is a journal, and before anything is
-    done about it. Those that no client or batch here has asked for are kept for a day in memory.
+    done about it. Those that no client or batch here has asked for are kept for a day: in memory,
+    or in the file `inbox`, which other processes of this machine may share. Then one of them, with
+    a server, may receive, and others, with a client and the same secret, submit.
 
     Several clients may share a receiver, also from other event loops. Raises
     `InvalidSettingError`.
@@ -77,11 +81,13 @@ class WebhookReceiver:
         public_url: str,
         *,
         secret: str | bytes | Sequence[str | bytes],
-        orphans: Orphans | None = None,
+        inbox: str | PathLike[str] | None = None,
     ) -> None:
         self.public_url = _checked_url(public_url)
         self._signer = Signer(secret)
-        self._orphans: Orphans = MemoryOrphans() if orphans is None else orphans
+        self._inbox = None if inbox is None else Inbox(inbox)
+        self._orphans: Orphans = self._inbox or MemoryOrphans()
+        self._watching: asyncio.Task[None] | None = None
         self._listeners: dict[Listener, asyncio.AbstractEventLoop] = {}
         self._telling: set[asyncio.Task[bool]] = set()
         self._counts: Counter[str] = Counter()
@@ -99,10 +105,15 @@ class WebhookReceiver:
     def connect(self, listener: Listener) -> None:
         """Tells `listener` of every callback from now on, on the event loop that runs now."""
         self._listeners[listener] = asyncio.get_running_loop()
+        if self._inbox is not None and (self._watching is None or self._watching.done()):
+            self._watching = asyncio.create_task(self._inbox.watch(self._is_taken))
 
     def disconnect(self, listener: Listener) -> None:
         """Tells it no more."""
         self._listeners.pop(listener, None)
+        if not self._listeners and self._watching is not None:
+            self._watching.get_loop().call_soon_threadsafe(self._watching.cancel)
+            self._watching = None
 
     async def orphans_of(self, job: str) -> Sequence[Callback]:
         """What came for a job before anybody here knew it."""
@@ -163,6 +174,12 @@ class WebhookReceiver:
 
     async def _told(self, callback: Callback) -> bool:
         """Whether anybody took it; if not, it is kept."""
+        is_taken = await self._is_taken(callback)
+        if not is_taken:
+            await self._orphans.put(callback)
+        return is_taken
+
+    async def _is_taken(self, callback: Callback) -> bool:
         here = asyncio.get_running_loop()
         for listener, loop in list(self._listeners.items()):
             if loop is here:
@@ -174,7 +191,6 @@ class WebhookReceiver:
                 is_taken = await asyncio.wrap_future(there)
             if is_taken:
                 return True
-        await self._orphans.put(callback)
         return False
 
     # Where it is mounted
@@ -191,15 +207,16 @@ class WebhookReceiver:
 
         return AsgiApp(self)
 
-    def serve(self, host: str = "127.0.0.1", port: int = 8080) -> Serving:
+    def serve(self, host: str = "127.0.0.1", port: int = 8080) -> Start:
         """An HTTP server of its own, for scripts: `async with receiver.serve(port=8080):`.
 
-        `await receiver.serve(...)` starts it, too; then `aclose()` ends it. Port 0 takes any free
-        one, which `port` tells. TLS is the business of the proxy in front of it.
+        `server = await receiver.serve(...)` starts it, too; then `await server.aclose()` ends it.
+        Port 0 takes any free one, which `server.port` tells. TLS is the business of the proxy in
+        front of it. Starting raises `InvalidSettingError` if the port cannot be had.
         """
-        from apixo_async.webhooks.serving import Serving  # noqa: PLC0415  # as above
+        from apixo_async.webhooks.serving import Start  # noqa: PLC0415  # as above
 
-        return Serving(self, host, port)
+        return Start(self, host, port)
 
     def __repr__(self) -> str:
         return f"<WebhookReceiver {self.public_url}>"

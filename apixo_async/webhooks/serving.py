@@ -5,66 +5,71 @@ from __future__ import annotations
 import errno
 from collections.abc import Generator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
-from apixo_async.errors import ClientUsageError, InvalidSettingError
+from apixo_async.errors import InvalidSettingError
 from apixo_async.webhooks.aiohttp_app import application
 
 if TYPE_CHECKING:
     from apixo_async.webhooks.receiver import WebhookReceiver
 
-_GRACE = 2.0
-"""Seconds that callbacks in flight have for their end when it is closed."""
+_GRACE: Final = 2.0
+"""Seconds for callbacks in flight when it is closed, and for what is left of refused bodies."""
 
 
 class Serving:
-    """A server for one receiver; see `WebhookReceiver.serve`.
+    """A server that listens for one receiver, on `port`, until `aclose`."""
 
-    Raises `InvalidSettingError` when it starts if the port cannot be had.
-    """
+    def __init__(self, runner: web.AppRunner, port: int) -> None:
+        self._runner = runner
+        self.port = port
+
+    async def aclose(self) -> None:
+        """Stops listening; callbacks in flight are still answered."""
+        await self._runner.cleanup()
+
+    def __repr__(self) -> str:
+        return f"<Serving callbacks on port {self.port}>"
+
+
+class Start:
+    """What `WebhookReceiver.serve` returns: to be awaited, or entered and left."""
 
     def __init__(self, receiver: WebhookReceiver, host: str, port: int) -> None:
         self._receiver = receiver
         self._host = host
-        self.port = port
-        """The port it listens on, once it has started."""
-        self._runner: web.AppRunner | None = None
+        self._port = port
+        self._serving: Serving | None = None
 
-    async def start(self) -> Self:
-        """Listens from now on."""
-        if self._runner is not None:
-            raise ClientUsageError("this server was started before; call serve() again")
+    async def _start(self) -> Serving:
         # Not logged: who reads the paths can make callbacks.
         runner = web.AppRunner(
-            application(self._receiver), access_log=None, shutdown_timeout=_GRACE
+            application(self._receiver),
+            access_log=None,
+            shutdown_timeout=_GRACE,
+            lingering_time=_GRACE,
         )
-        self._runner = runner
         await runner.setup()
-        site = web.TCPSite(runner, self._host, self.port)
         try:
-            await site.start()
-        except OSError as error:
-            await self.aclose()
-            taken = "; is another process using it?" * (error.errno == errno.EADDRINUSE)
-            why = error.strerror or error
+            await web.TCPSite(runner, self._host, self._port).start()
+        except (OSError, OverflowError) as error:
+            await runner.cleanup()
+            is_taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+            taken = "; is another process using it?" * is_taken
+            why = (error.strerror if isinstance(error, OSError) else None) or error
             raise InvalidSettingError(
-                f"cannot receive callbacks on {self._host} port {self.port}: {why}{taken}"
+                f"cannot receive callbacks on {self._host} port {self._port}: {why}{taken}"
             ) from None
-        self.port = runner.addresses[0][1]
-        return self
+        return Serving(runner, runner.addresses[0][1])
 
-    async def aclose(self) -> None:
-        """Stops listening; callbacks in flight are still answered."""
-        if self._runner is not None:
-            await self._runner.cleanup()
+    def __await__(self) -> Generator[Any, None, Serving]:
+        return self._start().__await__()
 
-    def __await__(self) -> Generator[Any, None, Self]:
-        return self.start().__await__()
-
-    async def __aenter__(self) -> Self:
-        return await self.start()
+    async def __aenter__(self) -> Serving:
+        self._serving = await self._start()
+        return self._serving
 
     async def __aexit__(
         self,
@@ -72,7 +77,5 @@ class Serving:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self.aclose()
-
-    def __repr__(self) -> str:
-        return f"<Serving {self._receiver!r} on {self._host} port {self.port}>"
+        if self._serving is not None:
+            await self._serving.aclose()

@@ -9,8 +9,8 @@ from apixo_async.batch import events
 from apixo_async.batch.events import (
     Abandoned,
     Accepted,
-    CalledBack,
     AllSaved,
+    CalledBack,
     Event,
     Failed,
     Identified,

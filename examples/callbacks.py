@@ -1,0 +1,64 @@
+"""A video for each line of a text file: a batch that is called back, with a journal.
+
+    pip install apixo-async
+    python examples/callbacks.py prompts.txt
+
+Videos go to `prompts.videos/`, and what happened to `prompts.db`. The same command again goes on
+where it stopped, whatever ended it, and pays for nothing twice.
+
+It reads from the environment:
+
+    APIXO_API_KEY
+    APIXO_WEBHOOK_URL       where APIXO reaches this program: most often a proxy with TLS that
+                            passes on to 127.0.0.1, for example https://hooks.example.com/apixo
+    APIXO_WEBHOOK_SECRET    as from: python -c "import secrets; print(secrets.token_urlsafe())"
+    PORT                    where the proxy passes on to, if it is not 8080
+    APIXO_BASE_URL          if it is not APIXO itself, but an emulator
+"""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+from apixo_async import ApixoClient, BatchRunner, TextToVideo, WebhookReceiver
+
+
+def requests_in(file: Path) -> list[TextToVideo]:
+    """One for each line that is not empty."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return [TextToVideo(line.strip(), mode="fast") for line in lines if line.strip()]
+
+
+async def main(requests: list[TextToVideo], *, journal: Path, save_to: Path) -> None:
+    """Makes all videos."""
+    # The secret must be the same the next time. With another one, callbacks of videos that are
+    # under way look forged.
+    receiver = WebhookReceiver(
+        os.environ["APIXO_WEBHOOK_URL"], secret=os.environ["APIXO_WEBHOOK_SECRET"]
+    )
+    # In this order: it must be possible to call us back before the first submit leaves, and until
+    # the client is closed.
+    async with (
+        receiver.serve(port=int(os.environ.get("PORT", "8080"))),
+        ApixoClient(webhook=receiver) as client,
+    ):
+        runner = BatchRunner(client, journal=journal, save_to=save_to)
+        # What comes out here was asked of the API itself; callbacks only say when to ask.
+        async with runner.stream(requests) as outcomes:
+            async for outcome in outcomes:
+                print(outcome.key, outcome.status, *outcome.urls, outcome.error or "")
+
+    told = receiver.statistics()
+    print(f"{told.taken} callbacks; {told.forged} requests to URLs that nobody here has made")
+
+
+if __name__ == "__main__":
+    prompts = Path(sys.argv[1])
+    asyncio.run(
+        main(
+            requests_in(prompts),
+            journal=prompts.with_suffix(".db"),
+            save_to=prompts.with_suffix(".videos"),
+        )
+    )

@@ -1,0 +1,346 @@
+"""A client that is called back: what it knows at once, finds again, and never believes."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import pytest
+
+from apixo_async import (
+    ApixoClient,
+    Limits,
+    PollSchedule,
+    SubmitUncertainError,
+    Task,
+    TextToVideo,
+    UnansweredError,
+)
+from tests.fakes import Answer, FakeApi, FakeTask, client_for, receiver, refusal
+from tests.virtual import virtual
+
+FOX = TextToVideo("a fox")
+CUT = UnansweredError("the connection was closed", host="api.test", reason="reset")
+OK = HTTPStatus.OK
+
+
+def now() -> float:
+    """The loop's clock."""
+    return asyncio.get_running_loop().time()
+
+
+def lost(*_: object) -> Answer:
+    """The answer to a submit gets lost."""
+    return CUT
+
+
+# What ends is known at once
+
+
+@virtual
+async def test_the_end_of_a_task_is_known_when_it_is_called_back() -> None:
+    """Two requests for a video: its submit, and the one look that the callback asks for."""
+    api = FakeApi(receiver=receiver())
+    async with client_for(api) as client:
+        began = now()
+        task = await client.generate(FOX)
+
+    assert task.has_succeeded
+    assert task.urls == ("https://files.test/task_1.mp4",), "by the API's answer"
+    assert now() - began == pytest.approx(120.4, abs=0.1)
+    assert (len(api.submits), api.called) == (1, [OK])
+    assert api.statuses <= 2, "at 90 s nothing was known yet of how long tasks take"
+
+
+@virtual
+async def test_a_submit_asks_to_be_called_back() -> None:
+    """`request_type` is that of callbacks, and the URL one of the receiver's."""
+    api = FakeApi(receiver=receiver())
+    async with client_for(api) as client:
+        await client.submit(FOX)
+
+    assert api.bodies[0]["request_type"] == "callback"
+    assert api.bodies[0]["callback_url"].startswith("https://receiver.test/apixo/")
+
+
+@virtual
+async def test_a_url_of_the_callers_own_is_left_alone() -> None:
+    """Who receives by himself is not interfered with."""
+    api = FakeApi(receiver=receiver(), callbacks=lambda _: ())
+    async with client_for(api) as client:
+        await client.submit(FOX, callback_url="https://elsewhere.test/x")
+
+    assert api.bodies[0]["callback_url"] == "https://elsewhere.test/x"
+
+
+@virtual
+async def test_a_lost_callback_costs_one_look_more() -> None:
+    """The safety net looks every 45 s or so, from the documented first look on."""
+    api = FakeApi(receiver=receiver(), callbacks=lambda _: ())
+    async with client_for(api) as client:
+        began = now()
+        await client.generate(FOX)
+
+    assert now() - began < 120 + 55
+    assert api.statuses == 2
+
+
+@virtual
+async def test_two_callbacks_are_one() -> None:
+    """What comes again says nothing new."""
+    api = FakeApi(receiver=receiver(), duration=lambda _: 30, callbacks=lambda _: (0.3, 0.3, 7))
+    async with client_for(api) as client:
+        await client.generate(FOX)
+        await asyncio.sleep(10)
+
+    assert api.statuses == 1
+    assert api.called == [OK, OK, OK]
+
+
+@virtual
+async def test_a_stage_is_no_end() -> None:
+    """Some models call back for each stage; nobody looks for that."""
+    api = FakeApi(receiver=receiver(), duration=lambda _: 60)
+    async with client_for(api) as client:
+        task = await client.submit(FOX)
+        for second in (5, 10, 15):
+            stage = {"taskId": task.id, "state": "first"}
+            api.call_in(second, api.bodies[0]["callback_url"], stage)
+        await client.wait(task)
+
+    assert api.statuses == 1
+    assert len(api.called) == 4
+
+
+@virtual
+async def test_a_callback_that_comes_too_early_is_looked_into_once() -> None:
+    """Whoever has found a URL in a log can make us look, and nothing more."""
+    api = FakeApi(receiver=receiver(), duration=lambda _: 80)
+    async with client_for(api) as client:
+        task = await client.submit(FOX)
+        for second in (10, 11, 12):
+            api.call_in(second, api.bodies[0]["callback_url"], {"taskId": task.id})
+        ended = await client.wait(task)
+
+    assert ended.has_succeeded
+    assert api.statuses == 2
+
+
+@virtual
+async def test_an_outage_at_that_moment_costs_seconds() -> None:
+    """A look that a callback asked for and that failed is made again soon."""
+
+    def on_status(task: FakeTask) -> Answer:
+        return refusal(503) if task.looks == 1 else None
+
+    api = FakeApi(receiver=receiver(), duration=lambda _: 30, on_status=on_status)
+    async with client_for(api) as client:
+        began = now()
+        await client.generate(FOX)
+
+    assert now() - began < 30 + 15
+
+
+@virtual
+async def test_a_slot_is_free_when_nobody_waits_for_its_task() -> None:
+    """The next submit gets it although nobody has called `wait`."""
+    api = FakeApi(receiver=receiver(), duration=lambda _: 30)
+    async with client_for(api, limits=Limits(concurrent_tasks=1)) as client:
+        await client.submit(FOX)
+        began = now()
+        await client.submit(FOX)
+        took = now() - began
+
+    assert took < 30 + 6
+    assert api.peak_unfinished == 1
+
+
+@virtual
+async def test_a_thousand_callbacks_at_once_stay_within_the_rate() -> None:
+    """Each is answered, and the looks wait for their turn at the gate."""
+    api = FakeApi(receiver=receiver(), duration=lambda number: 300 - number / 1000)
+    async with client_for(api, limits=Limits(requests_per_minute=1200)) as client:
+        tasks = await asyncio.gather(*(client.generate(FOX) for _ in range(1000)))
+
+    assert all(task.has_succeeded for task in tasks)
+    assert set(api.called) == {OK}
+    busiest = max(
+        sum(start <= at < start + 60 for at in api.requests) for start in api.requests[::50]
+    )
+    assert busiest <= 1200
+
+
+@virtual
+async def test_clients_share_a_receiver() -> None:
+    """Each is told of its own tasks, and hears no more once it is closed."""
+    shared = receiver()
+    one, other = FakeApi(receiver=shared), FakeApi(receiver=shared, duration=lambda _: 60)
+    async with client_for(one) as first:
+        async with client_for(other) as second:
+            await asyncio.gather(first.generate(FOX), second.generate(FOX))
+        other.call_in(1, other.bodies[0]["callback_url"], {"taskId": "task_1"})
+        await asyncio.sleep(2)
+
+    assert other.called == [OK, OK]
+    assert shared.statistics().orphans == 1
+
+
+# A submit whose answer was lost
+
+
+@virtual
+async def test_a_lost_answer_is_made_up_for_by_the_callback() -> None:
+    """The task is found, is waited for, and nothing is paid for twice."""
+    api = FakeApi(receiver=receiver(), on_submit=lost, accept_anyway=True)
+    async with client_for(api) as client:
+        task = await client.generate(FOX)
+
+        assert task.id == "task_1"
+        assert client.statistics().gate.tasks == 0
+    assert api.billed == ["a fox"]
+
+
+@virtual
+async def test_without_a_callback_it_is_uncertain_in_the_end() -> None:
+    """After the deadline of the schedule, since no task runs longer."""
+    api = FakeApi(receiver=receiver(), on_submit=lost)
+    async with client_for(api, schedule=PollSchedule(deadline=900)) as client:
+        began = now()
+        with pytest.raises(SubmitUncertainError):
+            await client.generate(FOX)
+
+    assert now() - began == pytest.approx(900, abs=5)
+
+
+@virtual
+async def test_a_hanging_answer_is_not_waited_for() -> None:
+    """A task that has ended already is known by its callback before its submit times out."""
+    hanging = asyncio.Event()
+
+    class Hanging(FakeApi):
+        async def send(self, method: str, path: str, *, body: bytes | None = None) -> Any:  # noqa: ANN401
+            reply = await super().send(method, path, body=body)
+            if method == "POST":
+                await hanging.wait()
+            return reply
+
+    api = Hanging(receiver=receiver(), duration=lambda _: 5)
+    async with client_for(api) as client:
+        began = now()
+        task = await client.generate(FOX)
+
+    assert task.id == "task_1"
+    assert now() - began < 10
+
+
+@virtual
+async def test_a_callback_before_the_answer_does_no_harm() -> None:
+    """The answer follows within the moment that it is given."""
+    api = FakeApi(
+        receiver=receiver(), duration=lambda _: 0.0, latency=1.0, callbacks=lambda _: (0,)
+    )
+    async with client_for(api) as client:
+        began = now()
+        task = await client.generate(FOX)
+
+    assert task.id == "task_1"
+    assert now() - began < 3
+    assert api.statuses == 1
+
+
+@virtual
+async def test_an_id_that_the_api_does_not_know_is_not_believed() -> None:
+    """A forged callback with a good URL names a task; only what the API confirms is ours."""
+    api = FakeApi(receiver=receiver(), on_submit=lost, accept_anyway=True)
+    async with client_for(api) as client:
+        generating = asyncio.ensure_future(client.generate(FOX))
+        await asyncio.sleep(1)
+        api.call_in(1, api.bodies[0]["callback_url"], {"taskId": "forged"})
+        task = await generating
+
+    assert task.id == "task_1"
+
+
+@virtual
+async def test_a_task_of_another_submit_is_not_believed() -> None:
+    """One task is never taken for the video of two jobs."""
+
+    def on_submit(number: int, _: Mapping[str, Any]) -> Answer:
+        return None if number == 1 else CUT
+
+    api = FakeApi(receiver=receiver(), on_submit=on_submit, accept_anyway=True)
+    async with client_for(api) as client:
+        known = await client.submit(FOX)
+        generating = asyncio.ensure_future(client.generate(FOX))
+        await asyncio.sleep(1)
+        api.call_in(1, api.bodies[1]["callback_url"], {"taskId": known.id})
+        task = await generating
+
+    assert task.id == "task_2"
+
+
+@virtual
+async def test_an_outage_does_not_make_a_true_id_false() -> None:
+    """The API is asked until it answers."""
+
+    def on_status(task: FakeTask) -> Answer:
+        return refusal(503) if task.looks <= 20 else None
+
+    api = FakeApi(receiver=receiver(), on_submit=lost, accept_anyway=True, on_status=on_status)
+    async with client_for(api) as client:
+        task = await client.generate(FOX)
+
+    assert task.id == "task_1"
+
+
+@virtual
+async def test_a_closing_client_does_not_wait_for_callbacks() -> None:
+    """What is uncertain then is said to be."""
+    api = FakeApi(receiver=receiver(), on_submit=lost)
+    client = client_for(api)
+    submitting = asyncio.ensure_future(client.submit(FOX))
+    await asyncio.sleep(5)
+    await client.aclose()
+
+    with pytest.raises(SubmitUncertainError):
+        await submitting
+
+
+@virtual
+async def test_a_cancelled_wait_for_a_callback_leaves_nothing_behind() -> None:
+    """The slot is kept for the time that a task would take, and then free."""
+    api = FakeApi(receiver=receiver(), on_submit=lost)
+    async with client_for(api) as client:
+        submitting = asyncio.ensure_future(client.submit(FOX))
+        await asyncio.sleep(5)
+        submitting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await submitting
+        held = client.statistics().gate.tasks
+        await asyncio.sleep(700)
+
+        assert (held, client.statistics().gate.tasks) == (1, 0)
+
+
+def test_a_receiver_is_checked_when_it_is_passed() -> None:
+    """The URL alone is no receiver."""
+    with pytest.raises(ValueError, match="webhook must be a WebhookReceiver, got str"):
+        ApixoClient("key", webhook="https://example.com")  # type: ignore[arg-type]
+
+
+@virtual
+async def test_what_is_logged_names_no_url(caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever reads the log cannot call back."""
+    api = FakeApi(receiver=receiver(), on_submit=lost, accept_anyway=True)
+    with caplog.at_level(logging.DEBUG, logger="apixo_async"):
+        async with client_for(api) as client:
+            await client.generate(FOX)
+
+    token = api.bodies[0]["callback_url"].rpartition("/")[2]
+    assert token.rpartition(".")[2] not in caplog.text
+
+
+def test_a_task_says_nothing_of_callbacks() -> None:
+    """How it became known is not part of what it is."""
+    assert "callback" not in repr(Task(id="t", model="m")).lower()

@@ -1,0 +1,130 @@
+"""A file between the process that receives and the one that submits."""
+
+import asyncio
+import multiprocessing
+import sqlite3
+from collections.abc import Mapping
+from contextlib import closing
+from http import HTTPStatus
+from pathlib import Path
+
+import pytest
+
+from apixo_async import BatchRunner, InvalidSettingError, Job, OutcomeStatus, TextToVideo
+from apixo_async import WebhookReceiver as Receiver
+from apixo_async._wire import Claim
+from apixo_async.webhooks import Callback, Slip, inbox
+from apixo_async.webhooks.inbox import Inbox
+from tests import fakes
+from tests.batch.test_callbacks import FAST, happened, lost_now_and_then
+from tests.fakes import FakeApi
+
+URL, SECRET = "https://receiver.test", "a secret of these tests alone"
+BODY = b'{"data": {"taskId": "t1", "state": "success"}}'
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inbox, "LOOK_EVERY", 0.02)
+
+
+def callback(job: str, task_id: str = "t1", attempt: int = 1) -> Callback:
+    """Says that the task succeeded."""
+    return Callback(Slip(job, attempt), Claim(task_id, "success"))
+
+
+async def test_it_keeps_what_nobody_took_until_somebody_asks(tmp_path: Path) -> None:
+    """Each once, whichever process asks first."""
+    one, other = Inbox(tmp_path / "in.db"), Inbox(tmp_path / "in.db")
+    for what in (callback("a"), callback("a"), callback("a", "t2"), callback("b")):
+        await one.put(what)
+
+    assert await other.take("a") == [callback("a"), callback("a", "t2")]
+    assert await one.take("a") == []
+    assert await one.take("b") == [callback("b")]
+
+
+async def test_it_is_for_its_owner_alone(tmp_path: Path) -> None:
+    """Whoever could write there could make us look at tasks."""
+    await Inbox(tmp_path / "in.db").put(callback("a"))
+
+    assert (tmp_path / "in.db").stat().st_mode & 0o077 == 0
+
+
+async def test_old_callbacks_go(tmp_path: Path) -> None:
+    """After a day, with the next one that comes."""
+    box = Inbox(tmp_path / "in.db")
+    await box.put(callback("a"))
+    with closing(sqlite3.connect(tmp_path / "in.db")) as database, database:
+        database.execute("UPDATE callbacks SET at = at - 90000")
+    await box.put(callback("b"))
+
+    assert await box.take("a") == []
+    assert await box.take("b") == [callback("b")]
+
+
+def test_a_directory_that_is_missing_is_named(tmp_path: Path) -> None:
+    """Before anything is received."""
+    with pytest.raises(InvalidSettingError, match="there is no directory"):
+        Receiver(URL, secret=SECRET, inbox=tmp_path / "no" / "in.db")
+
+
+async def test_what_cannot_be_written_is_not_confirmed(tmp_path: Path) -> None:
+    """The sender comes again."""
+    ours = Receiver(URL, secret=SECRET, inbox=tmp_path / "in.db")
+    (tmp_path / "in.db").write_bytes(b"this is no database, whatever it is called" * 100)
+
+    assert await ours.take(Slip("a", 1), BODY) == HTTPStatus.SERVICE_UNAVAILABLE
+
+
+def receive(path: Path, urls: "multiprocessing.Queue[str | None]") -> None:
+    """A process that only receives: it takes what is called at these URLs."""
+
+    async def run() -> None:
+        receiving = Receiver(URL, secret=SECRET, inbox=path)
+        while (call := await asyncio.to_thread(urls.get)) is not None:
+            url, _, task_id = call.partition(" ")
+            slip = receiving.admit("POST", url, {})
+            assert isinstance(slip, Slip)
+            body = BODY.replace(b"t1", task_id.encode())
+            assert await receiving.take(slip, body) == HTTPStatus.OK
+
+    asyncio.run(run())
+
+
+class CallingElsewhere(FakeApi):
+    """Its callbacks go to another process."""
+
+    calls: "multiprocessing.Queue[str | None]"
+
+    def call_in(self, seconds: float, url: str, data: Mapping[str, object]) -> None:
+        """Calls back then."""
+        call = f"{url} {data['taskId']}"
+        asyncio.get_running_loop().call_later(seconds, self.calls.put, call)
+
+
+async def test_one_process_receives_and_another_one_submits(tmp_path: Path) -> None:
+    """They share the secret and the inbox; lost answers are found as in one process."""
+    context = multiprocessing.get_context("spawn")
+    calls: multiprocessing.Queue[str | None] = context.Queue()
+    other = context.Process(target=receive, args=(tmp_path / "in.db", calls))
+    other.start()
+    try:
+        api = CallingElsewhere(
+            receiver=Receiver(URL, secret=SECRET, inbox=tmp_path / "in.db"),
+            duration=lambda _: 0.3,
+            latency=0.002,
+            on_submit=lost_now_and_then,
+            accept_anyway=True,
+        )
+        api.calls = calls
+        async with fakes.client_for(api, schedule=FAST) as client:
+            jobs = [Job(TextToVideo(f"prompt {n}"), key=f"k{n}") for n in range(30)]
+            report = await BatchRunner(client, journal=tmp_path / "run.db").run(jobs)
+    finally:
+        calls.put(None)
+        await asyncio.to_thread(other.join)
+
+    assert happened(report) == {OutcomeStatus.SUCCEEDED: 30}
+    assert len(api.billed) == 30
+    assert other.exitcode == 0
