@@ -14,11 +14,17 @@ from apixo_async import _killpoints
 from apixo_async._wire import means_no_credits, task_failure
 from apixo_async.batch import events
 from apixo_async.batch.admission import Admission, NotAdmittedError
+from apixo_async.batch.endings import (
+    BudgetError,
+    StoppedWaitingError,
+    UnexpectedError,
+    stop_reason,
+)
 from apixo_async.batch.filing import missing_results
 from apixo_async.batch.journal import Entry, Journal, Spent
 from apixo_async.batch.outcomes import Job, Outcome, OutcomeStatus, StopReason
 from apixo_async.batch.settings import RunSettings
-from apixo_async.batch.spending import Budget, in_usd, times, total
+from apixo_async.batch.spending import Budget, times, total
 from apixo_async.batch.story import Publish, Recorder, Story
 from apixo_async.client import ApixoClient
 from apixo_async.errors import (
@@ -26,7 +32,6 @@ from apixo_async.errors import (
     AuthenticationError,
     BadRequestError,
     DownloadError,
-    InsufficientCreditsError,
     InvalidSettingError,
     JournalError,
     NotFoundError,
@@ -46,25 +51,6 @@ UNCERTAIN_REPEATS: Final = 2
 """How often one run submits a job again whose answers get lost, where the user asked for that."""
 
 _LOGGER = logging.getLogger("apixo_async")
-
-
-class _StoppedWaitingError(ApixoError):
-    """We left while the task was still running."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "the batch was ended before this task was; it goes on: wait for it by its id"
-        )
-
-
-class _UnexpectedError(ApixoError):
-    """An error that nothing here provides for; the log has its traceback.
-
-    It is not chained to its cause, which may be an aiohttp error, whose repr holds the API key.
-    """
-
-    def __init__(self, cause: Exception) -> None:
-        super().__init__(f"unexpected {type(cause).__name__}: {cause}")
 
 
 class Carrier:
@@ -199,7 +185,7 @@ class Carrier:
             return await work
         except asyncio.CancelledError:
             if story.task is not None:
-                self.given_up.append(self._cut_short(story, _StoppedWaitingError()))
+                self.given_up.append(self._cut_short(story, StoppedWaitingError()))
             elif story.doubt is not None:
                 self.given_up.append(story.uncertain_outcome(story.doubt))
             raise
@@ -211,7 +197,7 @@ class Carrier:
             if lease is not None and story.is_untouched:
                 lease.release()
                 self.budget.release(story.job.request)
-            return await self._after_bug(story, _UnexpectedError(error))
+            return await self._after_bug(story, UnexpectedError(error))
 
     async def _submit_and_collect(self, story: Story, lease: Lease) -> Outcome:
         try:
@@ -232,7 +218,7 @@ class Carrier:
             self.budget.release(story.job.request)
             if not stops_batch(error):
                 return story.outcome(OutcomeStatus.FAILED, None, error)
-            self._admission.stop(_stop_reason(error), error)
+            self._admission.stop(stop_reason(error), error)
             return self.not_started(story.index, story.job, error)
         return await self._collect(story, task)
 
@@ -265,7 +251,7 @@ class Carrier:
         """Takes a job's price out of the budget; the first that does not fit ends the batch."""
         is_over = self._admission.stopped is StopReason.BUDGET
         if is_over or not self.budget.reserve(job.request):
-            self._admission.stop(StopReason.BUDGET, _BudgetError(self.budget))
+            self._admission.stop(StopReason.BUDGET, BudgetError(self.budget))
             raise NotAdmittedError
 
     async def _after_bug(self, story: Story, error: ApixoError) -> Outcome:
@@ -368,26 +354,3 @@ class Carrier:
             story.recorder.note(events.SaveFailed(key=story.key, reason=str(error)))
         done = story.outcome(OutcomeStatus.SUCCEEDED, task, error)
         return attrs.evolve(done, files=tuple(story.files))
-
-
-class _BudgetError(ApixoError):
-    """The next job would pass the cap."""
-
-    def __init__(self, budget: Budget) -> None:
-        left = "" if budget.left is None else f", {in_usd(budget.left)} are left"
-        super().__init__(
-            f"the next job would cost more than max_cost allows ({in_usd(budget.spent)} may be "
-            f"spent by now{left}); raise it to go on"
-        )
-
-
-def _stop_reason(error: ApixoError) -> StopReason:
-    match error:
-        case AuthenticationError():
-            return StopReason.KEY
-        case InsufficientCreditsError():
-            return StopReason.BALANCE
-        case JournalError():
-            return StopReason.JOURNAL
-        case _:
-            return StopReason.UNREACHABLE

@@ -96,7 +96,7 @@ class Continuation:
                 continue
             index = UNCLAIMED if next_index is None else next_index()
             story = self._carry_on(entry, task, index, has_place=False)
-            self._engine.adopt(task, age=entry.age, ticket=story.ticket)
+            self._engine.books.adopt(task, age=entry.age, ticket=story.ticket)
             self._going[entry.number] = story
         await self._hold_uncertain()
         if self._engine.callbacks is not None:
@@ -111,7 +111,7 @@ class Continuation:
         is queued again beside it.
         """
         async for entry in self.journal.entries(JobState.UNCERTAIN):
-            lease = self._engine.hold_for(self.name_of(entry), age=entry.doubt_age)
+            lease = self._engine.books.hold_for(self.name_of(entry), age=entry.doubt_age)
             story = self._hear(await self._with_orphans(entry), lease)
             if story is not None:
                 self._going[entry.number] = story

@@ -8,12 +8,11 @@ from pathlib import Path
 import click
 
 from apixo_async.cli import journals
+from apixo_async.cli.guards import Guards, guards
 from apixo_async.cli.opening import check, opened
 from apixo_async.cli.options import (
-    Guards,
     Options,
     WebhookOptions,
-    guards,
     max_jobs,
     save_to,
     shared,

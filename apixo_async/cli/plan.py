@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from apixo_async.cli.faults import KEY_VARIABLE, Fault
+from apixo_async.cli.guards import max_cost, price
 from apixo_async.cli.opening import opened, refuse, unreadable
-from apixo_async.cli.options import Options, max_cost, max_jobs, price, shared
+from apixo_async.cli.options import Options, max_jobs, shared
 from apixo_async.errors import ApixoError
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from apixo_async.batch.spending import MODES, VEO_MODELS, Prices, price_name
 from apixo_async.cli import exits
 from apixo_async.cli.callbacks import NO_NOTES, Callbacks
 from apixo_async.cli.faults import Fault
-from apixo_async.cli.options import Guards
+from apixo_async.cli.guards import Guards
 from apixo_async.cli.text import printable
 from apixo_async.client import ApixoClient
 from apixo_async.polling import PollSchedule

@@ -12,11 +12,10 @@ import click
 
 from apixo_async.cli import exits, journals
 from apixo_async.cli.faults import Fault
+from apixo_async.cli.guards import Guards, guards
 from apixo_async.cli.options import (
-    Guards,
     Options,
     WebhookOptions,
-    guards,
     save_to,
     shared,
     webhook,

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from apixo_async.cli import journals
-from apixo_async.cli.options import as_json, price
+from apixo_async.cli.guards import price
+from apixo_async.cli.options import as_json
 from apixo_async.cli.text import terminal_width
 
 if TYPE_CHECKING:

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Final
 
 from apixo_async._transport import Transport
 from apixo_async._wire import BALANCE_PATH, read_balance, read_task, status_path, unwrap
+from apixo_async.client.books import Books
 from apixo_async.client.callbacks import Callbacks, Ticket
 from apixo_async.client.closing import Closing
+from apixo_async.client.reclaiming import Reclaimer
 from apixo_async.client.submission import Submission, SubmitObserver
 from apixo_async.client.submitting import Submitter
-from apixo_async.client.tracking import Tracked, Tracker
+from apixo_async.client.tracking import Tracker
 from apixo_async.client.watching import Watch, Watcher
 from apixo_async.errors import (
     ApixoError,
@@ -32,7 +34,6 @@ from apixo_async.polling import (
     Look,
     Pacer,
     PollSchedule,
-    next_look,
 )
 from apixo_async.tasks import Task
 from apixo_async.veo import Request
@@ -45,7 +46,6 @@ _LOGGER = logging.getLogger("apixo_async")
 SUBMIT_PATIENCE: Final = 15.0
 """Seconds for which a single call goes on trying to reach a host before it says so."""
 CONFIRM_LOOKS: Final = 3
-RECLAIM_AT_ONCE: Final = 32
 
 
 class Engine:
@@ -65,6 +65,7 @@ class Engine:
         self.schedule = schedule
         self.gate = Gate(limits, rng=self._rng)
         self.tracker = Tracker()
+        self.books = Books(self.gate, self.tracker, schedule)
         self.closing = Closing()
         self.callbacks: Callbacks | None = None
         """Where submits get their callbacks from, if they ask for any."""
@@ -82,9 +83,10 @@ class Engine:
         )
         self._transport: Transport | None = None
         self._submitter: Submitter | None = None
-        self._reclaimer: asyncio.Task[None] | None = None
+        self._reclaimer = Reclaimer(
+            self.gate.slots, self.tracker, self.look, schedule, rng=self._rng
+        )
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._holds: dict[Lease, asyncio.TimerHandle] = {}
         self._is_down = asyncio.Event()
 
     # Opening and closing
@@ -114,7 +116,12 @@ class Engine:
         transport = self.open()
         if self._submitter is None:
             self._submitter = Submitter(
-                transport, self.gate, self, self.closing, confirm=self._confirm, rng=self._rng
+                transport,
+                self.gate,
+                self.books,
+                self.closing,
+                confirm=self._confirm,
+                rng=self._rng,
             )
         return self._submitter
 
@@ -136,12 +143,8 @@ class Engine:
             if self._submitter is not None:
                 await self._submitter.drain()
         finally:
-            if self._reclaimer is not None:
-                self._reclaimer.cancel()
-                await asyncio.wait([self._reclaimer])
-            for hold in self._holds.values():
-                hold.cancel()
-            self.tracker.close()
+            await self._reclaimer.aclose()
+            self.books.close()
             self.gate.close()
             if self.callbacks is not None:
                 self.callbacks.close()
@@ -157,100 +160,9 @@ class Engine:
         """Waits for a slot; while it waits, tasks that nobody watches are looked at."""
         self.open()
         if self.gate.slots.held >= self.gate.slots.cap:
-            self._start_reclaiming()
+            self._reclaimer.start()
         with self.closing.waiting():
             return await self.gate.lease()
-
-    def task_started(
-        self, task: Task, lease: Lease, *, ticket: Ticket | None, age: float = 0.0
-    ) -> None:
-        """The slot belongs to the task until it is seen to end."""
-        self.key_worked = True
-        if (hold := self._holds.pop(lease, None)) is not None:
-            hold.cancel()
-        if not lease.is_held:  # the time was over for which a lost answer keeps its slot
-            lease = self.gate.occupy()
-        if ticket is not None:
-            ticket.know(task.id)
-        lifetime = self.schedule.slot_lifetime
-        self.tracker.start(task.id, task.model, lease, lifetime=lifetime, age=age, ticket=ticket)
-
-    def adopt(self, task: Task, *, age: float, ticket: Ticket | None = None) -> None:
-        """Takes a slot for a task that was submitted `age` seconds ago, if it has none yet."""
-        self.open()
-        if self.tracker.get(task.id) is not None:
-            return
-        if ticket is not None:
-            ticket.know(task.id)
-        lifetime = max(self.schedule.slot_lifetime - age, self.schedule.interval)
-        self.tracker.start(
-            task.id, task.model, self.gate.occupy(), lifetime=lifetime, age=age, ticket=ticket
-        )
-
-    def hold_for(self, name: object, *, age: float) -> Lease | None:
-        """Takes a slot for a task that may be running behind a submit made `age` seconds ago.
-
-        `name` is that of the submit's lease; the one that is still kept for it will do. `None` if
-        the time is over for which it keeps one.
-        """
-        self.open()
-        left = self.schedule.uncertain_hold - age
-        held = next((lease for lease in self._holds if lease.name == name), None)
-        if held is None and left > 0:
-            held = self.gate.occupy()
-            held.name = name
-            self._hold(held, left)
-        return held
-
-    def _hold(self, lease: Lease, seconds: float) -> None:
-        loop = asyncio.get_running_loop()
-        self._holds[lease] = loop.call_later(seconds, self._unhold, lease)
-
-    def is_known(self, task_id: str) -> bool:
-        """Whether this id was given to one of our submits before."""
-        return self.tracker.is_known(task_id)
-
-    def task_may_run(self, lease: Lease) -> None:
-        """The slot is kept for the time a task would take, because one may be running."""
-        lease.is_running = True
-        if lease not in self._holds:
-            self._hold(lease, self.schedule.uncertain_hold)
-
-    def _unhold(self, lease: Lease) -> None:
-        del self._holds[lease]
-        lease.release()
-
-    def _start_reclaiming(self) -> None:
-        if self._reclaimer is None or self._reclaimer.done():
-            self._reclaimer = asyncio.create_task(self._reclaim())
-
-    async def _reclaim(self) -> None:
-        """Looks at tasks whose waiters have left, as long as somebody waits for their slots."""
-        loop = asyncio.get_running_loop()
-        await asyncio.sleep(0)
-        while self.gate.slots.waiting:
-            due = [t for t in self.tracker.unwatched() if t.is_due(loop.time())]
-            await asyncio.gather(*map(self._look_quietly, due[:RECLAIM_AT_ONCE]))
-            if len(due) <= RECLAIM_AT_ONCE:
-                await asyncio.sleep(self.schedule.interval)
-
-    async def _look_quietly(self, tracked: Tracked) -> None:
-        if tracked.ticket is not None:
-            tracked.ticket.has_news = False
-        try:
-            await self.look(tracked.task_id, tracked.model)
-        except ApixoError as error:
-            _LOGGER.debug("look at unwatched task %s failed: %s", tracked.task_id, error)
-        tracked.looks += 1
-        loop = asyncio.get_running_loop()
-        tracked.next_look = loop.time() + next_look(
-            self.schedule,
-            looks=tracked.looks,
-            failures=0,
-            age=loop.time() - tracked.accepted_at,
-            interval=2 * self.schedule.interval,
-            unit=self._rng.random(),
-        )
 
     # Calls
 
@@ -285,13 +197,15 @@ class Engine:
             window=self.schedule.deadline if window is None else window,
         )
         try:
-            return await submitter.submit(submission)
+            task = await submitter.submit(submission)
         except SubmitUncertainError:
             raise  # a late callback may still tell more
         except ApixoError:
             if ticket is not None:
                 ticket.close()
             raise
+        self.key_worked = True
+        return task
 
     async def hear(
         self,

@@ -12,16 +12,15 @@ from apixo_async._transport import Transport
 from apixo_async._wire import (
     Reply,
     candidate_task_id,
-    excerpt,
     read_task_id,
     submit_path,
     unwrap,
 )
 from apixo_async.client.callbacks import Ticket
 from apixo_async.client.closing import Closing
+from apixo_async.client.doubts import doubt, received_of
 from apixo_async.client.submission import Bookkeeper, Confirm, Submission
 from apixo_async.errors import (
-    APIError,
     ApixoError,
     ClientUsageError,
     NotSentError,
@@ -138,13 +137,15 @@ class Submitter:
             if submission.observer is not None:
                 is_cut = isinstance(error, asyncio.CancelledError)
                 why = "was cut before it was answered" if is_cut else f"broke: {error!r}"
-                submission.observer.cut(_doubt(submission, f"the submit {why}"))
+                submission.observer.cut(doubt(submission, f"the submit {why}"))
             raise
         else:
             return await self._accepted(submission, task_id, permit)
         if reply is not None and not isinstance(failure, RateLimitedError):
             self._gate.failed(permit)
-        answer = reply.body.decode("utf-8", "replace") if reply is not None else _received(failure)
+        answer = (
+            reply.body.decode("utf-8", "replace") if reply is not None else received_of(failure)
+        )
         candidate = candidate_task_id(answer)
         if candidate == getattr(submission.request, "task_id", None):
             candidate = None  # an extension's own source, quoted in a refusal
@@ -240,7 +241,7 @@ class Submitter:
             and not self._is_known(submission, candidate)
         ):
             return await self._accepted(submission, candidate, permit)
-        error = _doubt(submission, str(failure), failure, answer, candidate)
+        error = doubt(submission, str(failure), failure, answer, candidate)
         if submission.observer is not None:
             await submission.observer.uncertain(error)
         raise error
@@ -293,35 +294,6 @@ async def _called_back(ticket: Ticket) -> None:
     """Returns when a callback for the attempt under way came and its answer did not follow."""
     await ticket.naming()
     await asyncio.sleep(EARLY_GRACE)
-
-
-def _doubt(
-    submission: Submission,
-    reason: str,
-    failure: ApixoError | None = None,
-    answer: str = "",
-    candidate: str | None = None,
-) -> SubmitUncertainError:
-    received = answer.encode("utf-8", "replace")
-    is_cut = failure is None or isinstance(failure, UnansweredError)
-    return SubmitUncertainError(
-        model=submission.request.model,
-        reason=reason,
-        phase="answer" if not is_cut else "answering" if received else "sent",
-        received=excerpt(received),
-        received_bytes=_size(failure, received),
-        candidate_task_id=candidate,
-        http_status=failure.http_status if isinstance(failure, APIError) else None,
-    )
-
-
-def _size(failure: ApixoError | None, received: bytes) -> int:
-    """Bytes of the answer that arrived; what is left of a long one was shortened."""
-    return failure.received_bytes if isinstance(failure, UnansweredError) else len(received)
-
-
-def _received(failure: ApixoError) -> str:
-    return failure.received if isinstance(failure, UnansweredError) else ""
 
 
 def _release_unless_running(lease: Lease) -> None:

@@ -249,6 +249,23 @@ async def test_what_came_while_no_batch_ran_is_taken_by_the_next(tmp_path: Path)
     assert api.receiver.statistics().orphans == 5
 
 
+async def test_the_same_client_goes_on_with_what_it_left(tmp_path: Path) -> None:
+    """Its tasks are known to it still; the callbacks of both runs ring for them."""
+    db = tmp_path / "run.db"
+    api = called_back(duration=lambda _: 0.5)
+    async with client_for(api) as client:
+        async with BatchRunner(client, journal=db).stream(jobs(5)):
+            while len(api.tasks) < 5:  # noqa: ASYNC110  # nothing tells
+                await asyncio.sleep(0.01)
+        started = asyncio.get_running_loop().time()
+        report = await BatchRunner(client, journal=db).resume()
+        took = asyncio.get_running_loop().time() - started
+
+    assert happened(report) == {OutcomeStatus.SUCCEEDED: 5}
+    assert took < FAST.first
+    assert len(api.billed) == 5
+
+
 # Two tasks for one job
 
 

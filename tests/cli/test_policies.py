@@ -12,7 +12,7 @@ import pytest
 from apixo_async.batch.journal import Noted
 from apixo_async.batch.spending import Prices
 from apixo_async.cli.faults import Fault
-from apixo_async.cli.options import Guards
+from apixo_async.cli.guards import Guards
 from apixo_async.cli.policies import Policies, in_force
 
 NOTHING_SAID = Guards(

@@ -1,0 +1,43 @@
+"""What is known of a submit of which nobody can say whether it made a task."""
+
+from __future__ import annotations
+
+from apixo_async._wire import excerpt
+from apixo_async.client.submission import Submission
+from apixo_async.errors import (
+    APIError,
+    ApixoError,
+    SubmitUncertainError,
+    UnansweredError,
+)
+
+
+def doubt(
+    submission: Submission,
+    reason: str,
+    failure: ApixoError | None = None,
+    answer: str = "",
+    candidate: str | None = None,
+) -> SubmitUncertainError:
+    """The error that says what was sent, what came back, and how far that came."""
+    received = answer.encode("utf-8", "replace")
+    is_cut = failure is None or isinstance(failure, UnansweredError)
+    return SubmitUncertainError(
+        model=submission.request.model,
+        reason=reason,
+        phase="answer" if not is_cut else "answering" if received else "sent",
+        received=excerpt(received),
+        received_bytes=_size(failure, received),
+        candidate_task_id=candidate,
+        http_status=failure.http_status if isinstance(failure, APIError) else None,
+    )
+
+
+def _size(failure: ApixoError | None, received: bytes) -> int:
+    """Bytes of the answer that arrived; what is left of a long one was shortened."""
+    return failure.received_bytes if isinstance(failure, UnansweredError) else len(received)
+
+
+def received_of(failure: ApixoError) -> str:
+    """What came of an answer that broke off."""
+    return failure.received if isinstance(failure, UnansweredError) else ""
