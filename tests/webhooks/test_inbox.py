@@ -1,12 +1,14 @@
 """A file between the process that receives and the one that submits."""
 
 import asyncio
-import multiprocessing
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Mapping
 from contextlib import closing
 from http import HTTPStatus
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -77,54 +79,55 @@ async def test_what_cannot_be_written_is_not_confirmed(tmp_path: Path) -> None:
     assert await ours.take(Slip("a", 1), BODY) == HTTPStatus.SERVICE_UNAVAILABLE
 
 
-def receive(path: Path, urls: "multiprocessing.Queue[str | None]") -> None:
-    """A process that only receives: it takes what is called at these URLs."""
+RECEIVE = """
+import asyncio, sys
+from apixo_async import WebhookReceiver
 
-    async def run() -> None:
-        receiving = Receiver(URL, secret=SECRET, inbox=path)
-        while (call := await asyncio.to_thread(urls.get)) is not None:
-            url, _, task_id = call.partition(" ")
-            slip = receiving.admit("POST", url, {})
-            assert isinstance(slip, Slip)
-            body = BODY.replace(b"t1", task_id.encode())
-            assert await receiving.take(slip, body) == HTTPStatus.OK
+async def main(url, secret, inbox):
+    receiver = WebhookReceiver(url, secret=secret, inbox=inbox)
+    while call := await asyncio.to_thread(sys.stdin.readline):
+        called, task_id = call.split()
+        slip = receiver.admit("POST", called, {})
+        body = '{"data": {"taskId": "%s", "state": "success"}}' % task_id
+        assert await receiver.take(slip, body.encode()) == 200
 
-    asyncio.run(run())
+asyncio.run(main(*sys.argv[1:]))
+"""
+"""A process that only receives: it takes what its standard input says is called."""
 
 
 class CallingElsewhere(FakeApi):
     """Its callbacks go to another process."""
 
-    calls: "multiprocessing.Queue[str | None]"
+    calls: IO[str]
 
     def call_in(self, seconds: float, url: str, data: Mapping[str, object]) -> None:
         """Calls back then."""
-        call = f"{url} {data['taskId']}"
-        asyncio.get_running_loop().call_later(seconds, self.calls.put, call)
+        asyncio.get_running_loop().call_later(seconds, self._tell, f"{url} {data['taskId']}\n")
+
+    def _tell(self, call: str) -> None:
+        self.calls.write(call)
+        self.calls.flush()
 
 
 async def test_one_process_receives_and_another_one_submits(tmp_path: Path) -> None:
     """They share the secret and the inbox; lost answers are found as in one process."""
-    context = multiprocessing.get_context("spawn")
-    calls: multiprocessing.Queue[str | None] = context.Queue()
-    other = context.Process(target=receive, args=(tmp_path / "in.db", calls))
-    other.start()
-    try:
+    box = tmp_path / "in.db"
+    command = [sys.executable, "-c", RECEIVE, URL, SECRET, str(box)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, text=True) as other:  # noqa: ASYNC220
+        assert other.stdin is not None
         api = CallingElsewhere(
-            receiver=Receiver(URL, secret=SECRET, inbox=tmp_path / "in.db"),
+            receiver=Receiver(URL, secret=SECRET, inbox=box),
             duration=lambda _: 0.3,
             latency=0.002,
             on_submit=lost_now_and_then,
             accept_anyway=True,
         )
-        api.calls = calls
+        api.calls = other.stdin
         async with fakes.client_for(api, schedule=FAST) as client:
             jobs = [Job(TextToVideo(f"prompt {n}"), key=f"k{n}") for n in range(30)]
             report = await BatchRunner(client, journal=tmp_path / "run.db").run(jobs)
-    finally:
-        calls.put(None)
-        await asyncio.to_thread(other.join)
 
     assert happened(report) == {OutcomeStatus.SUCCEEDED: 30}
     assert len(api.billed) == 30
-    assert other.exitcode == 0
+    assert other.returncode == 0
