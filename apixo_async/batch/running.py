@@ -280,7 +280,8 @@ class Run:
         error = entry.outcome(UNCLAIMED).error
         if not isinstance(error, SubmitUncertainError):  # pragma: no cover  # it is in its state
             return None
-        work = self._carrier.hear(story, error, lease, max(window, CONFIRM_SECONDS))
+        window = max(window, CONFIRM_SECONDS) if told else window
+        work = self._carrier.hear(story, error, lease, window)
         self._start(self._carried(story, work), None)
         return story
 
