@@ -2,7 +2,8 @@
 
 from apixo_async.webhooks.capabilities import Signer, Slip
 from apixo_async.webhooks.orphans import Callback, MemoryOrphans, Orphans
-from apixo_async.webhooks.receiver import ReceiverStatistics, WebhookReceiver
+from apixo_async.webhooks.receiver import WebhookReceiver
+from apixo_async.webhooks.reception import ReceiverStatistics
 
 __all__ = [
     "Callback",

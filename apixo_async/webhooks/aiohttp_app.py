@@ -10,10 +10,10 @@ from aiohttp import web
 from apixo_async.webhooks.capabilities import Slip
 
 if TYPE_CHECKING:
-    from apixo_async.webhooks.receiver import WebhookReceiver
+    from apixo_async.webhooks.reception import Reception
 
 
-def application(receiver: WebhookReceiver) -> web.Application:
+def application(receiver: Reception) -> web.Application:
     """All paths of the application are the receiver's."""
 
     async def handle(request: web.Request) -> web.StreamResponse:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from apixo_async.webhooks.capabilities import Slip
 
 if TYPE_CHECKING:
-    from apixo_async.webhooks.receiver import WebhookReceiver
+    from apixo_async.webhooks.reception import Reception
 
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
@@ -19,7 +19,7 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 class AsgiApp:
     """ASGI 3.0, HTTP only. All paths are the receiver's; it needs no startup."""
 
-    def __init__(self, receiver: WebhookReceiver) -> None:
+    def __init__(self, receiver: Reception) -> None:
         self._receiver = receiver
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:

@@ -1,25 +1,10 @@
-"""`WebhookReceiver`: takes callbacks, answers at once, and tells whoever asked for them."""
+"""`WebhookReceiver`: a place for callbacks to come in, and where it can be mounted."""
 
 from __future__ import annotations
 
-import asyncio
-import ipaddress
-import logging
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from http import HTTPStatus
-from os import PathLike
-from typing import TYPE_CHECKING, Final, TypeAlias
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING
 
-import attrs
-
-from apixo_async._wire import read_claim
-from apixo_async.errors import ApixoError, InvalidSettingError
-from apixo_async.webhooks.bodies import read_capped, unfit
-from apixo_async.webhooks.capabilities import Signer, Slip
-from apixo_async.webhooks.inbox import Inbox
-from apixo_async.webhooks.orphans import Callback, MemoryOrphans, Orphans
+from apixo_async.webhooks.reception import Reception
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -27,32 +12,8 @@ if TYPE_CHECKING:
     from apixo_async.webhooks.asgi import AsgiApp
     from apixo_async.webhooks.serving import Start
 
-_LOGGER = logging.getLogger("apixo_async")
 
-RECORD_SECONDS: Final = 0.8
-"""How long a record may take before the sender is told to come again."""
-Listener: TypeAlias = Callable[[Callback], Awaitable[bool]]
-"""Takes a callback; true if it was for this one, and then what it says is on disk where there is
-a journal. It may raise `JournalError`."""
-
-
-@attrs.frozen(kw_only=True)
-class ReceiverStatistics:
-    """What came in so far.
-
-    `taken` were answered 200; of them `orphans` were for no job that is known here. `forged` had a
-    wrong or no MAC and looked like unknown paths; `refused` were malformed, too slow or too large,
-    and `postponed` could not be recorded.
-    """
-
-    taken: int = 0
-    orphans: int = 0
-    forged: int = 0
-    refused: int = 0
-    postponed: int = 0
-
-
-class WebhookReceiver:
+class WebhookReceiver(Reception):
     """Receives the callbacks of an `ApixoClient(webhook=receiver)`.
 
     `public_url` is where APIXO reaches the place it is mounted at: public and HTTPS (plain HTTP is
@@ -76,125 +37,6 @@ class WebhookReceiver:
     `InvalidSettingError`.
     """
 
-    def __init__(
-        self,
-        public_url: str,
-        *,
-        secret: str | bytes | Sequence[str | bytes],
-        inbox: str | PathLike[str] | None = None,
-    ) -> None:
-        self.public_url = _checked_url(public_url)
-        self._signer = Signer(secret)
-        self._inbox = None if inbox is None else Inbox(inbox)
-        self._orphans: Orphans = self._inbox or MemoryOrphans()
-        self._watching: asyncio.Task[None] | None = None
-        self._listeners: dict[Listener, asyncio.AbstractEventLoop] = {}
-        self._telling: set[asyncio.Task[bool]] = set()
-        self._counts: Counter[str] = Counter()
-
-    def url(self, slip: Slip) -> str:
-        """Where the API is to report the outcome of this submit."""
-        return f"{self.public_url}/{self._signer.token(slip)}"
-
-    def statistics(self) -> ReceiverStatistics:
-        """What came in so far."""
-        return ReceiverStatistics(**self._counts)
-
-    # Who is told
-
-    def connect(self, listener: Listener) -> None:
-        """Tells `listener` of every callback from now on, on the event loop that runs now."""
-        self._listeners[listener] = asyncio.get_running_loop()
-        if self._inbox is not None and (self._watching is None or self._watching.done()):
-            self._watching = asyncio.create_task(self._inbox.watch(self._is_taken))
-
-    def disconnect(self, listener: Listener) -> None:
-        """Tells it no more."""
-        self._listeners.pop(listener, None)
-        if not self._listeners and self._watching is not None:
-            self._watching.get_loop().call_soon_threadsafe(self._watching.cancel)
-            self._watching = None
-
-    async def orphans_of(self, job: str) -> Sequence[Callback]:
-        """What came for a job before anybody here knew it."""
-        return await self._orphans.take(job)
-
-    # One callback, in two steps: before its body is read, and after
-
-    def admit(self, method: str, path: str, headers: Mapping[str, str]) -> Slip | HTTPStatus:
-        """Whom a request is for, by the last part of its path, or the status to refuse it with.
-
-        Whoever does not know a URL is told nothing but that there is no such path. `headers` are
-        looked up by lower-case names.
-        """
-        slip = self._signer.read(path.rpartition("/")[2])
-        if slip is None:
-            self._counts["forged"] += 1
-            return HTTPStatus.NOT_FOUND
-        status = unfit(method, headers)
-        if status is not None:
-            self._counts["refused"] += 1
-            return status
-        return slip
-
-    async def receive(self, slip: Slip, chunks: AsyncIterator[bytes]) -> HTTPStatus:
-        """Reads the body of an admitted request and takes it; returns the status to answer with."""
-        body = await read_capped(chunks)
-        if isinstance(body, bytes):
-            return await self.take(slip, body)
-        self._counts["refused"] += 1
-        return body
-
-    async def take(self, slip: Slip, body: bytes) -> HTTPStatus:
-        """Takes what a callback says; returns the status to answer with."""
-        try:
-            callback = Callback(slip, read_claim(body))
-        except ValueError as error:
-            _LOGGER.warning("a callback for %s was not understood: %s", slip.job, error)
-            self._counts["refused"] += 1
-            return HTTPStatus.BAD_REQUEST
-        try:
-            async with asyncio.timeout(RECORD_SECONDS):
-                is_known = await asyncio.shield(self._telling_of(callback))
-        except (ApixoError, OSError) as error:  # a TimeoutError is an OSError, too
-            _LOGGER.warning("a callback for %s could not be recorded: %r", slip.job, error)
-            self._counts["postponed"] += 1
-            return HTTPStatus.SERVICE_UNAVAILABLE
-        self._counts["taken"] += 1
-        self._counts["orphans"] += not is_known
-        return HTTPStatus.OK
-
-    def _telling_of(self, callback: Callback) -> asyncio.Task[bool]:
-        """Goes on when its sender has been told to come again, for what it says may be rare."""
-        telling = asyncio.create_task(self._told(callback))
-        self._telling.add(telling)
-        telling.add_done_callback(self._telling.discard)
-        telling.add_done_callback(lambda done: done.cancelled() or done.exception())
-        return telling
-
-    async def _told(self, callback: Callback) -> bool:
-        """Whether anybody took it; if not, it is kept."""
-        is_taken = await self._is_taken(callback)
-        if not is_taken:
-            await self._orphans.put(callback)
-        return is_taken
-
-    async def _is_taken(self, callback: Callback) -> bool:
-        here = asyncio.get_running_loop()
-        for listener, loop in list(self._listeners.items()):
-            if loop is here:
-                is_taken = await listener(callback)
-            elif loop.is_closed():
-                continue
-            else:
-                there = asyncio.run_coroutine_threadsafe(_awaited(listener, callback), loop)
-                is_taken = await asyncio.wrap_future(there)
-            if is_taken:
-                return True
-        return False
-
-    # Where it is mounted
-
     def aiohttp_app(self) -> web.Application:
         """For `app.add_subapp("/prefix/", receiver.aiohttp_app())`."""
         from apixo_async.webhooks.aiohttp_app import application  # noqa: PLC0415  # slow to import
@@ -217,41 +59,3 @@ class WebhookReceiver:
         from apixo_async.webhooks.serving import Start  # noqa: PLC0415  # as above
 
         return Start(self, host, port)
-
-    def __repr__(self) -> str:
-        return f"<WebhookReceiver {self.public_url}>"
-
-
-async def _awaited(listener: Listener, callback: Callback) -> bool:
-    return await listener(callback)
-
-
-def _checked_url(public_url: object) -> str:
-    given = public_url if isinstance(public_url, str) else ""
-    url = given.strip().rstrip("/")
-    try:
-        parts = urlsplit(url)
-        host, scheme = parts.hostname or "", parts.scheme.lower()
-        is_bare = not ({"?", "#"} & set(url)) and "@" not in parts.netloc
-        _ = parts.port
-    except ValueError:
-        host, scheme, is_bare = "", "", False
-    is_good = bool(host) and is_bare and url.isascii() and url.isprintable() and " " not in url
-    if not is_good or scheme not in {"https", "http"}:
-        msg = f"public_url must be https://host[:port][/path], got {public_url!r}"
-        raise InvalidSettingError(msg)
-    if scheme == "http" and not _is_local(host):
-        msg = (
-            f"public_url must be HTTPS, because APIXO calls no other back, got {public_url!r}; "
-            "plain HTTP is for hosts of your own network"
-        )
-        raise InvalidSettingError(msg)
-    return url
-
-
-def _is_local(host: str) -> bool:
-    try:
-        return not ipaddress.ip_address(host).is_global
-    except ValueError:
-        # A name without a dot is one of the own network, as those of containers are.
-        return "." not in host or host.endswith((".localhost", ".local", ".internal", ".test"))

@@ -13,7 +13,7 @@ from apixo_async.errors import InvalidSettingError
 from apixo_async.webhooks.aiohttp_app import application
 
 if TYPE_CHECKING:
-    from apixo_async.webhooks.receiver import WebhookReceiver
+    from apixo_async.webhooks.reception import Reception
 
 _GRACE: Final = 2.0
 """Seconds for callbacks in flight when it is closed, and for what is left of refused bodies."""
@@ -37,7 +37,7 @@ class Serving:
 class Start:
     """What `WebhookReceiver.serve` returns: to be awaited, or entered and left."""
 
-    def __init__(self, receiver: WebhookReceiver, host: str, port: int) -> None:
+    def __init__(self, receiver: Reception, host: str, port: int) -> None:
         self._receiver = receiver
         self._host = host
         self._port = port

@@ -31,8 +31,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from apixo_async import InvalidSettingError, JournalError, WebhookReceiver
-from apixo_async.webhooks import Callback, Slip, bodies
-from apixo_async.webhooks import receiver as receivers
+from apixo_async.webhooks import Callback, Slip, bodies, reception
 from apixo_async.webhooks.asgi import AsgiApp
 from tests.filehost import until
 
@@ -478,7 +477,7 @@ async def test_a_callback_that_is_not_recorded_in_time_is_answered_503(
     site: Site, slip: Slip, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A slow disk does not keep the sender waiting."""
-    monkeypatch.setattr(receivers, "RECORD_SECONDS", 0.05)
+    monkeypatch.setattr(reception, "RECORD_SECONDS", 0.05)
     site.delay = 5.0
 
     answer = await ask(f"{site.url}/{token(site.receiver, slip)}")

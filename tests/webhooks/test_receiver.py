@@ -9,7 +9,7 @@ from http import HTTPStatus
 import pytest
 
 from apixo_async import InvalidSettingError, JournalError, WebhookReceiver
-from apixo_async.webhooks import Callback, Slip, receiver
+from apixo_async.webhooks import Callback, Slip, reception
 from tests.virtual import virtual
 
 SECRET = "a secret of these tests alone"
@@ -247,4 +247,4 @@ async def test_a_client_may_live_in_another_thread() -> None:
 
 def test_limits_are_those_that_are_documented() -> None:
     """64 kB, 10 s for the body, an answer within a second."""
-    assert receiver.RECORD_SECONDS < 1
+    assert reception.RECORD_SECONDS < 1
