@@ -46,5 +46,5 @@ def read_claim(body: bytes) -> Claim:
         task_id = read_task_id(fields)
     except UnexpectedAnswerError:
         task_id = None
-    is_state = isinstance(state, str) and 0 < len(state) <= _STATE_MAX
+    is_state = isinstance(state, str) and 0 < len(state) <= _STATE_MAX and state.isprintable()
     return Claim(task_id, str(state) if is_state else None)

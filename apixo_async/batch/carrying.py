@@ -99,7 +99,8 @@ class Carrier:
         if self._admission.is_refusing or not self.budget.fits(outcome.job.request):
             return False
         if outcome.status is OutcomeStatus.UNCERTAIN:
-            return settings.uncertain == "resubmit" and done < UNCERTAIN_REPEATS
+            is_allowed = settings.uncertain == "resubmit" and done < UNCERTAIN_REPEATS
+            return is_allowed and not story.is_named
         return may_generate_again(
             outcome.error, codes=settings.retry_codes, done=story.repeats, times=settings.retries
         )

@@ -54,12 +54,18 @@ class AllJobs(Iterable[Job]):
                     yield job
 
 
-class Hear(Protocol):
-    """Waits for the callback of a submit whose answer was lost in an earlier process."""
+class Heard(Protocol):
+    """Waits for callbacks of submits whose answers were lost in an earlier process."""
 
-    def __call__(self, entry: Entry, lease: Lease | None) -> Story | None:
-        """`None` if none is to be expected. `lease` is what is held for its task, if anything."""
-        ...
+    def story_of(self, entry: Entry) -> Story | None:
+        """The job with a ticket for its callbacks; `None` if none is to be expected."""
+
+    def hear(self, story: Story, entry: Entry, lease: Lease | None, window: float) -> None:
+        """Waits for so many seconds. `lease` is what is held for its task, if anything."""
+
+
+CONFIRM_SECONDS: Final = 60.0
+"""What the API may take to say whether it knows a task that a callback has named long ago."""
 
 
 class Continuation:
@@ -71,13 +77,14 @@ class Continuation:
         engine: Engine,
         settings: RunSettings,
         carry_on: CarryOn,
-        hear: Hear,
+        heard: Heard,
     ) -> None:
         self.journal = journal
         self._engine = engine
         self._settings = settings
         self._carry_on = carry_on
-        self._hear = hear
+        self._heard = heard
+        self._told: set[int] = set()
         self._going: dict[int, Story] = {}
         self._began = ""
 
@@ -98,34 +105,52 @@ class Continuation:
             story = self._carry_on(entry, task, index, has_place=False)
             self._engine.books.adopt(task, age=entry.age, ticket=story.ticket)
             self._going[entry.number] = story
-        await self._hold_uncertain()
-        if self._engine.callbacks is not None:
-            for story in list(self._going.values()):
-                if story.ticket is not None:
-                    await self._engine.callbacks.take_orphans(story.ticket)
+        await self._hold_uncertain(next_index)
+        callbacks = self._engine.callbacks
+        for story in list(self._going.values()) if callbacks is not None else ():
+            if story.ticket is not None and callbacks is not None:
+                await callbacks.take_orphans(story.ticket)
 
-    async def _hold_uncertain(self) -> None:
+    async def _hold_uncertain(self, next_index: Callable[[], int] | None) -> None:
         """An uncertain submit's task may be running: its slot is kept for a stated time.
 
         Its callback is waited for if there may be one. Else, with the policy to resubmit, the job
-        is queued again beside it.
+        is queued again beside it, unless a callback has named a task that nobody has denied.
         """
         async for entry in self.journal.entries(JobState.UNCERTAIN):
             lease = self._engine.books.hold_for(self.name_of(entry), age=entry.doubt_age)
-            story = self._hear(await self._with_orphans(entry), lease)
-            if story is not None:
-                self._going[entry.number] = story
-            elif self._settings.uncertain == "resubmit":
+            if await self._hear(entry, lease, next_index):
+                continue
+            now = self.journal.numbered(entry.number)
+            if self._settings.uncertain == "resubmit" and now and "called_back" not in now.why():
                 again = events.Resubmitted(key=entry.key, reason="policy")
                 await self.journal.record(entry.number, again)
 
-    async def _with_orphans(self, entry: Entry) -> Entry:
-        """The job with what callbacks have told of it while nobody was there."""
-        callbacks = self._engine.callbacks
-        if callbacks is not None:
-            for callback in await callbacks.orphans_of(f"{self.journal.name}-{entry.number}"):
-                entry = await self._record(entry, callback)
-        return entry
+    async def _hear(
+        self, entry: Entry, lease: Lease | None, next_index: Callable[[], int] | None
+    ) -> bool:
+        """Waits for the callback of a submit whose answer was lost, if one may still come."""
+        callbacks, story = self._engine.callbacks, self._heard.story_of(entry)
+        if callbacks is None or story is None or story.ticket is None:
+            return False
+        # From here on callbacks ring its ticket; before that, they were kept or recorded.
+        self._going[entry.number] = story
+        await callbacks.take_orphans(story.ticket)
+        now = self.journal.numbered(entry.number) or entry
+        for task_id in now.why().get("called_back", ()):
+            story.ticket.task_ids.setdefault(task_id, entry.attempts)
+        window = self._settings.deadline - entry.doubt_age
+        if story.ticket.named() is not None:
+            window = max(window, CONFIRM_SECONDS)
+        if window <= 0:
+            story.ticket.close()
+            self.ended(entry.number)
+            return False
+        if next_index is not None:
+            story.index = next_index()
+            self._told.add(entry.number)
+        self._heard.hear(story, entry, lease, window)
+        return True
 
     async def _record(self, entry: Entry, callback: Callback) -> Entry:
         """The job once what a callback tells of its task is on disk, if it is anything new."""
@@ -139,7 +164,11 @@ class Continuation:
             state=claim.state,
         )
         changed = await self.journal.record(entry.number, event)
-        if claim.task_id in changed.why().get(OTHER_TASKS, ()):
+        story, callbacks = self._going.get(entry.number), self._engine.callbacks
+        if story is not None and story.ticket is not None and callbacks is not None:
+            callbacks.ring(story.ticket, callback)  # it was made while this was written
+        others = changed.why().get(OTHER_TASKS, ())
+        if claim.task_id in others and claim.task_id not in entry.why().get(OTHER_TASKS, ()):
             warn_of_two(entry.key, entry.task_id, claim.task_id)
         return changed
 
@@ -210,7 +239,8 @@ class Continuation:
     async def jobs_left(self) -> AsyncIterator[Job]:
         """What the journal has left to do or to say beside the tasks that run, as an input."""
         async for entry in self.journal.entries(JobState.UNCERTAIN, JobState.QUEUED):
-            yield entry.job()
+            if entry.number not in self._told:
+                yield entry.job()
         if self._settings.save_to is not None:
             async for entry in self.journal.entries(JobState.SUCCEEDED):
                 # What has ended since we began is told by whoever saw it end.

@@ -29,8 +29,6 @@ from apixo_async.tasks import Task
 
 _LOGGER = logging.getLogger("apixo_async")
 
-CONFIRM_SECONDS: Final = 60.0
-"""What the API may take to say whether it knows a task that a callback has named long ago."""
 IDS_SHOWN: Final = 100
 """Ids of tasks that one line of the log names."""
 
@@ -58,7 +56,7 @@ class Run:
         self._carrier = Carrier(client, settings, self.admission, self.publish, journal=journal)
         self._past: Continuation | None = None
         if journal is not None:
-            self._past = Continuation(journal, client.engine, settings, self._carry_on, self._hear)
+            self._past = Continuation(journal, client.engine, settings, self._carry_on, self)
             journal.on_trouble = self._journal_failed
         self._feeder = Feeder(source, client.engine, self._carrier, self._past, self)
         self._jobs: set[asyncio.Task[None]] = set()
@@ -226,7 +224,8 @@ class Run:
         lease = await self._client.engine.lease()
         is_retry = outcome.status is not OutcomeStatus.UNCERTAIN
         try:
-            if self.admission.is_refusing:
+            # Meanwhile a callback may have named the task that is to be made again.
+            if self.admission.is_refusing or (not is_retry and story.is_named):
                 lease.release()
                 return None
             reason = "retry" if is_retry else "policy"
@@ -264,26 +263,21 @@ class Run:
         self._start(self._carried(story, work), self._feeder.leave if has_place else None)
         return story
 
-    def _hear(self, entry: Entry, lease: Lease | None) -> Story | None:
-        """Waits for the callback of a submit whose answer was lost, if one may still come."""
+    def story_of(self, entry: Entry) -> Story | None:
+        """A job of an earlier process whose submit was not answered, if its callback may come."""
         why = entry.why()
-        told = [name for name in why.get("called_back", ()) if isinstance(name, str)]
-        window = self._settings.deadline - entry.doubt_age
-        if self._client.engine.callbacks is None or not (told or why.get("calls_back")):
-            return None
-        if window <= 0 and not told:
+        if not (why.get("called_back") or why.get("calls_back")):
             return None
         story = self._carrier.story(UNCLAIMED, entry.job(), entry)
         self._carrier.ticket(story)
-        if story.ticket is not None:
-            story.ticket.task_ids.update(dict.fromkeys(told, entry.attempts))
-        error = entry.outcome(UNCLAIMED).error
-        if not isinstance(error, SubmitUncertainError):  # pragma: no cover  # it is in its state
-            return None
-        window = max(window, CONFIRM_SECONDS) if told else window
-        work = self._carrier.hear(story, error, lease, window)
-        self._start(self._carried(story, work), None)
         return story
+
+    def hear(self, story: Story, entry: Entry, lease: Lease | None, window: float) -> None:
+        """Waits for that callback."""
+        error = entry.outcome(UNCLAIMED).error
+        if isinstance(error, SubmitUncertainError):
+            work = self._carrier.hear(story, error, lease, window)
+            self._start(self._carried(story, work), None)
 
     async def _carried(self, story: Story, work: Coroutine[Any, Any, Outcome]) -> None:
         outcome = await self._repeated(story, await work)

@@ -11,7 +11,7 @@ from typing import Any
 from apixo_async import _killpoints
 from apixo_async.batch import events
 from apixo_async.batch.admission import Admission, NotAdmittedError
-from apixo_async.batch.journal import Entry, Journal
+from apixo_async.batch.journal import IDS_MAX, Entry, Journal
 from apixo_async.batch.outcomes import Job, Outcome, OutcomeStatus
 from apixo_async.client import Ticket
 from apixo_async.downloads import SavedFile
@@ -105,6 +105,9 @@ class Story:
         """Whether a POST left that may have made a task, and nothing was recorded about it."""
         self.task: Task | None = None
         """The task as last seen, from its acceptance on."""
+        self._past_tasks: set[str] = set()
+        self._kept: asyncio.Future[None] | None = None
+        self._warned_of: set[str] = set()
         self.doubt: SubmitUncertainError | None = None
         """Why nobody can say whether there is a task."""
         self.files: list[SavedFile] = []
@@ -113,6 +116,8 @@ class Story:
     def begin_again(self) -> None:
         """The job is submitted once more: what is known of its task was told before."""
         self.is_sent = False
+        if self.task is not None:
+            self._past_tasks.add(self.task.id)
         self.task = self.doubt = None
         self.age = 0.0
 
@@ -120,6 +125,11 @@ class Story:
     def is_untouched(self) -> bool:
         """Whether surely nothing came of this submit, or of what came before `begin_again`."""
         return not self.is_sent and self.task is None and self.doubt is None
+
+    @property
+    def is_named(self) -> bool:
+        """Whether a callback has named a task of the last submit, and the API has not denied it."""
+        return self.ticket is not None and self.ticket.named() is not None
 
     @contextmanager
     def waiting_to_send(self) -> Generator[asyncio.Task[Any]]:
@@ -179,7 +189,10 @@ class Story:
         _killpoints.reached("K5")
         self.task = task
         event = events.Accepted(key=self.key, task_id=task.id, model=task.model)
-        await self._write_end(event)
+        try:
+            await self._write_id(event)
+        finally:
+            self._end()
         self._admission.note_accepted()
         _killpoints.reached("K6")
 
@@ -204,11 +217,22 @@ class Story:
     async def identified(self, task: Task) -> None:
         """A callback has told which task it is after all."""
         self.task, self.doubt = task, None
-        await self.recorder.write(events.Identified(key=self.key, task_id=task.id))
+        await self._write_id(events.Identified(key=self.key, task_id=task.id))
         self._admission.note_accepted()
 
+    async def _write_id(self, event: events.Accepted | events.Identified) -> None:
+        """Writes the id of the task; callbacks that name it wait for that."""
+        self._kept = kept = asyncio.get_running_loop().create_future()
+        try:
+            await self.recorder.write(event)
+        except BaseException as error:
+            kept.set_exception(JournalError(f"the task of job {self.key!r} is not recorded"))
+            kept.exception()  # nobody has to wait for it
+            raise error from None
+        kept.set_result(None)
+
     async def called_back(self, callback: Callback) -> None:
-        """A callback came; what it tells of a task that is not known is on disk on return."""
+        """A callback came; on return, what it tells of a task is on disk."""
         told = callback.claim.task_id
         event = events.CalledBack(
             key=self.key,
@@ -217,12 +241,17 @@ class Story:
             state=callback.claim.state,
         )
         task = self.task
-        if told is None or (task is not None and task.id == told):
+        if told is None or told in self._past_tasks:
             self.recorder.tell(event)
-            return
-        await self.recorder.write(event, keep_trying=False)
-        if task is not None:
-            warn_of_two(self.key, task.id, told)
+        elif task is None or task.id != told:
+            await self.recorder.write(event, keep_trying=False)
+            if task is not None and told not in self._warned_of and len(self._warned_of) < IDS_MAX:
+                self._warned_of.add(told)
+                warn_of_two(self.key, task.id, told)
+        else:
+            if self._kept is not None:
+                await asyncio.shield(self._kept)
+            self.recorder.tell(event)
 
     def cut(self, error: SubmitUncertainError) -> None:
         """The client was torn down with the POST on its way; nobody waits for this any more."""

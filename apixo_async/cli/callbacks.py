@@ -30,13 +30,18 @@ class Callbacks:
     url: str
     host: str
     port: int
-    secret: str = attrs.field(repr=False)
-    is_secret_ours: bool
+    secrets: tuple[str, ...] = attrs.field(repr=False)
+    """The first signs."""
+    ours: str | None = attrs.field(default=None, repr=False)
+    """The one that the journal keeps, for which nobody but us cares."""
 
-    def receiver(self) -> WebhookReceiver:
-        """What takes them in. Raises `Fault` for what cannot work."""
+    def receiver(self, *, has_journal: bool) -> WebhookReceiver:
+        """What takes them in. Raises `Fault` for what cannot work.
+
+        With a journal, what comes before that is read or after it is closed has to come again.
+        """
         try:
-            return WebhookReceiver(self.url, secret=self.secret)
+            return WebhookReceiver(self.url, secret=self.secrets, keeps_orphans=not has_journal)
         except InvalidSettingError as error:
             raise Fault(
                 _as_options(str(error)), advice="nothing was sent", code=exits.USAGE
@@ -48,11 +53,12 @@ class Callbacks:
             "webhook_url": self.url,
             "webhook_port": self.port,
             "webhook_host": self.host,
-            "webhook_secret": self.secret if self.is_secret_ours else None,
+            **({} if self.ours is None else {"webhook_secret": self.ours}),
         }
 
 
-NO_NOTES: Final[Mapping[str, object]] = dict.fromkeys((*_NAMES, "webhook_secret"))
+NO_NOTES: Final[Mapping[str, object]] = dict.fromkeys(_NAMES)
+"""The secret stays: callbacks of earlier runs may come yet, if there is a receiver again."""
 
 
 def in_force(
@@ -83,14 +89,15 @@ def in_force(
             advice="nothing was sent",
             code=exits.USAGE,
         )
-    own = environment.get(SECRET_VARIABLE)
-    secret = own or past.get("webhook_secret") or secrets.token_urlsafe(32)
+    own, ours = environment.get(SECRET_VARIABLE), (noted or {}).get("webhook_secret")
+    if not own and not ours:
+        ours = secrets.token_urlsafe(32)
     return Callbacks(
         url=url,
         host=known["webhook_host"] or HOST,
         port=port,
-        secret=secret,
-        is_secret_ours=not own,
+        secrets=tuple(filter(None, (own, ours))),
+        ours=ours,
     )
 
 

@@ -80,7 +80,7 @@ class BatchSession:
         """Runs the batch, prints its summary, and returns the exit code."""
         self._announce()
         started = time.monotonic()
-        receiver = None if self._plan.callbacks is None else self._plan.callbacks.receiver()
+        receiver = self._receiver()
         client = self._connection.client(receiver)
         try:
             with self._display, alerting(self._alerts):
@@ -134,6 +134,12 @@ class BatchSession:
                     self._take(outcome)
             finally:
                 self._stopped, self._stop_error = outcomes.stopped, outcomes.stop_error
+
+    def _receiver(self) -> WebhookReceiver | None:
+        plan = self._plan
+        if plan.callbacks is None:
+            return None
+        return plan.callbacks.receiver(has_journal=plan.journal is not None)
 
     @asynccontextmanager
     async def _receiving(self, receiver: WebhookReceiver | None) -> AsyncGenerator[None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from typing import Final, TypeAlias
 
@@ -19,6 +19,8 @@ RINGS_MAX: Final = 16
 """How often callbacks make us look at one task; a URL that leaked may be called for ever."""
 IDS_MAX: Final = 8
 """Task ids that are remembered of one job; a second one is a paid task too many already."""
+LEFT_MAX: Final = 10_000
+"""Tickets from which on the oldest of those are dropped that nobody waits for any more."""
 _NAME_BYTES: Final = 16
 
 Record: TypeAlias = Callable[[Callback], Awaitable[None]]
@@ -37,7 +39,13 @@ class Ticket:
     record: Record | None = None
     owner: object = None
     task_ids: dict[str, int] = attrs.field(factory=dict[str, int], init=False)
-    """The attempts that callbacks have named a task for."""
+    """What callbacks have named, and for which attempt."""
+    denied: set[str] = attrs.field(factory=set[str], init=False)
+    """Those of them that the API does not know, or that are of another job."""
+    task_id: str | None = attrs.field(default=None, init=False)
+    """The task that the last attempt is known to have made."""
+    is_left: bool = attrs.field(default=False, init=False)
+    """Whether nobody waits for the callback any more."""
     has_news: bool = attrs.field(default=False, init=False)
     """Whether a callback said something that nobody has looked at yet."""
     _waiting: asyncio.Event = attrs.field(factory=asyncio.Event, init=False)
@@ -50,15 +58,20 @@ class Ticket:
         return self.url(Slip(self.job, self.attempts))
 
     def named(self, *, but: Collection[str] = ()) -> str | None:
-        """What callbacks name as the task of the last attempt, if none of `but`."""
+        """What callbacks name as the task of the last attempt, if not denied and none of `but`."""
         names = (name for name, attempt in self.task_ids.items() if attempt == self.attempts)
-        return next((name for name in names if name not in but), None)
+        return next((name for name in names if name not in but and name not in self.denied), None)
 
     async def naming(self, *, but: Collection[str] = ()) -> str:
         """Waits for a callback that names it."""
         while (task_id := self.named(but=but)) is None:
-            await self.news()
+            self._waiting.clear()
+            await self._waiting.wait()
         return task_id
+
+    def deny(self, task_id: str) -> None:
+        """This id is not that of our task."""
+        self.denied.add(task_id)
 
     async def news(self) -> bool:
         """Waits for a callback that says something new; false if it was woken for nothing."""
@@ -74,24 +87,28 @@ class Ticket:
 
     def know(self, task_id: str) -> None:
         """This is the task of the last attempt: callbacks tell something new if they end it."""
+        self.task_id = task_id
         if task_id in self.task_ids:  # one has told of it before its submit was answered
             self.has_news = True
         else:
             self.task_ids[task_id] = self.attempts
 
-    def take(self, callback: Callback, *, now: float, pause: float) -> None:
-        """Rings, at most every `pause` seconds for a task whose id is known already."""
+    def take(self, callback: Callback, *, now: float, pause: float) -> bool:
+        """Rings, at most every `pause` seconds for a task whose id is known already.
+
+        Returns whether it names a task that nothing was known of.
+        """
         task_id = callback.claim.task_id
         is_new = task_id is not None and task_id not in self.task_ids
-        if is_new and task_id is not None and len(self.task_ids) < IDS_MAX:
+        if is_new and task_id is not None and len(self.task_ids) - len(self.denied) < IDS_MAX:
             self.task_ids[task_id] = callback.slip.attempt
-        if not is_new and (not callback.claim.may_be_end or now < self.rung_at + pause):
-            return
-        if self.rings < RINGS_MAX:
+        is_quiet = not callback.claim.may_be_end or now < self.rung_at + pause
+        if (is_new or not is_quiet) and self.rings < RINGS_MAX:
             self.rings += 1
             self.rung_at = now
             self.has_news = True
             self.wake()
+        return is_new
 
 
 class Callbacks:
@@ -140,6 +157,14 @@ class Callbacks:
     def register(self, ticket: Ticket) -> None:
         """This ticket is rung from now on, (again) until it is closed."""
         self._tickets[ticket.job] = ticket
+        if len(self._tickets) > LEFT_MAX:
+            self._forget_left()
+
+    def _forget_left(self) -> None:
+        """Submits that stayed in doubt are not waited for until the end of all days."""
+        left = [ticket for ticket in self._tickets.values() if ticket.is_left]
+        for ticket in left[: max(0, len(left) - LEFT_MAX // 2)]:
+            ticket.close()
 
     def close_all_of(self, owner: object) -> None:
         """Closes every ticket of this owner."""
@@ -147,14 +172,11 @@ class Callbacks:
             if ticket.owner is owner:
                 ticket.close()
 
-    async def orphans_of(self, job: str) -> Sequence[Callback]:
-        """What came for a job before it had a ticket; it is given away."""
-        return await self._receiver.orphans_of(job)
-
     async def take_orphans(self, ticket: Ticket) -> None:
         """Takes what came for a ticket's job before it was here."""
-        for callback in await self.orphans_of(ticket.job):
-            await self._take(callback)
+        for callback in await self._receiver.orphans_of(ticket.job):
+            if await self._take(callback):
+                await self._receiver.drop_orphan(callback)
 
     def _leave(self, ticket: Ticket) -> None:
         if self._tickets.get(ticket.job) is ticket:
@@ -166,5 +188,30 @@ class Callbacks:
             return False
         if ticket.record is not None:
             await ticket.record(callback)
-        ticket.take(callback, now=asyncio.get_running_loop().time(), pause=self._pause)
+        is_new = self.ring(ticket, callback)
+        if is_new and ticket.record is None:
+            _warn(ticket, callback)
         return True
+
+    def ring(self, ticket: Ticket, callback: Callback) -> bool:
+        """Tells whoever waits; returns whether the callback names a task that is new."""
+        now = asyncio.get_running_loop().time()
+        return ticket.take(callback, now=now, pause=self._pause)
+
+
+def _warn(ticket: Ticket, callback: Callback) -> None:
+    """What no journal keeps is told to the log: tasks that are billed and that nobody waits for."""
+    told = callback.claim.task_id
+    if ticket.task_id is not None:
+        _LOGGER.critical(
+            "a callback names task %s beside %s, for one submit: both may be billed",
+            told,
+            ticket.task_id,
+            extra={"task_id": ticket.task_id, "other_task_id": told},
+        )
+    elif ticket.is_left:
+        _LOGGER.warning(
+            "task %s is that of a submit that nobody waits for any more; it is billed",
+            told,
+            extra={"task_id": told},
+        )

@@ -12,7 +12,7 @@ from apixo_async.errors import (
 )
 
 
-def doubt(
+def doubt_of(
     submission: Submission,
     reason: str,
     failure: ApixoError | None = None,

@@ -7,7 +7,7 @@ import logging
 import random
 from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from apixo_async._transport import Transport
 from apixo_async._wire import BALANCE_PATH, read_balance, read_task, status_path, unwrap
@@ -143,16 +143,19 @@ class Engine:
             if self._submitter is not None:
                 await self._submitter.drain()
         finally:
-            await self._reclaimer.aclose()
-            self.books.close()
-            self.gate.close()
-            if self.callbacks is not None:
-                self.callbacks.close()
             try:
-                if self._transport is not None:
-                    await self._transport.aclose()
+                await self._close_rest()
             finally:
                 self._is_down.set()
+
+    async def _close_rest(self) -> None:
+        await self._reclaimer.aclose()
+        self.books.close()
+        self.gate.close()
+        if self.callbacks is not None:
+            self.callbacks.close()
+        if self._transport is not None:
+            await self._transport.aclose()
 
     # Slots
 
@@ -196,14 +199,7 @@ class Engine:
             ticket=ticket,
             window=self.schedule.deadline if window is None else window,
         )
-        try:
-            task = await submitter.submit(submission)
-        except SubmitUncertainError:
-            raise  # a late callback may still tell more
-        except ApixoError:
-            if ticket is not None:
-                ticket.close()
-            raise
+        task = await submitter.submit(submission)
         self.key_worked = True
         return task
 
@@ -234,7 +230,7 @@ class Engine:
             window=window,
             sent_at=asyncio.get_running_loop().time() - age,
         )
-        return await self.submitter.hear(submission, error)
+        return await self.submitter.hearing.task_of(submission, error)
 
     async def look(self, task_id: str, model: str) -> Task:
         """One status call. A task seen to end gives its slot back."""
@@ -271,29 +267,28 @@ class Engine:
         self.gate.answered(permit)
         return data
 
-    async def _confirm(self, task_id: str, model: str, *, patient: bool) -> bool:
+    async def _confirm(self, task_id: str, model: str) -> bool | None:
         """Whether the API knows a task id that was seen in a broken answer or a callback.
 
-        Asks also while closing, a few times, as a new task may be unknown at first; `patient`
-        counts only answers that deny it.
+        It is asked a few times, as a new task may be unknown at first, also while closing. `None`
+        if the last answer said nothing about that.
         """
-        transport, looks = self._transport, 0
-        while transport is not None and looks < CONFIRM_LOOKS:
+        transport, is_there = self._transport, None
+        for looks in range(CONFIRM_LOOKS if transport is not None else 0):
             if looks:
                 await asyncio.sleep(self.schedule.interval)
-            looks += 1
             try:
-                data = await self._read(transport, status_path(model, task_id), poll=True)
+                path = status_path(model, task_id)
+                data = await self._read(cast("Transport", transport), path, poll=True)
                 read_task(data, model=model, task_id=task_id)
             except (NotFoundError, BadRequestError):
-                continue
+                is_there = False
             except ApixoError as error:
+                is_there = None
                 _LOGGER.debug("candidate %s not confirmed: %s", task_id, error)
-                if patient:
-                    looks = 1
             else:
                 return True
-        return False
+        return is_there
 
     # Waiting
 

@@ -93,6 +93,6 @@ class Bookkeeper(Protocol):
 class Confirm(Protocol):
     """Asks whether the API knows a task."""
 
-    async def __call__(self, task_id: str, model: str, *, patient: bool) -> bool:
-        """True if it does. With `patient`, goes on until it says so or denies it."""
+    async def __call__(self, task_id: str, model: str) -> bool | None:
+        """`None` if it could not be asked."""
         ...

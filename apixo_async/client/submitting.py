@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 from typing import Final
@@ -18,18 +17,18 @@ from apixo_async._wire import (
 )
 from apixo_async.client.callbacks import Ticket
 from apixo_async.client.closing import Closing
-from apixo_async.client.doubts import doubt, received_of
+from apixo_async.client.doubts import doubt_of, received_of
+from apixo_async.client.hearing import Hearing
 from apixo_async.client.submission import Bookkeeper, Confirm, Submission
 from apixo_async.errors import (
     ApixoError,
-    ClientUsageError,
     NotSentError,
     RateLimitedError,
     SubmitUncertainError,
     UnansweredError,
     UnexpectedAnswerError,
 )
-from apixo_async.limits import Gate, Lease, Permit
+from apixo_async.limits import Gate, Permit
 from apixo_async.retries import SubmitVerdict, resubmit_delay, submit_verdict
 from apixo_async.tasks import Task
 
@@ -60,6 +59,7 @@ class Submitter:
         self._confirm = confirm
         self._rng = rng
         self._posts: set[asyncio.Task[Task]] = set()
+        self.hearing = Hearing(closing, books, confirm=confirm, is_known=self._is_known)
 
     @property
     def in_flight(self) -> int:
@@ -76,9 +76,7 @@ class Submitter:
         try:
             return await self._attempts(submission)
         except SubmitUncertainError as error:
-            if submission.ticket is None:
-                raise
-            return await self._by_callback(submission, submission.ticket, error)
+            doubt = error
         except BaseException as error:
             post = submission.post
             if post is not None and not post.done():
@@ -86,8 +84,9 @@ class Submitter:
             elif post is not None and isinstance(error, asyncio.CancelledError):
                 _settle_orphan(submission, post)  # it ended in the very moment of cancellation
             else:
-                _release_unless_running(submission.lease)
+                _give_up(submission)
             raise
+        return await self.hearing.task_of(submission, doubt)
 
     async def _attempts(self, submission: Submission) -> Task:
         loop = asyncio.get_running_loop()
@@ -137,7 +136,7 @@ class Submitter:
             if submission.observer is not None:
                 is_cut = isinstance(error, asyncio.CancelledError)
                 why = "was cut before it was answered" if is_cut else f"broke: {error!r}"
-                submission.observer.cut(doubt(submission, f"the submit {why}"))
+                submission.observer.cut(doubt_of(submission, f"the submit {why}"))
             raise
         else:
             return await self._accepted(submission, task_id, permit)
@@ -237,45 +236,14 @@ class Submitter:
         # Another submit may have been given the same id while it was confirmed.
         if (
             candidate is not None
-            and await self._confirm(candidate, model, patient=False)
+            and await self._confirm(candidate, model)
             and not self._is_known(submission, candidate)
         ):
             return await self._accepted(submission, candidate, permit)
-        error = doubt(submission, str(failure), failure, answer, candidate)
+        error = doubt_of(submission, str(failure), failure, answer, candidate)
         if submission.observer is not None:
             await submission.observer.uncertain(error)
         raise error
-
-    async def hear(self, submission: Submission, error: SubmitUncertainError) -> Task:
-        """The task of a submit of an earlier process, if a callback tells it; else raises."""
-        if submission.ticket is None:
-            raise error
-        return await self._by_callback(submission, submission.ticket, error)
-
-    async def _by_callback(
-        self, submission: Submission, ticket: Ticket, error: SubmitUncertainError
-    ) -> Task:
-        """The task that a callback names and the API knows; raises `error` after the window."""
-        model, tried = submission.request.model, set[str]()
-        task: Task | None = None
-        with contextlib.suppress(ClientUsageError, TimeoutError):
-            async with asyncio.timeout(submission.window):
-                with self._closing.waiting():
-                    while task is None:
-                        task_id = await ticket.naming(but=tried)
-                        tried.add(task_id)
-                        if not self._is_known(submission, task_id) and (
-                            await self._confirm(task_id, model, patient=True)
-                        ):
-                            task = Task(id=task_id, model=model)
-        if task is None:
-            raise error
-        _LOGGER.info("task %s (%s) is that of a submit whose answer was lost", task.id, model)
-        age = asyncio.get_running_loop().time() - submission.sent_at
-        self._books.task_started(task, submission.lease, ticket=ticket, age=age)
-        if submission.observer is not None:
-            await submission.observer.identified(task)
-        return task
 
     async def drain(self) -> None:
         """Waits until every POST in flight is answered and recorded; cancelled, it cuts them."""
@@ -296,14 +264,20 @@ async def _called_back(ticket: Ticket) -> None:
     await asyncio.sleep(EARLY_GRACE)
 
 
-def _release_unless_running(lease: Lease) -> None:
-    if not lease.is_running:
-        lease.release()
+def _give_up(submission: Submission) -> None:
+    """Nothing came of it, unless a task is or may be running behind its lease."""
+    if submission.lease.is_running:
+        return
+    submission.lease.release()
+    if submission.ticket is not None:
+        submission.ticket.close()
 
 
 def _settle_orphan(submission: Submission, post: asyncio.Task[Task]) -> None:
     """The POST of a cancelled caller has ended: its slot and its task id are looked after."""
-    _release_unless_running(submission.lease)
+    _give_up(submission)
+    if submission.ticket is not None:
+        submission.ticket.is_left = True
     model = submission.request.model
     if post.cancelled():
         _LOGGER.warning("a %s submit was cut; a task may be running", model)

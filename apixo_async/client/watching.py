@@ -57,6 +57,8 @@ class Watch:
     looks: int = 0
     is_rung: bool = False
     """Whether a callback has come that no look was answered after."""
+    was_rung: bool = False
+    """Whether the last look was for a callback; if that came too early, one more will tell."""
     failures: int = 0
     unusable: int = 0
     trouble: type[ApixoError] | None = None
@@ -179,7 +181,7 @@ class Watcher:
                 duration=task.duration,
                 was_told=watch.is_rung,
             )
-        watch.is_rung = False
+        watch.was_rung, watch.is_rung = watch.is_rung, False
         self._note_state(task)
         return task
 
@@ -209,7 +211,7 @@ class Watcher:
         return watch.paced is None or self._pacer.knows(watch.paced)
 
     def _pause(self, watch: Watch, now: float) -> float:
-        is_waiting = not (watch.failures or watch.unusable or watch.is_rung)
+        is_waiting = not (watch.failures or watch.unusable or watch.is_rung or watch.was_rung)
         if watch.paced is not None and is_waiting:
             pause = self._pacer.pause(watch.paced, now=now, unit=self._rng.random())
             if pause is not None:

@@ -21,6 +21,10 @@ _LOGGER = logging.getLogger("apixo_async")
 
 LOOK_EVERY: Final = 1.0
 """Seconds between looks into the file for what another process has put there."""
+MOST: Final = 100_000
+"""Callbacks that are kept; the oldest go first."""
+PAGE: Final = 256
+"""Callbacks that are read at a time."""
 _BUSY_MS: Final = 500
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS callbacks (
@@ -32,7 +36,9 @@ CREATE TABLE IF NOT EXISTS callbacks (
     at REAL NOT NULL
 );
 CREATE INDEX IF NOT EXISTS of_job ON callbacks (job);
+CREATE INDEX IF NOT EXISTS by_time ON callbacks (at);
 """
+_INSERT: Final = "INSERT INTO callbacks (job, attempt, task_id, state, at) VALUES (?, ?, ?, ?, ?)"
 _FIELDS: Final = "number, job, attempt, task_id, state"
 _SAME: Final = "job = ? AND attempt = ? AND task_id IS ? AND state IS ?"
 
@@ -48,34 +54,78 @@ class Inbox:
         self.path = Path(path).absolute()
         if not self.path.parent.is_dir():
             raise InvalidSettingError(f"inbox: there is no directory {self.path.parent}")
+        self._waiting: list[tuple[Callback, asyncio.Future[None]]] = []
+        self._is_writing = False
 
     async def put(self, callback: Callback) -> None:
-        """Keeps it; the same one is kept once."""
-        await asyncio.to_thread(self._put, callback)
+        """Keeps it; the same one is kept once. What comes meanwhile shares the next write."""
+        kept: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((callback, kept))
+        if not self._is_writing:
+            await self._write()
+        await asyncio.shield(kept)
 
-    async def take(self, job: str) -> Sequence[Callback]:
-        """Those of this job, which are given away."""
-        return await asyncio.to_thread(self._take, job)
+    async def _write(self) -> None:
+        self._is_writing = True
+        try:
+            while self._waiting:
+                group, self._waiting = self._waiting, []
+                error: OSError | None = None
+                try:
+                    await asyncio.to_thread(self._put, [callback for callback, _ in group])
+                except OSError as failure:
+                    error = failure
+                for _, kept in group:
+                    if kept.done():
+                        continue
+                    if error is None:
+                        kept.set_result(None)
+                    else:
+                        kept.set_exception(error)
+                        kept.exception()  # nobody has to wait for it
+        finally:
+            self._is_writing = False
+
+    async def find(self, job: str) -> Sequence[Callback]:
+        """Those of this job, the oldest first."""
+        return await asyncio.to_thread(self._find, job)
+
+    async def drop(self, callback: Callback) -> None:
+        """Somebody has taken it."""
+        await asyncio.to_thread(self._drop, callback)
 
     async def watch(self, tell: Callable[[Callback], Awaitable[bool]]) -> None:
         """Tells of what is there and what comes, until cancelled; what is taken is gone."""
         last = 0
         while True:
             try:
-                for number, callback in await asyncio.to_thread(self._after, last):
-                    if await tell(callback):
-                        await asyncio.to_thread(self._drop, number)
-                    last = number
-            except Exception:  # what nobody could record now is tried again with the next look
-                _LOGGER.exception("callbacks in %s could not be handed on", self.path)
+                last = await self._look(last, tell)
+            except OSError:
+                _LOGGER.exception("inbox %s cannot be read", self.path)
             await asyncio.sleep(LOOK_EVERY)
+
+    async def _look(self, last: int, tell: Callable[[Callback], Awaitable[bool]]) -> int:
+        """Goes through what came after `last`; returns up to where nobody need look again."""
+        at, first_failed = last, 0
+        while found := await asyncio.to_thread(self._after, at):
+            for at, callback in found:
+                try:
+                    if await tell(callback):
+                        await self.drop(callback)
+                except Exception as error:  # noqa: BLE001  # tried again; the others need not wait
+                    _LOGGER.warning("a callback for %s has to wait: %r", callback.slip.job, error)
+                    first_failed = first_failed or at
+        return first_failed - 1 if first_failed else at
 
     # In a thread, each with a connection of its own: a file that is moved or full is no state
 
     @contextmanager
     def _transaction(self) -> Generator[sqlite3.Connection]:
-        is_new = not self.path.exists()
-        database = sqlite3.connect(self.path, timeout=_BUSY_MS / 1000, isolation_level=None)
+        try:
+            is_new = not self.path.exists()
+            database = sqlite3.connect(self.path, timeout=_BUSY_MS / 1000, isolation_level=None)
+        except sqlite3.Error as error:
+            raise OSError(f"inbox {self.path}: {error}") from error
         try:
             if is_new:
                 self.path.chmod(0o600)
@@ -90,38 +140,42 @@ class Inbox:
         finally:
             database.close()
 
-    def _put(self, callback: Callback) -> None:
-        slip, claim, now = callback.slip, callback.claim, time.time()
-        row = (slip.job, slip.attempt, claim.task_id, claim.state)
+    def _put(self, callbacks: Sequence[Callback]) -> None:
+        now = time.time()
         with self._transaction() as database:
             database.execute("DELETE FROM callbacks WHERE at < ?", (now - LIFETIME,))
-            if database.execute(f"SELECT 1 FROM callbacks WHERE {_SAME}", row).fetchone() is None:
-                database.execute(
-                    "INSERT INTO callbacks (job, attempt, task_id, state, at)"
-                    " VALUES (?, ?, ?, ?, ?)",
-                    (*row, now),
-                )
+            for callback in callbacks:
+                row = _row(callback)
+                if database.execute(f"SELECT 1 FROM callbacks WHERE {_SAME}", row).fetchone():
+                    continue
+                database.execute(_INSERT, (*row, now))
+            database.execute(
+                "DELETE FROM callbacks WHERE number <= (SELECT max(number) FROM callbacks) - ?",
+                (MOST,),
+            )
 
-    def _take(self, job: str) -> Sequence[Callback]:
-        with self._transaction() as database:
-            rows = database.execute(
-                f"SELECT {_FIELDS} FROM callbacks WHERE job = ? ORDER BY number", (job,)
-            ).fetchall()
-            database.execute("DELETE FROM callbacks WHERE job = ?", (job,))
-        return [_callback(*row)[1] for row in rows]
+    def _find(self, job: str) -> Sequence[Callback]:
+        query = f"SELECT {_FIELDS} FROM callbacks WHERE job = ? ORDER BY number"
+        return [callback for _, callback in self._read(query, job)]
 
     def _after(self, last: int) -> Sequence[tuple[int, Callback]]:
+        query = f"SELECT {_FIELDS} FROM callbacks WHERE number > ? ORDER BY number LIMIT {PAGE}"
+        return self._read(query, last)
+
+    def _read(self, query: str, value: object) -> Sequence[tuple[int, Callback]]:
         if not self.path.exists():
             return []
         with self._transaction() as database:
-            rows = database.execute(
-                f"SELECT {_FIELDS} FROM callbacks WHERE number > ? ORDER BY number", (last,)
-            ).fetchall()
-        return [_callback(*row) for row in rows]
+            return [_callback(*row) for row in database.execute(query, (value,))]
 
-    def _drop(self, number: int) -> None:
+    def _drop(self, callback: Callback) -> None:
         with self._transaction() as database:
-            database.execute("DELETE FROM callbacks WHERE number = ?", (number,))
+            database.execute(f"DELETE FROM callbacks WHERE {_SAME}", _row(callback))
+
+
+def _row(callback: Callback) -> tuple[str, int, str | None, str | None]:
+    slip, claim = callback.slip, callback.claim
+    return slip.job, slip.attempt, claim.task_id, claim.state
 
 
 def _callback(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
@@ -28,11 +27,29 @@ class Orphans(Protocol):
     """Where callbacks wait for a job that is not here (yet)."""
 
     async def put(self, callback: Callback) -> None:
-        """Keeps it; once this has returned, it may be answered."""
+        """Keeps it; once this has returned, it may be answered. Raises `OSError` if it cannot."""
 
-    async def take(self, job: str) -> Sequence[Callback]:
-        """Those of this job, which are given away."""
+    async def find(self, job: str) -> Sequence[Callback]:
+        """Those of this job, the oldest first."""
         ...
+
+    async def drop(self, callback: Callback) -> None:
+        """Somebody has taken it."""
+
+
+class NoOrphans:
+    """Keeps none: whoever calls back has to come again."""
+
+    async def put(self, callback: Callback) -> None:
+        """Refuses it."""
+        raise OSError(f"nobody has asked for job {callback.slip.job} yet")
+
+    async def find(self, job: str) -> Sequence[Callback]:  # noqa: ARG002  # there are none of any
+        """There are none."""
+        return ()
+
+    async def drop(self, callback: Callback) -> None:
+        """There are none."""
 
 
 class MemoryOrphans:
@@ -41,33 +58,40 @@ class MemoryOrphans:
     def __init__(self, clock: Callable[[], float] = time.monotonic, *, most: int = MOST) -> None:
         self._clock = clock
         self._most = most
+        self._kept: dict[Callback, float] = {}
         self._by_job: dict[str, list[Callback]] = {}
-        self._in_order: deque[tuple[float, Callback]] = deque()
 
     def __len__(self) -> int:
-        return sum(map(len, self._by_job.values()))
+        return len(self._kept)
 
     async def put(self, callback: Callback) -> None:
         """Keeps it; the same one is kept once."""
-        kept = self._by_job.setdefault(callback.slip.job, [])
-        if callback not in kept:
-            kept.append(callback)
-            self._in_order.append((self._clock(), callback))
+        if callback not in self._kept:
+            self._kept[callback] = self._clock()
+            self._by_job.setdefault(callback.slip.job, []).append(callback)
         self._drop_old()
 
-    async def take(self, job: str) -> Sequence[Callback]:
-        """Those of this job, which are given away."""
+    async def find(self, job: str) -> Sequence[Callback]:
+        """Those of this job, the oldest first."""
         self._drop_old()
-        return self._by_job.pop(job, [])
+        return tuple(self._by_job.get(job, ()))
+
+    async def drop(self, callback: Callback) -> None:
+        """Somebody has taken it."""
+        self._drop(callback)
+
+    def _drop(self, callback: Callback) -> None:
+        if self._kept.pop(callback, None) is None:
+            return
+        of_job = self._by_job[callback.slip.job]
+        of_job.remove(callback)
+        if not of_job:
+            del self._by_job[callback.slip.job]
 
     def _drop_old(self) -> None:
         oldest = self._clock() - LIFETIME
-        while self._in_order and (
-            self._in_order[0][0] < oldest or len(self._in_order) > self._most
-        ):
-            _, callback = self._in_order.popleft()
-            kept = self._by_job.get(callback.slip.job, [])
-            if callback in kept:
-                kept.remove(callback)
-                if not kept:
-                    del self._by_job[callback.slip.job]
+        while self._kept:
+            callback, at = next(iter(self._kept.items()))
+            if at >= oldest and len(self._kept) <= self._most:
+                return
+            self._drop(callback)

@@ -31,7 +31,8 @@ class WebhookReceiver(Reception):
     do, webhook page) when what it says is on disk, if there is a journal, and before anything is
     done about it. Those that no client or batch here has asked for are kept for a day: in memory,
     or in the file `inbox`, which other processes of this machine may share. Then one of them, with
-    a server, may receive, and others, with a client and the same secret, submit.
+    a server, may receive, and others, with a client and the same secret, submit. Without
+    `keeps_orphans` they are answered 503 instead, so that they come again.
 
     Several clients may share a receiver, also from other event loops. Raises
     `InvalidSettingError`.

@@ -19,7 +19,7 @@ from apixo_async.errors import ApixoError, InvalidSettingError
 from apixo_async.webhooks.bodies import read_capped, unfit
 from apixo_async.webhooks.capabilities import Signer, Slip
 from apixo_async.webhooks.inbox import Inbox
-from apixo_async.webhooks.orphans import Callback, MemoryOrphans, Orphans
+from apixo_async.webhooks.orphans import Callback, MemoryOrphans, NoOrphans, Orphans
 
 _LOGGER = logging.getLogger("apixo_async")
 
@@ -55,12 +55,13 @@ class Reception:
         *,
         secret: str | bytes | Sequence[str | bytes],
         inbox: str | PathLike[str] | None = None,
+        keeps_orphans: bool = True,
     ) -> None:
         self.public_url = _checked_url(public_url)
         self._signer = Signer(secret)
         self._inbox = None if inbox is None else Inbox(inbox)
-        self._orphans: Orphans = self._inbox or MemoryOrphans()
-        self._watching: asyncio.Task[None] | None = None
+        self._orphans: Orphans = self._inbox or (MemoryOrphans() if keeps_orphans else NoOrphans())
+        self._watching: dict[asyncio.AbstractEventLoop, asyncio.Task[None]] = {}
         self._listeners: dict[Listener, asyncio.AbstractEventLoop] = {}
         self._telling: set[asyncio.Task[bool]] = set()
         self._counts: Counter[str] = Counter()
@@ -77,20 +78,26 @@ class Reception:
 
     def connect(self, listener: Listener) -> None:
         """Tells `listener` of every callback from now on, on the event loop that runs now."""
-        self._listeners[listener] = asyncio.get_running_loop()
-        if self._inbox is not None and (self._watching is None or self._watching.done()):
-            self._watching = asyncio.create_task(self._inbox.watch(self._is_taken))
+        loop = asyncio.get_running_loop()
+        self._listeners[listener] = loop
+        if self._inbox is not None and loop not in self._watching:
+            self._watching[loop] = asyncio.create_task(self._inbox.watch(self._is_taken_here))
 
     def disconnect(self, listener: Listener) -> None:
         """Tells it no more."""
-        self._listeners.pop(listener, None)
-        if not self._listeners and self._watching is not None:
-            self._watching.get_loop().call_soon_threadsafe(self._watching.cancel)
-            self._watching = None
+        loop = self._listeners.pop(listener, None)
+        if loop is not None and loop not in self._listeners.values():
+            watching = self._watching.pop(loop, None)
+            if watching is not None and loop is asyncio.get_running_loop():
+                watching.cancel()
 
     async def orphans_of(self, job: str) -> Sequence[Callback]:
-        """What came for a job before anybody here knew it."""
-        return await self._orphans.take(job)
+        """What came for a job before anybody here knew it; `drop_orphan` what is recorded."""
+        return await self._orphans.find(job)
+
+    async def drop_orphan(self, callback: Callback) -> None:
+        """Somebody has taken it."""
+        await self._orphans.drop(callback)
 
     # One callback, in two steps: before its body is read, and after
 
@@ -153,21 +160,39 @@ class Reception:
         return is_taken
 
     async def _is_taken(self, callback: Callback) -> bool:
+        if await self._is_taken_here(callback):
+            return True
         here = asyncio.get_running_loop()
         for listener, loop in list(self._listeners.items()):
-            if loop is here:
-                is_taken = await listener(callback)
-            elif loop.is_closed():
-                continue
-            else:
-                there = asyncio.run_coroutine_threadsafe(_awaited(listener, callback), loop)
-                is_taken = await asyncio.wrap_future(there)
-            if is_taken:
+            if loop is not here and await _is_taken_there(listener, loop, callback):
+                return True
+        return False
+
+    async def _is_taken_here(self, callback: Callback) -> bool:
+        """Whether a listener of this event loop took it."""
+        here = asyncio.get_running_loop()
+        for listener, loop in list(self._listeners.items()):
+            if loop is here and await listener(callback):
                 return True
         return False
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.public_url}>"
+
+
+async def _is_taken_there(
+    listener: Listener, loop: asyncio.AbstractEventLoop, callback: Callback
+) -> bool:
+    """Asks a listener of another event loop; one that does not run has nobody to ask."""
+    if not loop.is_running():
+        return False
+    asking = _awaited(listener, callback)
+    try:
+        there = asyncio.run_coroutine_threadsafe(asking, loop)
+    except RuntimeError:  # it was closed in this moment
+        asking.close()
+        return False
+    return await asyncio.wrap_future(there)
 
 
 async def _awaited(listener: Listener, callback: Callback) -> bool:

@@ -22,7 +22,7 @@ from apixo_async.batch.journal import Entry, JobState, Journal, JournalReader
 from apixo_async.client import ApixoClient
 from apixo_async.webhooks import Slip
 from tests import fakes
-from tests.fakes import Answer, FakeApi, FakeTask, receiver
+from tests.fakes import Answer, FakeApi, FakeTask, receiver, refusal
 
 CUT = UnansweredError("the connection was closed", host="api.test", reason="reset")
 FAST = PollSchedule(first=0.9, interval=0.05, deadline=18.0)
@@ -264,6 +264,85 @@ async def test_the_same_client_goes_on_with_what_it_left(tmp_path: Path) -> None
     assert happened(report) == {OutcomeStatus.SUCCEEDED: 5}
     assert took < FAST.first
     assert len(api.billed) == 5
+
+
+async def test_all_that_was_in_doubt_is_told(tmp_path: Path) -> None:
+    """Doubts that end while the journal is still being read are outcomes of the run, too."""
+    db = tmp_path / "run.db"
+    api = called_back(on_submit=lambda *_: CUT, duration=lambda _: 0.5)
+    async with client_for(api) as client, BatchRunner(client, journal=db).stream(jobs(40)):
+        while len(api.tasks) < 40:  # noqa: ASYNC110  # nothing tells
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.6)
+    async with client_for(api) as client:
+        report = await BatchRunner(client, journal=db).resume()
+
+    assert happened(report) == {OutcomeStatus.SUCCEEDED: 40}
+    assert sorted(outcome.index for outcome in report.outcomes) == list(range(40))
+
+
+async def test_a_task_that_was_named_is_not_made_again(tmp_path: Path) -> None:
+    """While the API cannot be asked about it, the policy to pay again has to wait."""
+    api = called_back(on_submit=lost_at_first, duration=lambda _: 0.1)
+    api.on_status = lambda _: refusal(503)
+    async with client_for(api) as client:
+        runner = BatchRunner(
+            client, journal=tmp_path / "run.db", uncertain="resubmit", deadline=0.5
+        )
+        first = await runner.run(jobs(1))
+        api.on_status = lambda _: None
+        second = await runner.resume()
+
+    assert happened(first) == {OutcomeStatus.UNCERTAIN: 1}
+    assert happened(second) == {OutcomeStatus.SUCCEEDED: 1}
+    assert len(api.billed) == 1
+
+
+async def test_nobody_is_answered_before_the_task_is_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A callback for a task whose record waits for the disk has to wait as well."""
+    order: list[str] = []
+    record = Journal.record
+
+    def slow(
+        self: Journal, number: int, event: events.JobEvent, **more: bool
+    ) -> asyncio.Future[Entry]:
+        if not isinstance(event, events.Accepted):
+            return record(self, number, event, **more)
+
+        async def later() -> Entry:
+            await asyncio.sleep(0.3)
+            order.append("recorded")
+            return await record(self, number, event, **more)
+
+        return asyncio.ensure_future(later())
+
+    monkeypatch.setattr(Journal, "record", slow)
+    api = called_back(duration=lambda _: 0.05)
+    async with (
+        client_for(api) as client,
+        BatchRunner(client, journal=tmp_path / "run.db").stream(jobs(1)) as outcomes,
+    ):
+        while not api.called:  # noqa: ASYNC110  # nothing tells
+            await asyncio.sleep(0.005)
+        order.append("answered")
+        assert [outcome.status async for outcome in outcomes] == [OutcomeStatus.SUCCEEDED]
+
+    assert order == ["recorded", "answered"]
+
+
+async def test_a_repeated_callback_of_an_earlier_try_is_no_second_task(tmp_path: Path) -> None:
+    """The first task failed and was made again by the user's policy; its callback comes twice."""
+    api = called_back(callbacks=lambda _: (0.01, 0.15), duration=lasting(0.1, 0.4))
+    api.failure = lambda task: "BUSY" if task.id == "task_1" else None
+    async with client_for(api) as client:
+        runner = BatchRunner(client, journal=tmp_path / "run.db", retry_codes=["BUSY"])
+        report = await runner.run(jobs(1))
+
+    assert happened(report) == {OutcomeStatus.SUCCEEDED: 1}
+    with JournalReader(tmp_path / "run.db") as reader:
+        assert not reader.overview().doubled
 
 
 # Two tasks for one job

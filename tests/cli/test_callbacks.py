@@ -14,7 +14,7 @@ import pytest
 
 from apixo_async.batch import events
 from apixo_async.batch.journal import read_noted
-from apixo_async.cli.callbacks import NO_NOTES, Callbacks, in_force
+from apixo_async.cli.callbacks import NO_NOTES, in_force
 from apixo_async.cli.faults import Fault
 from apixo_async.cli.options import WebhookOptions
 from apixo_async.testing import EmulatorThread
@@ -63,12 +63,9 @@ def test_what_was_said_is_noted_and_in_force_again() -> None:
     assert first is not None
     again = in_force(options(), first.notes(), {})
 
-    assert (
-        again
-        == first
-        == Callbacks(url=URL, host="127.0.0.1", port=PORT, secret=first.secret, is_secret_ours=True)
-    )
-    assert len(first.secret) >= 32
+    assert again == first
+    assert (first.url, first.host, first.port) == (URL, "127.0.0.1", PORT)
+    assert len(first.secrets[0]) >= 32
 
 
 def test_what_is_said_now_comes_before_what_was_noted() -> None:
@@ -77,7 +74,7 @@ def test_what_is_said_now_comes_before_what_was_noted() -> None:
     found = in_force(options(url=URL), {**noted, "webhook_secret": SECRET}, {})
 
     assert found is not None
-    assert (found.url, found.port, found.host, found.secret) == (URL, 1, ALL, SECRET)
+    assert (found.url, found.port, found.host, found.secrets) == (URL, 1, ALL, (SECRET,))
 
 
 def test_none_forgets_what_was_noted() -> None:
@@ -87,13 +84,26 @@ def test_none_forgets_what_was_noted() -> None:
     assert in_force(options(url="none"), noted, {}) is None
 
 
+def test_a_secret_is_never_forgotten() -> None:
+    """Callbacks of earlier runs find a later one, though it received nothing in between."""
+    noted = {**NO_NOTES, "webhook_secret": SECRET}
+    later = in_force(options(URL, PORT), noted, {})
+    with_another = in_force(options(URL, PORT), noted, {"APIXO_WEBHOOK_SECRET": SECRET + "!"})
+
+    assert "webhook_secret" not in NO_NOTES
+    assert later is not None
+    assert with_another is not None
+    assert later.secrets == (SECRET,)
+    assert with_another.secrets == (SECRET + "!", SECRET)
+
+
 def test_a_secret_of_the_environment_is_not_noted() -> None:
     """It is where it belongs already."""
     found = in_force(options(URL, PORT), None, {"APIXO_WEBHOOK_SECRET": SECRET})
 
     assert found is not None
-    assert found.secret == SECRET
-    assert found.notes()["webhook_secret"] is None
+    assert found.secrets == (SECRET,)
+    assert "webhook_secret" not in found.notes()
     assert SECRET not in repr(found)
 
 
@@ -124,7 +134,7 @@ def test_what_cannot_work_is_refused_by_its_option(url: str, secret: str, words:
     found = in_force(options(url, PORT), None, {"APIXO_WEBHOOK_SECRET": secret})
     assert found is not None
     with pytest.raises(Fault, match=words):
-        found.receiver()
+        found.receiver(has_journal=True)
 
 
 # Whole commands

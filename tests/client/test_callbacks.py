@@ -114,8 +114,8 @@ async def test_a_stage_is_no_end() -> None:
 
 
 @virtual
-async def test_a_callback_that_comes_too_early_is_looked_into_once() -> None:
-    """Whoever has found a URL in a log can make us look, and nothing more."""
+async def test_a_callback_that_comes_too_early_is_looked_into_twice() -> None:
+    """Whoever has found a URL in a log can make us look, at once and after 5 s, nothing more."""
     api = FakeApi(receiver=receiver(), duration=lambda _: 80)
     async with client_for(api) as client:
         task = await client.submit(FOX)
@@ -124,7 +124,7 @@ async def test_a_callback_that_comes_too_early_is_looked_into_once() -> None:
         ended = await client.wait(task)
 
     assert ended.has_succeeded
-    assert api.statuses == 2
+    assert api.statuses == 3
 
 
 @virtual
@@ -140,6 +140,17 @@ async def test_an_outage_at_that_moment_costs_seconds() -> None:
         await client.generate(FOX)
 
     assert now() - began < 30 + 15
+
+
+@virtual
+async def test_a_status_that_lags_behind_costs_seconds() -> None:
+    """The callback comes before the API says so itself; one more look finds it."""
+    api = FakeApi(receiver=receiver(), duration=lambda _: 30, callbacks=lambda _: (-1.0,))
+    async with client_for(api) as client:
+        began = now()
+        await client.generate(FOX)
+
+    assert now() - began < 40
 
 
 @virtual
@@ -327,6 +338,80 @@ def test_a_receiver_is_checked_when_it_is_passed() -> None:
     """The URL alone is no receiver."""
     with pytest.raises(ValueError, match="webhook must be a WebhookReceiver, got str"):
         ApixoClient("key", webhook="https://example.com")  # type: ignore[arg-type]
+
+
+@virtual
+async def test_whoever_leaves_a_doubt_is_told_its_task_by_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A caller's timeout ends its wait; the id that comes later is not lost silently."""
+    api = FakeApi(receiver=receiver(), on_submit=lost, accept_anyway=True)
+    async with client_for(api) as client:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(60):
+                await client.generate(FOX)
+        assert "is in doubt" in caplog.text
+        await asyncio.sleep(100)
+
+    assert "task task_1 is that of a submit that nobody waits for any more" in caplog.text
+
+
+@virtual
+async def test_a_second_task_of_a_submit_is_told_by_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Without a journal nothing else can keep it."""
+    api = FakeApi(receiver=receiver())
+    async with client_for(api) as client:
+        task = await client.submit(FOX)
+        await api.call(api.bodies[0]["callback_url"], b'{"data": {"taskId": "another"}}')
+        await client.wait(task)
+
+    assert "names task another beside task_1" in caplog.text
+
+
+@virtual
+async def test_one_task_is_not_found_twice() -> None:
+    """Two lost submits whose URLs both name it: one of them waits on for its own."""
+    api = FakeApi(receiver=receiver(), on_submit=lost, accept_anyway=True)
+    async with client_for(api) as client:
+        both = [asyncio.ensure_future(client.generate(FOX)) for _ in range(2)]
+        await asyncio.sleep(1)
+        for body in api.bodies:
+            api.call_in(1, body["callback_url"], {"taskId": "task_1"})
+        found = await asyncio.gather(*both)
+
+    assert {task.id for task in found} == {"task_1", "task_2"}
+
+
+@virtual
+async def test_forged_ids_do_not_crowd_out_the_true_one() -> None:
+    """What the API has denied makes room."""
+    api = FakeApi(receiver=receiver(), on_submit=lost, accept_anyway=True)
+    async with client_for(api) as client:
+        generating = asyncio.ensure_future(client.generate(FOX))
+        await asyncio.sleep(1)
+        for number in range(8):
+            api.call_in(number / 10, api.bodies[0]["callback_url"], {"taskId": f"forged{number}"})
+        task = await generating
+
+    assert task.id == "task_1"
+
+
+@virtual
+async def test_nothing_is_left_of_submits_that_never_left() -> None:
+    """Cancelled in line, or refused: nobody listens for them any more."""
+    api = FakeApi(receiver=receiver(), on_submit=lambda *_: refusal(400))
+    async with client_for(api, limits=Limits(requests_per_minute=60)) as client:
+        waiting = [asyncio.ensure_future(client.submit(FOX)) for _ in range(100)]
+        await asyncio.sleep(3)
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        await asyncio.sleep(1)
+
+        assert client.engine.callbacks is not None
+        assert not client.engine.callbacks._tickets
 
 
 @virtual

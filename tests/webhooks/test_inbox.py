@@ -4,7 +4,7 @@ import asyncio
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from http import HTTPStatus
 from pathlib import Path
@@ -35,15 +35,70 @@ def callback(job: str, task_id: str = "t1", attempt: int = 1) -> Callback:
     return Callback(Slip(job, attempt), Claim(task_id, "success"))
 
 
-async def test_it_keeps_what_nobody_took_until_somebody_asks(tmp_path: Path) -> None:
-    """Each once, whichever process asks first."""
+async def test_it_keeps_what_nobody_took_until_somebody_has_it(tmp_path: Path) -> None:
+    """Whichever process asks; it goes when it is said to be recorded, and not before."""
     one, other = Inbox(tmp_path / "in.db"), Inbox(tmp_path / "in.db")
     for what in (callback("a"), callback("a"), callback("a", "t2"), callback("b")):
         await one.put(what)
 
-    assert await other.take("a") == [callback("a"), callback("a", "t2")]
-    assert await one.take("a") == []
-    assert await one.take("b") == [callback("b")]
+    assert list(await other.find("a")) == [callback("a"), callback("a", "t2")]
+    await other.drop(callback("a"))
+    assert list(await one.find("a")) == [callback("a", "t2")]
+    assert list(await one.find("b")) == [callback("b")]
+
+
+async def test_a_thousand_at_once_share_a_few_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits for the writes of all before it."""
+    box = Inbox(tmp_path / "in.db")
+    writes: list[int] = []
+    put = Inbox._put
+
+    def counted(self: Inbox, callbacks: Sequence[Callback]) -> None:
+        writes.append(len(callbacks))
+        put(self, callbacks)
+
+    monkeypatch.setattr(Inbox, "_put", counted)
+    await asyncio.gather(*(box.put(callback(f"job{n}")) for n in range(1000)))
+
+    assert sum(writes) == 1000
+    assert len(writes) <= 10
+    assert list(await box.find("job999")) == [callback("job999")]
+
+
+async def test_it_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest make room."""
+    monkeypatch.setattr(inbox, "MOST", 2)
+    box = Inbox(tmp_path / "in.db")
+    for job in "abc":
+        await box.put(callback(job))
+
+    assert list(await box.find("a")) == []
+    assert list(await box.find("c")) == [callback("c")]
+
+
+async def test_one_that_cannot_be_taken_holds_up_no_other(tmp_path: Path) -> None:
+    """It stays, and is told again."""
+    box = Inbox(tmp_path / "in.db")
+    for job in ["bad", "good"]:
+        await box.put(callback(job))
+    told: list[str] = []
+
+    async def tell(what: Callback) -> bool:
+        told.append(what.slip.job)
+        if what.slip.job == "bad":
+            raise OSError("no")
+        return True
+
+    watching = asyncio.create_task(box.watch(tell))
+    while told.count("bad") < 2:  # noqa: ASYNC110  # nothing tells
+        await asyncio.sleep(0.01)
+    watching.cancel()
+
+    assert told.count("good") == 1
+    assert list(await box.find("bad")) == [callback("bad")]
+    assert list(await box.find("good")) == []
 
 
 async def test_it_is_for_its_owner_alone(tmp_path: Path) -> None:
@@ -61,8 +116,8 @@ async def test_old_callbacks_go(tmp_path: Path) -> None:
         database.execute("UPDATE callbacks SET at = at - 90000")
     await box.put(callback("b"))
 
-    assert await box.take("a") == []
-    assert await box.take("b") == [callback("b")]
+    assert list(await box.find("a")) == []
+    assert list(await box.find("b")) == [callback("b")]
 
 
 def test_a_directory_that_is_missing_is_named(tmp_path: Path) -> None:
@@ -77,6 +132,33 @@ async def test_what_cannot_be_written_is_not_confirmed(tmp_path: Path) -> None:
     (tmp_path / "in.db").write_bytes(b"this is no database, whatever it is called" * 100)
 
     assert await ours.take(Slip("a", 1), BODY) == HTTPStatus.SERVICE_UNAVAILABLE
+
+
+async def test_each_event_loop_looks_for_itself(tmp_path: Path) -> None:
+    """A client whose loop ends takes nothing from one on another loop."""
+    shared = Receiver(URL, secret=SECRET, inbox=tmp_path / "in.db")
+    heard: list[Callback] = []
+
+    async def nobody(_: Callback) -> bool:
+        return False
+
+    async def mine(what: Callback) -> bool:
+        heard.append(what)
+        return True
+
+    async def elsewhere() -> None:
+        shared.connect(nobody)
+        await asyncio.sleep(0.05)
+
+    await asyncio.to_thread(asyncio.run, elsewhere())
+    shared.connect(mine)
+    await Inbox(tmp_path / "in.db").put(callback("a"))
+    while not heard:  # noqa: ASYNC110  # nothing tells
+        await asyncio.sleep(0.01)
+    shared.disconnect(nobody)
+    shared.disconnect(mine)
+
+    assert heard == [callback("a")]
 
 
 RECEIVE = """

@@ -1,7 +1,7 @@
 """The durable record of a batch: one SQLite file, written before anything happens that costs."""
 
 from apixo_async.batch.journal.entries import ENDED, Entry, JobState, stamp
-from apixo_async.batch.journal.history import OTHER_TASKS
+from apixo_async.batch.journal.history import IDS_MAX, OTHER_TASKS
 from apixo_async.batch.journal.ledger import check_same
 from apixo_async.batch.journal.noted import Noted, read_noted
 from apixo_async.batch.journal.overview import Overview
@@ -12,6 +12,7 @@ from apixo_async.batch.journal.store import CRASHED, Journal
 __all__ = [
     "CRASHED",
     "ENDED",
+    "IDS_MAX",
     "OTHER_TASKS",
     "Entry",
     "JobState",

@@ -126,7 +126,11 @@ def _failed(entry: Entry, event: events.Failed) -> dict[str, Any]:
 def _resubmitted(entry: Entry, event: events.Resubmitted) -> dict[str, Any]:
     cleared = dict.fromkeys(("task_id", "task", "accepted_at", "ended_at"))
     repeats = entry.repeats + (event.reason == "retry")
-    return {"state": JobState.QUEUED, "repeats": repeats, "note": _note(entry, {}), **cleared}
+    past = entry.why().get(PAST_TASKS, [])
+    if entry.task_id is not None:
+        past = [*past, entry.task_id][-IDS_MAX:]
+    note = _note(entry, {PAST_TASKS: past} if past else {})
+    return {"state": JobState.QUEUED, "repeats": repeats, "note": note, **cleared}
 
 
 def _abandoned(entry: Entry, event: events.Abandoned) -> dict[str, Any]:
@@ -137,7 +141,7 @@ def _abandoned(entry: Entry, event: events.Abandoned) -> dict[str, Any]:
 def _called_back(entry: Entry, event: events.CalledBack) -> dict[str, Any]:
     why = dict(entry.why())
     told = event.task_id
-    if told is None or told == entry.task_id:
+    if told is None or told == entry.task_id or told in why.get(PAST_TASKS, ()):
         return {}
     is_open = entry.state in _OPEN_POSTS and event.attempt == entry.attempts
     name = "called_back" if is_open else OTHER_TASKS
@@ -181,11 +185,15 @@ def _note(
     others: list[str] = [*before.get(OTHER_TASKS, []), *named]
     kept = [name for name in dict.fromkeys(others) if name != task_id][:IDS_MAX]
     note: dict[str, Any] = {**why, **({OTHER_TASKS: kept} if kept else {})}
+    if PAST_TASKS in before:
+        note.setdefault(PAST_TASKS, before[PAST_TASKS])
     return text_of(note) if note else None
 
 
 OTHER_TASKS: Final = "other_task_ids"
 """Noted: tasks that callbacks say were made for the job beside its own; each may be billed."""
+PAST_TASKS: Final = "past_task_ids"
+"""Noted: tasks of the job that ended before it was submitted again."""
 IDS_MAX: Final = 8
 _OPEN_POSTS: Final = frozenset({JobState.SENDING, JobState.UNCERTAIN})
 

@@ -109,7 +109,8 @@ class Ledger:
             self._know(changed)
         if isinstance(event, (events.Naming, events.Saved)):
             self._put_file(number, event)
-        self._database.execute(_ADD_EVENT, self._event(number, event))
+        if changed is not entry or not isinstance(event, events.CalledBack):  # it may come for ever
+            self._database.execute(_ADD_EVENT, self._event(number, event))
         return changed
 
     def _read(self, number: int, key: str) -> Entry:

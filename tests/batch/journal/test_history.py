@@ -6,7 +6,7 @@ import pytest
 
 from apixo_async.batch import events
 from apixo_async.batch.journal.entries import ENDED, Entry, JobState
-from apixo_async.batch.journal.history import after, event_row
+from apixo_async.batch.journal.history import IDS_MAX, after, event_row
 from apixo_async.errors import JournalError
 from tests.batch.journal.jobs import (
     ACCEPTED,
@@ -130,8 +130,70 @@ def test_a_job_submitted_anew_has_forgotten_its_task(state: JobState) -> None:
     before = in_state(state)
     entry = after(before, events.Resubmitted(key=K, reason="settled"))
 
-    assert (entry.task_id, entry.task, entry.note, entry.ended_at) == (None,) * 4
+    assert (entry.task_id, entry.task, entry.ended_at) == (None,) * 3
+    assert entry.why() == ({"past_task_ids": ["t1"]} if before.task_id else {})
     assert entry.charges == before.charges
+
+
+CALLED_BACK = events.CalledBack(key=K, attempt=1, task_id="t2", state="success")
+
+
+@pytest.mark.parametrize("state", [S, U], ids=str)
+def test_an_open_submit_keeps_what_callbacks_name(state: JobState) -> None:
+    """As a hint, until the API confirms it; repeated ones and those without an id add nothing."""
+    entry = after(in_state(state), CALLED_BACK)
+
+    assert (entry.state, entry.task_id) == (state, None)
+    assert entry.why()["called_back"] == ["t2"]
+    assert after(entry, CALLED_BACK) is entry
+    assert after(entry, attrs.evolve(CALLED_BACK, task_id=None)) is entry
+
+
+def test_a_crash_does_not_forget_what_callbacks_named() -> None:
+    """The submit becomes uncertain, and the hint stays."""
+    entry = after(after(in_state(S), CALLED_BACK), UNCERTAIN)
+    identified = after(entry, events.Identified(key=K, task_id="t2"))
+
+    assert (entry.state, entry.why()["called_back"]) == (U, ["t2"])
+    assert (identified.task_id, identified.note) == ("t2", None)
+
+
+@pytest.mark.parametrize("state", [A, OK, F, R, GONE], ids=str)
+def test_another_task_is_kept_for_ever(state: JobState) -> None:
+    """Whatever happens to the job later, the second bill is not forgotten."""
+    entry = after(in_state(state), CALLED_BACK)
+    for event in (SUCCEEDED,) if state is A else ():
+        entry = after(entry, event)
+
+    assert entry.why()["other_task_ids"] == ["t2"]
+    assert after(entry, attrs.evolve(CALLED_BACK, task_id=entry.task_id)) is entry
+
+
+def test_of_two_that_were_named_the_other_one_is_kept() -> None:
+    """The answer, or what was confirmed, decides which is the job's own."""
+    two = after(after(in_state(S), CALLED_BACK), attrs.evolve(CALLED_BACK, task_id="t3"))
+    accepted = after(two, attrs.evolve(ACCEPTED, task_id="t3"))
+
+    assert accepted.task_id == "t3"
+    assert accepted.why()["other_task_ids"] == ["t2"]
+
+
+def test_a_callback_of_an_earlier_attempt_is_no_surprise_if_its_task_is_known() -> None:
+    """A sender repeats itself when the job is generated again."""
+    again = after(after(in_state(F), events.Resubmitted(key=K, reason="retry")), SENDING)
+    repeated = attrs.evolve(CALLED_BACK, task_id="t1")
+
+    assert after(again, repeated) is again
+    assert after(again, CALLED_BACK).why()["other_task_ids"] == ["t2"]
+
+
+def test_only_so_many_ids_are_kept() -> None:
+    """A URL that leaked may be called for ever."""
+    entry = in_state(U)
+    for number in range(100):
+        entry = after(entry, attrs.evolve(CALLED_BACK, task_id=f"f{number}"))
+
+    assert len(entry.why()["called_back"]) == IDS_MAX
 
 
 @pytest.mark.parametrize("state", JobState, ids=str)

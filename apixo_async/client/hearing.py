@@ -1,0 +1,80 @@
+"""Finding the task of a submit whose answer was lost, by the callbacks that name it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from apixo_async.client.callbacks import Ticket
+from apixo_async.client.closing import Closing
+from apixo_async.client.submission import Bookkeeper, Confirm, Submission
+from apixo_async.errors import ClientUsageError, SubmitUncertainError
+from apixo_async.tasks import Task
+
+_LOGGER = logging.getLogger("apixo_async")
+
+PAUSE: Final = 5.0
+"""Seconds before an id is asked about again that the API neither knew nor denied."""
+
+
+class Hearing:
+    """Waits for callbacks; what they name is ours once the API confirms it and nobody has it."""
+
+    def __init__(
+        self,
+        closing: Closing,
+        books: Bookkeeper,
+        *,
+        confirm: Confirm,
+        is_known: Callable[[Submission, str], bool],
+    ) -> None:
+        self._closing = closing
+        self._books = books
+        self._confirm = confirm
+        self._is_known = is_known
+
+    async def task_of(self, submission: Submission, error: SubmitUncertainError) -> Task:
+        """The task, from the moment its slot is its own; raises `error` after the window."""
+        ticket = submission.ticket
+        if ticket is None:
+            raise error
+        task: Task | None = None
+        try:
+            with contextlib.suppress(ClientUsageError, TimeoutError):
+                async with asyncio.timeout(submission.window):
+                    with self._closing.waiting():
+                        task = await self._found(submission, ticket)
+        except asyncio.CancelledError:
+            ticket.is_left = True
+            _LOGGER.warning("a submit whose caller was cancelled is in doubt: %s", error)
+            raise
+        if task is None:
+            ticket.is_left = True
+            raise error
+        _LOGGER.info("task %s (%s) is that of a submit whose answer was lost", task.id, task.model)
+        if submission.observer is not None:
+            await submission.observer.identified(task)
+        return task
+
+    async def _found(self, submission: Submission, ticket: Ticket) -> Task:
+        model, unclear = submission.request.model, set[str]()
+        while True:
+            if unclear and ticket.named(but=unclear) is None:
+                unclear.clear()  # all in turn, so that none can keep the others from being asked
+                await asyncio.sleep(PAUSE)
+            task_id = await ticket.naming(but=unclear)
+            is_there: bool | None = False
+            if not self._is_known(submission, task_id):
+                is_there = await self._confirm(task_id, model)
+            if is_there is None:
+                unclear.add(task_id)
+            elif not is_there or self._is_known(submission, task_id):
+                ticket.deny(task_id)
+            else:
+                task = Task(id=task_id, model=model)
+                age = asyncio.get_running_loop().time() - submission.sent_at
+                self._books.task_started(task, submission.lease, ticket=ticket, age=age)
+                return task
