@@ -7,7 +7,7 @@ from typing import Final
 PRIOR_LOST: Final = 1.0
 PRIOR: Final = 20.0
 """Before anything was seen, one in twenty is taken to get lost."""
-LEAST: Final = 0.04
+LEAST: Final = 0.03
 """What is lost is seen later than what is not, so that little seems to be lost at first."""
 MEMORY: Final = 200
 """Ends after which one that was seen counts a third."""

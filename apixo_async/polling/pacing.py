@@ -33,7 +33,7 @@ in what it would cost were they spread evenly over their lives: looks that canno
 moment when all end stand in line, and those of the quiet time before would tell nothing."""
 SAFETY: Final = 0.3
 """Delay, in intervals, that is to be expected of lost callbacks before it is worth a look: 1.5 s.
-Where one in twenty is lost, that is half a minute after most such tasks have ended."""
+Where one in twenty is lost, a task is looked at when it is overdue by half a minute on average."""
 OVERDUE: Final = 12.0
 """Intervals after which a task is looked at whose callback might have come by now: a minute."""
 _RENEW: Final = 0.2
