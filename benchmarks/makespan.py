@@ -5,8 +5,10 @@
 
 Client, gate, schedule and runner are real; the API behind them is simulated and the time virtual,
 so that hours pass in seconds and every run gives the same figures. The best possible time is that
-of the same durations in the same order on 1,000 slots without any delay. Exits with 1 when the
-learned schedule needs more than 1.020 times as long, or when any schedule broke a limit.
+of the same durations in the same order on 1,000 slots without any delay. "callbacks" come
+300 ms after each end, but for a fifth of them where that is said. Exits with 1 when the learned
+schedule needs more than 1.020 times as long, callbacks more than 1.006 times or 2.3 requests a job,
+or when any schedule broke a limit.
 """
 
 from __future__ import annotations
@@ -35,8 +37,6 @@ from benchmarks._report import (
 
 JOBS: Final = 20_000
 LIMITS: Final = Limits()
-MOST_OVER_BOUND: Final = 1.020
-MOST_WITH_CALLBACKS: Final = 1.006
 MOST_REQUESTS_WITH_CALLBACKS: Final = 2.3
 
 Mode: TypeAlias = Literal["fast", "quality"]
@@ -74,6 +74,7 @@ MIXES: Final[dict[str, Callable[[random.Random], Work]]] = {
 
 CALLBACKS: Final = "callbacks"
 LOSSY: Final = "a fifth lost"
+MOST_OVER: Final = {CALLBACKS: 1.006, "learned": 1.020}
 CONTENDERS: Final[dict[str, Callable[[], PollSchedule]]] = {
     CALLBACKS: LearnedSchedule,
     LOSSY: LearnedSchedule,
@@ -101,10 +102,9 @@ class Row:
         """What is not as it should be."""
         found: list[str] = []
         where, seen = f"{self.schedule} on {self.mix}", self.measured
-        if self.schedule == "learned" and self.over_bound > MOST_OVER_BOUND:
-            found.append(f"{where}: {self.over_bound:.4f} of the bound, above {MOST_OVER_BOUND}")
-        if self.schedule == CALLBACKS and self.over_bound > MOST_WITH_CALLBACKS:
-            found.append(f"{where}: {self.over_bound:.4f} of the bound, above {MOST_WITH_CALLBACKS}")
+        most_over = MOST_OVER.get(self.schedule)
+        if most_over is not None and self.over_bound > most_over:
+            found.append(f"{where}: {self.over_bound:.4f} of the bound, above {most_over}")
         if self.schedule == CALLBACKS and seen.requests_per_job > MOST_REQUESTS_WITH_CALLBACKS:
             most = MOST_REQUESTS_WITH_CALLBACKS
             found.append(f"{where}: {seen.requests_per_job:.2f} requests a job, above {most}")
@@ -187,7 +187,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
             _plot.Panel(
                 title="time above the best possible, %",
                 values=by_name(lambda row: 100 * (row.over_bound - 1)),
-                goal=100 * (MOST_OVER_BOUND - 1),
+                goal=100 * (MOST_OVER["learned"] - 1),
                 goal_name="goal",
             ),
             _plot.Panel(
