@@ -17,7 +17,7 @@ from tests.simulated import Account, calling, client_of, detection_delays
 from tests.virtual import run_virtual
 
 SEED = 20_260_109
-SECRET = "a secret of the benchmarks alone"
+SECRET = "a secret of the benchmarks alone"  # noqa: S105  # it signs nothing that matters
 
 
 @attrs.frozen(kw_only=True)
