@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
 from os import PathLike
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 from urllib.parse import urlsplit
 
 import attrs
@@ -18,8 +18,10 @@ from apixo_async._wire import read_claim
 from apixo_async.errors import ApixoError, InvalidSettingError
 from apixo_async.webhooks.bodies import read_capped, unfit
 from apixo_async.webhooks.capabilities import Signer, Slip
-from apixo_async.webhooks.inbox import Inbox
 from apixo_async.webhooks.orphans import Callback, MemoryOrphans, NoOrphans, Orphans
+
+if TYPE_CHECKING:
+    from apixo_async.webhooks.inbox import Inbox
 
 _LOGGER = logging.getLogger("apixo_async")
 
@@ -59,8 +61,12 @@ class Reception:
     ) -> None:
         self.public_url = _checked_url(public_url)
         self._signer = Signer(secret)
-        self._inbox = None if inbox is None else Inbox(inbox)
-        self._orphans: Orphans = self._inbox or (MemoryOrphans() if keeps_orphans else NoOrphans())
+        self._inbox: Inbox | None = None
+        self._orphans: Orphans = MemoryOrphans() if keeps_orphans else NoOrphans()
+        if inbox is not None:
+            from apixo_async.webhooks.inbox import Inbox  # noqa: PLC0415  # sqlite3 is slow to import
+
+            self._orphans = self._inbox = Inbox(inbox)
         self._watching: dict[asyncio.AbstractEventLoop, asyncio.Task[None]] = {}
         self._listeners: dict[Listener, asyncio.AbstractEventLoop] = {}
         self._telling: set[asyncio.Task[bool]] = set()

@@ -19,6 +19,10 @@ _GRACE: Final = 2.0
 """Seconds for callbacks in flight when it is closed, and for what is left of refused bodies."""
 
 
+BACKLOG: Final = 1024
+"""Connections that may wait to be accepted; one too many waits a second before it tries again."""
+
+
 class Serving:
     """A server that listens for one receiver, on `port`, until `aclose`."""
 
@@ -53,7 +57,7 @@ class Start:
         )
         await runner.setup()
         try:
-            await web.TCPSite(runner, self._host, self._port).start()
+            await web.TCPSite(runner, self._host, self._port, backlog=BACKLOG).start()
         except (OSError, OverflowError) as error:
             await runner.cleanup()
             is_taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
