@@ -276,6 +276,7 @@ class Run:
         """Waits for that callback."""
         error = entry.outcome(UNCLAIMED).error
         if isinstance(error, SubmitUncertainError):
+            self.publish(events.Uncertain(key=story.key, reason=error.reason, phase=error.phase))
             work = self._carrier.hear(story, error, lease, window)
             self._start(self._carried(story, work), None)
 

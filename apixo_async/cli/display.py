@@ -56,6 +56,7 @@ def counts_line(figures: Figures) -> str:
         "failed": figures.failed,
         "timed out": figures.timed_out,
         "uncertain": figures.uncertain,
+        "waiting for a callback": figures.doubtful,
     }
     parts += [f"{number:,} {word}" for word, number in maybe.items() if number]
     if figures.trouble:

@@ -46,6 +46,8 @@ class Figures:
     uncertain: int
     eta: float | None
     timed_out: int = 0
+    doubtful: int = 0
+    """Jobs whose submit was not answered, and whose callback may still come."""
     trouble: str = ""
     """Why submits do not leave at the moment."""
 
@@ -70,6 +72,8 @@ class OpenJob:
     is_saving: bool = False
     is_unanswered: bool = False
     """Whether a POST has left and what came of it is not recorded yet."""
+    is_doubtful: bool = False
+    """Whether its last submit was not answered."""
     posts: int = 0
     """POSTs of this run that left and were not refused for now."""
 
@@ -126,6 +130,7 @@ class Progress:
     ) -> None:
         job = self._job(event.key)
         job.is_unanswered = isinstance(event, events.Sending)
+        job.is_doubtful = isinstance(event, events.Uncertain)
         if isinstance(event, events.Sending):
             job.posts += 1
         elif isinstance(event, events.NotSent):
@@ -138,6 +143,7 @@ class Progress:
         if isinstance(event, events.Accepted):
             job.model, job.accepted_at = event.model, event.at
         job.is_running, job.is_unanswered, job.has_ended = True, False, False
+        job.is_doubtful = False
         if self._last_accepted is None or event.at > self._last_accepted:
             self._last_accepted = event.at
         self._trouble = ""
@@ -190,7 +196,8 @@ class Progress:
         done = sum(self.counts.values()) - self.counts[OutcomeStatus.NOT_STARTED]
         known = done + len(self._open)
         total = None if self.total is None else max(self.total, known)
-        queued = max(0, (total or known) - done - self._running - self._saving)
+        doubtful = sum(job.is_doubtful for job in self._open.values())
+        queued = max(0, (total or known) - done - self._running - self._saving - doubtful)
         return Figures(
             total=total,
             done=done,
@@ -201,6 +208,7 @@ class Progress:
             failed=self.counts[OutcomeStatus.FAILED],
             timed_out=self.counts[OutcomeStatus.TIMED_OUT],
             uncertain=self.counts[OutcomeStatus.UNCERTAIN],
+            doubtful=doubtful,
             eta=self._eta(queued, now),
             trouble=self._trouble,
         )

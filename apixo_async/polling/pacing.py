@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 import attrs
 
 from apixo_async._timing import spread
-from apixo_async.polling.arrivals import Arrivals
+from apixo_async.polling.arrivals import LEAST, Arrivals
 from apixo_async.polling.ends import Ends
 from apixo_async.polling.schedules import LearnedSchedule
 
@@ -32,8 +32,9 @@ DEAREST: Final = 2.0
 in what it would cost were they spread evenly over their lives: looks that cannot all be made at the
 moment when all end stand in line, and those of the quiet time before would tell nothing."""
 SAFETY: Final = 0.3
-"""Delay, in intervals, that is to be expected of lost callbacks before it is worth a look: 1.5 s.
-Where one in twenty is lost, a task is looked at when it is overdue by half a minute on average."""
+"""Delay, in intervals, that is to be expected of lost callbacks before it is worth a look: 1.5 s,
+and less in proportion where more get lost than a few. Up to those, a task is looked at when it is
+overdue by most of a minute; where all are lost, as if there were no callbacks."""
 OVERDUE: Final = 12.0
 """Intervals after which a task is looked at whose callback might have come by now: a minute."""
 _RENEW: Final = 0.2
@@ -137,8 +138,9 @@ class Pacer:
         price = self._price_at(now, schedule)
         if look.is_told:
             # Only what is lost is late, so much more delay may be expected before it is worth it.
-            least = math.sqrt(2 * SAFETY * schedule.interval)
-            price = max(price, least) / math.sqrt(self._arrivals.lost)
+            lost = self._arrivals.lost
+            least = math.sqrt(2 * SAFETY * schedule.interval * LEAST / lost)
+            price = max(price, least) / math.sqrt(lost)
         else:
             price = max(price, ends.typical / schedule.most_looks)
         jitter = min(schedule.jitter, 1.0)

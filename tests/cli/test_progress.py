@@ -213,6 +213,23 @@ def test_submits_are_counted_that_left_and_are_not_recorded() -> None:
     assert (progress.unanswered, progress.doubtful_posts) == (1, 1)
 
 
+def test_a_job_whose_callback_may_come_is_not_queued() -> None:
+    """Its submit was not answered; it runs once its task is known, and is uncertain if not."""
+    progress = Progress(3)
+    for key in "ab":
+        queue(progress, key)
+        progress.note(events.Sending(key=key, attempt=1, calls_back=True))
+        progress.note(events.Uncertain(key=key, reason="x", phase="sent"))
+    waiting = progress.figures(at(0))
+    progress.note(events.Identified(key="a", task_id="t1"))
+    progress.finish(outcome("b", OutcomeStatus.UNCERTAIN))
+    later = progress.figures(at(100))
+
+    assert (waiting.doubtful, waiting.running, waiting.queued) == (2, 0, 1)
+    assert (later.doubtful, later.running, later.queued, later.uncertain) == (0, 1, 1, 1)
+    assert [job.model for job in progress.left_behind()] == ["veo-3-1"]
+
+
 @pytest.mark.parametrize(
     ("given", "seconds"),
     [
