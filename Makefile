@@ -13,8 +13,8 @@ VENV = .venv
 DEMO = apixo batch examples/prompts.jsonl --emulator --save-to {}
 # What `make bench` runs, one after the other, as modules: some share what the tests use.
 BENCHMARKS = benchmarks/[!_]*.py
-# Options for pytest; two workers suit two cores.
-PYTEST = -q -n 2
+# Options for pytest; two workers suit two cores, and share what is slow until the end.
+PYTEST = -q -n 2 --dist worksteal
 # Where Python code is; those that exist are checked.
 CODE = apixo_async tests benchmarks examples tools
 
