@@ -106,9 +106,16 @@ class Continuation:
             self._engine.books.adopt(task, age=entry.age, ticket=story.ticket)
             self._going[entry.number] = story
         await self._hold_uncertain(next_index)
+        await self._take_orphans()
+
+    async def _take_orphans(self) -> None:
+        """Now that all that goes on has a ticket: what came before it had one."""
         callbacks = self._engine.callbacks
-        for story in list(self._going.values()) if callbacks is not None else ():
-            if story.ticket is not None and callbacks is not None:
+        if callbacks is None:
+            return
+        waiting = await callbacks.orphaned()
+        for story in list(self._going.values()) if waiting else ():
+            if story.ticket is not None and story.ticket.job in waiting:
                 await callbacks.take_orphans(story.ticket)
 
     async def _hold_uncertain(self, next_index: Callable[[], int] | None) -> None:

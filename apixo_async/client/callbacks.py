@@ -99,9 +99,11 @@ class Ticket:
         Returns whether it names a task that nothing was known of.
         """
         task_id = callback.claim.task_id
-        is_new = task_id is not None and task_id not in self.task_ids
-        if is_new and task_id is not None and len(self.task_ids) - len(self.denied) < IDS_MAX:
+        has_room = len(self.task_ids) - len(self.denied) < IDS_MAX
+        is_new = task_id is not None and has_room and task_id not in self.task_ids
+        if is_new and task_id is not None:
             self.task_ids[task_id] = callback.slip.attempt
+            self.wake()  # whoever looks for the id is told however often it rang
         is_quiet = not callback.claim.may_be_end or now < self.rung_at + pause
         if (is_new or not is_quiet) and self.rings < RINGS_MAX:
             self.rings += 1
@@ -118,13 +120,10 @@ class Callbacks:
         self._receiver = receiver
         self._pause = pause
         self._tickets: dict[str, Ticket] = {}
-        self._is_open = False
 
     def open(self) -> None:
         """Is told of callbacks from now on, on the running event loop."""
-        if not self._is_open:
-            self._is_open = True
-            self._receiver.connect(self._take)
+        self._receiver.connect(self._take)
 
     def close(self) -> None:
         """Is told no more."""
@@ -171,6 +170,10 @@ class Callbacks:
         for ticket in list(self._tickets.values()):
             if ticket.owner is owner:
                 ticket.close()
+
+    async def orphaned(self) -> Collection[str]:
+        """Jobs that something came for that nobody has taken."""
+        return await self._receiver.orphaned()
 
     async def take_orphans(self, ticket: Ticket) -> None:
         """Takes what came for a ticket's job before it was here."""

@@ -7,7 +7,7 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -90,6 +90,10 @@ class Inbox:
         """Those of this job, the oldest first."""
         return await asyncio.to_thread(self._find, job)
 
+    async def jobs(self) -> Collection[str]:
+        """Those that it keeps anything for."""
+        return await asyncio.to_thread(self._jobs)
+
     async def drop(self, callback: Callback) -> None:
         """Somebody has taken it."""
         await asyncio.to_thread(self._drop, callback)
@@ -167,6 +171,12 @@ class Inbox:
             return []
         with self._transaction() as database:
             return [_callback(*row) for row in database.execute(query, (value,))]
+
+    def _jobs(self) -> Collection[str]:
+        if not self.path.exists():
+            return ()
+        with self._transaction() as database:
+            return {job for (job,) in database.execute("SELECT DISTINCT job FROM callbacks")}
 
     def _drop(self, callback: Callback) -> None:
         with self._transaction() as database:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final, Protocol
 
 import attrs
@@ -33,6 +33,10 @@ class Orphans(Protocol):
         """Those of this job, the oldest first."""
         ...
 
+    async def jobs(self) -> Collection[str]:
+        """Those that it keeps anything for."""
+        ...
+
     async def drop(self, callback: Callback) -> None:
         """Somebody has taken it."""
 
@@ -45,6 +49,10 @@ class NoOrphans:
         raise OSError(f"nobody has asked for job {callback.slip.job} yet")
 
     async def find(self, job: str) -> Sequence[Callback]:  # noqa: ARG002  # there are none of any
+        """There are none."""
+        return ()
+
+    async def jobs(self) -> Collection[str]:
         """There are none."""
         return ()
 
@@ -75,6 +83,11 @@ class MemoryOrphans:
         """Those of this job, the oldest first."""
         self._drop_old()
         return tuple(self._by_job.get(job, ()))
+
+    async def jobs(self) -> Collection[str]:
+        """Those that it keeps anything for."""
+        self._drop_old()
+        return self._by_job.keys()
 
     async def drop(self, callback: Callback) -> None:
         """Somebody has taken it."""

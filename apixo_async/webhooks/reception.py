@@ -6,7 +6,7 @@ import asyncio
 import ipaddress
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from http import HTTPStatus
 from os import PathLike
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -100,6 +100,10 @@ class Reception:
     async def orphans_of(self, job: str) -> Sequence[Callback]:
         """What came for a job before anybody here knew it; `drop_orphan` what is recorded."""
         return await self._orphans.find(job)
+
+    async def orphaned(self) -> Collection[str]:
+        """Jobs that there are such callbacks for."""
+        return await self._orphans.jobs()
 
     async def drop_orphan(self, callback: Callback) -> None:
         """Somebody has taken it."""

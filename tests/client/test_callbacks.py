@@ -391,8 +391,8 @@ async def test_forged_ids_do_not_crowd_out_the_true_one() -> None:
     async with client_for(api) as client:
         generating = asyncio.ensure_future(client.generate(FOX))
         await asyncio.sleep(1)
-        for number in range(8):
-            api.call_in(number / 10, api.bodies[0]["callback_url"], {"taskId": f"forged{number}"})
+        for number in range(40):
+            api.call_in(number, api.bodies[0]["callback_url"], {"taskId": f"forged{number}"})
         task = await generating
 
     assert task.id == "task_1"
