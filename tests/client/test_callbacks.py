@@ -399,6 +399,20 @@ async def test_forged_ids_do_not_crowd_out_the_true_one() -> None:
 
 
 @virtual
+async def test_a_url_that_was_called_too_often_still_finds_the_task() -> None:
+    """One forged id after the other, each denied before the next: then the true one."""
+    api = FakeApi(receiver=receiver(), duration=lambda _: 500, on_submit=lost, accept_anyway=True)
+    async with client_for(api) as client:
+        generating = asyncio.ensure_future(client.generate(FOX))
+        await asyncio.sleep(1)
+        for number in range(20):
+            api.call_in(20 * number, api.bodies[0]["callback_url"], {"taskId": f"forged{number}"})
+        task = await generating
+
+    assert task.id == "task_1"
+
+
+@virtual
 async def test_nothing_is_left_of_submits_that_never_left() -> None:
     """Cancelled in line, or refused: nobody listens for them any more."""
     api = FakeApi(receiver=receiver(), on_submit=lambda *_: refusal(400))
