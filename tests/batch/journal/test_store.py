@@ -75,8 +75,8 @@ async def test_all_jobs_of_an_input_are_added_or_none(tmp_path: Path) -> None:
             await journal.enqueue_all([job("e"), other])
 
         assert journal.find("e") is None
-        assert journal.enqueue(job("f")).number == 5
         assert [entry.key async for entry in journal.entries(JobState.QUEUED)] == list("abcd")
+        assert journal.enqueue(job("f")).number == 5
 
 
 async def test_nothing_is_enqueued_while_an_input_is_added(tmp_path: Path) -> None:
