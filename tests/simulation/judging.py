@@ -1,0 +1,172 @@
+"""The judge: what must be true in the end, by the server's books and the client's record."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
+
+from apixo_async import OutcomeStatus
+from apixo_async._wire import Reply
+from apixo_async.batch import Outcome
+from apixo_async.batch.journal import ENDED, OTHER_TASKS, Entry, JobState
+from tests.simulation.server import BilledTask, Server, named
+from tests.simulation.watching import Post, Watched
+from tests.simulation.world import World
+
+PAST_TASKS: Final = "past_task_ids"
+KEPT_WITHIN: Final = 30.0
+"""Seconds after which an answer must be on record, whatever the disk says."""
+HELD: Final = 600.0
+"""Seconds for which a submit without a known answer keeps its slot at the least."""
+
+
+class Judge:
+    """Compares; `known` are the ids that the client has told of, by job."""
+
+    def __init__(
+        self,
+        world: World,
+        server: Server,
+        watched: Watched,
+        known: Mapping[str, Mapping[str, float]],
+    ) -> None:
+        self._plan = world.plan
+        self._ended = world.ended
+        self._server = server
+        self._watched = watched
+        self._known = known
+
+    def judge(self, entries: Iterable[Entry], outcomes: Iterable[Outcome]) -> list[str]:
+        """Every rule that was broken."""
+        found = {entry.key: entry for entry in entries}
+        broken = [*self._watched.found, *self._peaks()]
+        for entry in found.values():
+            broken += (f"{entry.key}: {what}" for what in self._job(entry))
+        for key in {task.key for task in self._server.tasks.values()} - found.keys():
+            broken.append(f"{key}: billed, and not in the journal")
+        broken += self._outcomes(found, outcomes)
+        return broken
+
+    def _job(self, entry: Entry) -> Iterator[str]:
+        tasks = self._server.of(entry.key)
+        yield from self._doubled(entry, tasks)
+        yield from self._lost(entry, tasks)
+        yield from self._stuck(entry)
+        yield from self._wrong(entry)
+        if entry.state is JobState.UNCERTAIN:
+            yield from self._doubted_for_nothing(entry)
+
+    # Paid twice
+
+    def _doubled(self, entry: Entry, tasks: list[BilledTask]) -> Iterator[str]:
+        again = 0
+        for before, after in itertools.pairwise(tasks):
+            if self._plan.uncertain == "resubmit" and not self._was_known(before, after.sent_at):
+                continue
+            is_failed = before.fail_code is not None and before.ends_at <= after.sent_at
+            again += 1
+            if not is_failed or again > self._plan.retries:
+                yield f"DOUBLED: {after.id} although there was {before.id}"
+
+    def _was_known(self, task: BilledTask, when: float) -> bool:
+        """Whether the client had told of the task, or confirmed a callback for it, by then."""
+        told = self._known.get(task.key, {}).get(task.id)
+        return any(at is not None and at < when for at in (told, task.told_at))
+
+    # Lost
+
+    def _lost(self, entry: Entry, tasks: list[BilledTask]) -> Iterator[str]:
+        why = entry.why()
+        on_record = {entry.task_id, *why.get(PAST_TASKS, ()), *why.get(OTHER_TASKS, ())}
+        for task_id in self._known.get(entry.key, {}).keys() - on_record:
+            yield f"LOST: {task_id} was told of and is not on record"
+        for task in tasks:
+            if task.id in on_record:
+                continue
+            if entry.state is not JobState.UNCERTAIN and not self._was_given_up(task):
+                yield f"LOST: {task.id} runs, and the job is {entry.state}"
+            if task.told_at is not None and self._can_confirm():
+                yield f"LOST: a callback told of {task.id}"
+
+    def _was_given_up(self, task: BilledTask) -> bool:
+        """Whether the user had the job submitted again, without knowing whether there is a task."""
+        later = [post for post in self._watched.posts[task.key] if post.sent_at > task.sent_at]
+        return (
+            self._plan.uncertain == "resubmit"
+            and bool(later)
+            and not self._was_known(task, later[0].sent_at)
+        )
+
+    def _can_confirm(self) -> bool:
+        """Whether nothing keeps the client from checking what a callback names."""
+        return self._plan.calls_back
+
+    def _doubted_for_nothing(self, entry: Entry) -> Iterator[str]:
+        posts = self._watched.posts.get(entry.key, [])
+        if posts:
+            yield from self._careless(entry, posts[-1])
+        if not posts:
+            if entry.why().get("phase") != "crash":
+                yield "UNCERTAIN although nothing was sent"
+            return
+        answer = posts[-1].answer
+        is_plain = isinstance(answer, Reply) and answer.status == 429
+        if is_plain and entry.why().get("phase") != "crash":
+            yield "UNCERTAIN although the API refused"
+
+    def _careless(self, entry: Entry, post: Post) -> Iterator[str]:
+        """Whether the client threw away what it could have known."""
+        ended_at, in_order = self._ended[post.life]
+        if post.answered_at is not None and isinstance(post.answer, Reply):
+            had_time = in_order or ended_at - post.answered_at > KEPT_WITHIN
+            task = self._server.tasks.get(named(post.answer) or "")
+            if had_time and task is not None and task.sent_at == post.sent_at:
+                yield f"LOST: {task.id} was answered, and is not on record"
+        if post.answer is None and post.is_undisturbed and in_order:
+            yield "LOST: nobody waited for the answer"
+
+    # Stuck, or wrong
+
+    def _stuck(self, entry: Entry) -> Iterator[str]:
+        if entry.state not in ENDED | {JobState.UNCERTAIN}:
+            yield f"STUCK: the job is {entry.state} in the end"
+
+    def _wrong(self, entry: Entry) -> Iterator[str]:
+        task = self._server.tasks.get(entry.task_id or "")
+        if task is None:
+            if entry.state in {JobState.SUCCEEDED, JobState.FAILED}:
+                yield f"WRONG: {entry.state} by {entry.task_id}, which was never made"
+            return
+        if task.key != entry.key:
+            yield f"WRONG: has {task.id}, which is that of {task.key}"
+        snapshot = entry.snapshot()
+        if entry.state is JobState.SUCCEEDED:
+            urls = () if snapshot is None else snapshot.urls
+            if task.fail_code is not None or urls != (task.result,):
+                yield f"WRONG: succeeded with {urls} of {task.id} ({task.fail_code})"
+        elif entry.state is JobState.FAILED and task.fail_code is None:
+            yield f"WRONG: failed, but {task.id} has a result ({entry.why().get('reason')})"
+
+    def _outcomes(self, entries: Mapping[str, Entry], outcomes: Iterable[Outcome]) -> Iterator[str]:
+        keys = [outcome.job.key for outcome in outcomes]
+        if sorted(map(str, keys)) != sorted(f"job {n}" for n in range(self._plan.jobs)):
+            yield f"outcomes are of {keys}"
+        for outcome in outcomes:
+            entry = entries.get(outcome.job.key or "")
+            is_good = outcome.status is OutcomeStatus.SUCCEEDED
+            if entry is not None and is_good is not (entry.state is JobState.SUCCEEDED):
+                yield f"{entry.key}: WRONG: outcome {outcome.status}, record {entry.state}"
+
+    # Limits
+
+    def _peaks(self) -> Iterator[str]:
+        for when, running in self._server.peaks:
+            counted = [task for task in running if not self._may_be_forgotten(task, when)]
+            if len(counted) > self._plan.limits.concurrent_tasks:
+                yield f"TASKS ABOVE THE CAP: {len(counted)} at {when:.3f}"
+
+    def _may_be_forgotten(self, task: BilledTask, when: float) -> bool:
+        """Whether its slot may be free: nobody can tell that it runs, and much time has passed."""
+        told = self._known.get(task.key, {}).get(task.id)
+        return (told is None or told > when) and when - task.sent_at >= HELD

@@ -1,0 +1,66 @@
+"""An event loop that a simulated process lives on: its threads are inline, and it can die."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from tests.virtual import VirtualLoop
+
+if TYPE_CHECKING:
+    import time_machine
+
+EPOCH: Final = 1_767_965_610.0
+"""What calendars show when the loop's clock shows 0; any will do."""
+STEPS_MAX: Final = 400_000
+"""Passes of the loop from which on it is not working but spinning."""
+
+
+class CrashError(BaseException):
+    """The process is gone. Raised by the loop itself, so that no code of it runs any more."""
+
+
+class SpinError(BaseException):
+    """The loop is busy with nothing."""
+
+
+class SimulatedLoop(VirtualLoop):
+    """A loop that begins at `start`, moves the calendar along, and stops when it is dead."""
+
+    def __init__(self, start: float, calendar: time_machine.Traveller) -> None:
+        super().__init__()
+        self._clock.now = start
+        self._calendar = calendar
+        self._steps = itertools.count(1)
+        self.is_dead = False
+        self.complaints: list[dict[str, Any]] = []
+        self.set_exception_handler(lambda _, context: self.complaints.append(context))
+
+    def _run_once(self) -> None:
+        if self.is_dead:
+            raise CrashError
+        if next(self._steps) > STEPS_MAX:
+            raise SpinError
+        self._calendar.move_to(EPOCH + self._clock.now)
+        super()._run_once()  # type: ignore[misc]  # not in typeshed, as it is not for everybody
+
+    def run_in_executor(  # type: ignore[override]  # inline, so that a seed always does the same
+        self, executor: object, function: Callable[..., Any], *arguments: Any
+    ) -> asyncio.Future[Any]:
+        future: asyncio.Future[Any] = self.create_future()
+        try:
+            result = function(*arguments)
+        except Exception as error:  # noqa: BLE001  # handed on
+            self.call_soon(_unless_done, future, future.set_exception, error)
+        else:
+            self.call_soon(_unless_done, future, future.set_result, result)
+        return future
+
+
+def _unless_done(
+    future: asyncio.Future[Any], call: Callable[[Any], None], argument: object
+) -> None:
+    if not future.done():
+        call(argument)

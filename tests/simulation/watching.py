@@ -1,0 +1,88 @@
+"""What an observer of the wire sees of each process, and the rules that hold all the time."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+import attrs
+
+from apixo_async._wire import Reply
+from apixo_async.errors import UnansweredError
+from tests.simulation.world import World
+
+if TYPE_CHECKING:
+    from tests.simulation.network import Request
+
+WINDOW: Final = 60.0
+UNDER_WAY: Final = 0.5
+"""Seconds that a submit may be on its way from the gate to the network: it is recorded first."""
+LONGEST_PAUSE: Final = 120.0
+
+
+@attrs.define
+class Post:
+    """One submit as the wire saw it: `answer` is what its client was given, if anything."""
+
+    sent_at: float
+    life: int
+    is_undisturbed: bool
+    answered_at: float | None = None
+    answer: Reply | UnansweredError | None = None
+
+
+class Watched:
+    """Collects what went over the wire; breaches of rules are added to `found`."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.found: list[str] = []
+        self.posts: dict[str, list[Post]] = {}
+        self._sent: deque[float] = deque()
+        self._life = 0
+        self._quiet_until = {"GET": 0.0, "POST": 0.0}
+
+    def breach(self, rule: str, *details: object) -> None:
+        """A rule was broken."""
+        what = " ".join(map(str, details))
+        self.found.append(f"{rule}: {what}")
+        self._world.note("BREACH", rule, what)
+
+    def sent(self, request: Request) -> None:
+        """A request leaves the client."""
+        now = self._world.time
+        if request.life != self._life:
+            self._life = request.life
+            self._sent.clear()
+            self._quiet_until = {"GET": 0.0, "POST": 0.0}
+        if now < self._quiet_until[request.method] - UNDER_WAY:
+            self.breach("sent while asked to wait", request.method, self._quiet_until)
+        self._count(now)
+        if request.body is not None:
+            self.posts.setdefault(request.name, []).append(
+                Post(now, request.life, request.fault is None and self._world.outage() is None)
+            )
+
+    def _count(self, now: float) -> None:
+        self._sent.append(now)
+        while self._sent[0] <= now - WINDOW:
+            self._sent.popleft()
+        if len(self._sent) > self._world.plan.limits.requests_per_minute:
+            self.breach("requests above the limit", len(self._sent), "in a minute")
+
+    def answered(self, request: Request, answer: Reply | UnansweredError) -> None:
+        """The client is given an answer."""
+        if request.body is not None:
+            for post in self.posts[request.name]:
+                if post.sent_at == request.sent_at and post.life == request.life:
+                    post.answer, post.answered_at = answer, self._world.time
+        if isinstance(answer, Reply) and (answer.status == 429 or b'"code":429' in answer.body):
+            self._ask_to_wait(request.method, answer.retry_after or "")
+
+    def _ask_to_wait(self, method: str, retry_after: str) -> None:
+        if not retry_after.isdecimal():
+            return
+        until = self._world.time + min(float(retry_after), LONGEST_PAUSE)
+        # A refused look is about the rate, which is everybody's.
+        for each in ("POST",) if method == "POST" else ("GET", "POST"):
+            self._quiet_until[each] = max(self._quiet_until[each], until)
