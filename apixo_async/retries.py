@@ -32,6 +32,9 @@ NOT_FOUND_SPAN: Final = 120.0
 REFUSED_SPAN: Final = 60.0
 """A key that worked and is refused for this long has been revoked."""
 
+UNCERTAIN_REPEATS: Final = 2
+"""How often one run submits a job again whose answers get lost, where the user asked for that."""
+
 
 class SubmitVerdict(enum.Enum):
     """What a failed submit means."""
@@ -118,3 +121,12 @@ def may_generate_again(
     if not isinstance(error, TaskFailedError) or isinstance(error, ContentViolationError):
         return False
     return error.fail_code in codes and done < times
+
+
+def may_submit_in_doubt(*, policy: str, done: int, named: bool) -> bool:
+    """Whether a job may be sent once more whose submit may have made a task.
+
+    Only by the policy `resubmit`, `done` times at most in one run, and not while it is `named`:
+    when a callback has told of a task that the API has not denied.
+    """
+    return policy == "resubmit" and done < UNCERTAIN_REPEATS and not named

@@ -40,15 +40,12 @@ from apixo_async.errors import (
     UnexpectedAnswerError,
 )
 from apixo_async.limits import Lease
-from apixo_async.retries import may_generate_again, stops_batch
+from apixo_async.retries import may_generate_again, may_submit_in_doubt, stops_batch
 from apixo_async.tasks import RESULT_LIFETIME, Task
 
 PATIENCE: Final = 300.0
 """Seconds for which a batch puts up with a host that was reached before and is gone now."""
 PATIENCE_AT_START: Final = 15.0
-
-UNCERTAIN_REPEATS: Final = 2
-"""How often one run submits a job again whose answers get lost, where the user asked for that."""
 
 _LOGGER = logging.getLogger("apixo_async")
 
@@ -99,8 +96,7 @@ class Carrier:
         if self._admission.is_refusing or not self.budget.fits(outcome.job.request):
             return False
         if outcome.status is OutcomeStatus.UNCERTAIN:
-            is_allowed = settings.uncertain == "resubmit" and done < UNCERTAIN_REPEATS
-            return is_allowed and not story.is_named
+            return may_submit_in_doubt(policy=settings.uncertain, done=done, named=story.is_named)
         return may_generate_again(
             outcome.error, codes=settings.retry_codes, done=story.repeats, times=settings.retries
         )

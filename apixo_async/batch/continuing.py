@@ -14,7 +14,16 @@ import attrs
 from apixo_async import _killpoints
 from apixo_async.batch import events
 from apixo_async.batch.filing import are_there
-from apixo_async.batch.journal import OTHER_TASKS, Entry, JobState, Journal, stamp
+from apixo_async.batch.journal import (
+    OTHER_TASKS,
+    Entry,
+    JobState,
+    Journal,
+    is_to_submit,
+    is_to_submit_again,
+    is_unheard_of,
+    stamp,
+)
 from apixo_async.batch.keys import KeyIndex
 from apixo_async.batch.outcomes import Job, Outcome, OutcomeStatus
 from apixo_async.batch.settings import RunSettings
@@ -129,7 +138,7 @@ class Continuation:
             if await self._hear(entry, lease, next_index):
                 continue
             now = self.journal.numbered(entry.number)
-            if self._settings.uncertain == "resubmit" and now and "called_back" not in now.why():
+            if now and is_to_submit_again(now, policy=self._settings.uncertain):
                 again = events.Resubmitted(key=entry.key, reason="policy")
                 await self.journal.record(entry.number, again)
 
@@ -162,7 +171,7 @@ class Continuation:
     async def _record(self, entry: Entry, callback: Callback) -> Entry:
         """The job once what a callback tells of its task is on disk, if it is anything new."""
         claim = callback.claim
-        if claim.task_id is None or claim.task_id == entry.task_id:
+        if not is_unheard_of(claim.task_id, own=entry.task_id):
             return entry
         event = events.CalledBack(
             key=entry.key,
@@ -212,7 +221,7 @@ class Continuation:
 
     def is_to_submit(self, entry: Entry) -> bool:
         """Whether a submit is what this job needs."""
-        return entry.state is JobState.QUEUED
+        return is_to_submit(entry)
 
     def claim(self, entry: Entry, index: int) -> Outcome | None:
         """The outcome of a job that needs no submit; `None` if it comes when the job has ended."""

@@ -17,7 +17,7 @@ from apixo_async.batch.admission import Admission
 from apixo_async.batch.carrying import Carrier
 from apixo_async.batch.continuing import UNCLAIMED, Continuation
 from apixo_async.batch.feeding import BACKLOG, Feeder
-from apixo_async.batch.journal import Entry, Journal
+from apixo_async.batch.journal import Entry, Journal, may_be_called_back
 from apixo_async.batch.outcomes import Outcome, OutcomeStatus, StopReason
 from apixo_async.batch.settings import RunSettings
 from apixo_async.batch.source import Source
@@ -265,8 +265,7 @@ class Run:
 
     def story_of(self, entry: Entry) -> Story | None:
         """A job of an earlier process whose submit was not answered, if its callback may come."""
-        why = entry.why()
-        if not (why.get("called_back") or why.get("calls_back")):
+        if not may_be_called_back(entry):
             return None
         story = self._carrier.story(UNCLAIMED, entry.job(), entry)
         self._carrier.ticket(story)

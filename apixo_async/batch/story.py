@@ -11,7 +11,7 @@ from typing import Any
 from apixo_async import _killpoints
 from apixo_async.batch import events
 from apixo_async.batch.admission import Admission, NotAdmittedError
-from apixo_async.batch.journal import IDS_MAX, Entry, Journal
+from apixo_async.batch.journal import IDS_MAX, Entry, Journal, is_unheard_of
 from apixo_async.batch.outcomes import Job, Outcome, OutcomeStatus
 from apixo_async.client import Ticket
 from apixo_async.downloads import SavedFile
@@ -241,17 +241,16 @@ class Story:
             state=callback.claim.state,
         )
         task = self.task
-        if told is None or told in self._past_tasks:
-            self.recorder.tell(event)
-        elif task is None or task.id != told:
+        own = None if task is None else task.id
+        if is_unheard_of(told, own=own, past=self._past_tasks):
             await self.recorder.write(event, keep_trying=False)
             if task is not None and told not in self._warned_of and len(self._warned_of) < IDS_MAX:
                 self._warned_of.add(told)
                 warn_of_two(self.key, task.id, told)
-        else:
-            if self._kept is not None:
-                await asyncio.shield(self._kept)
-            self.recorder.tell(event)
+            return
+        if told is not None and told == own and self._kept is not None:
+            await asyncio.shield(self._kept)
+        self.recorder.tell(event)
 
     def cut(self, error: SubmitUncertainError) -> None:
         """The client was torn down with the POST on its way; nobody waits for this any more."""

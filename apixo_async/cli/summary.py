@@ -8,13 +8,13 @@ from typing import Any, Final
 
 import attrs
 
-from apixo_async.batch.carrying import UNCERTAIN_REPEATS
 from apixo_async.cli import journals
 from apixo_async.cli.faults import advice_for, as_options, command
 from apixo_async.cli.leftovers import Leftovers
 from apixo_async.cli.results import Failures
 from apixo_async.cli.text import counted, lasting, printable, shortened, sized
 from apixo_async.limits import Limits
+from apixo_async.retries import UNCERTAIN_REPEATS
 
 STATUSES: Final = ("succeeded", "failed", "uncertain", "timed_out", "not_started")
 REASON_WIDTH: Final = 160

@@ -36,8 +36,3 @@ def doubt_of(
 def _size(failure: ApixoError | None, received: bytes) -> int:
     """Bytes of the answer that arrived; what is left of a long one was shortened."""
     return failure.received_bytes if isinstance(failure, UnansweredError) else len(received)
-
-
-def received_of(failure: ApixoError) -> str:
-    """What came of an answer that broke off."""
-    return failure.received if isinstance(failure, UnansweredError) else ""

@@ -10,15 +10,15 @@ from typing import Final
 from apixo_async._transport import Transport
 from apixo_async._wire import (
     Reply,
-    candidate_task_id,
     read_task_id,
     submit_path,
     unwrap,
 )
 from apixo_async.client.callbacks import Ticket
 from apixo_async.client.closing import Closing
-from apixo_async.client.doubts import doubt_of, received_of
+from apixo_async.client.doubts import doubt_of
 from apixo_async.client.hearing import Hearing
+from apixo_async.client.judging import Judgement, judge
 from apixo_async.client.submission import Bookkeeper, Confirm, Submission
 from apixo_async.errors import (
     ApixoError,
@@ -29,7 +29,7 @@ from apixo_async.errors import (
     UnexpectedAnswerError,
 )
 from apixo_async.limits import Gate, Permit
-from apixo_async.retries import SubmitVerdict, resubmit_delay, submit_verdict
+from apixo_async.retries import SubmitVerdict, resubmit_delay
 from apixo_async.tasks import Task
 
 _LOGGER = logging.getLogger("apixo_async")
@@ -142,18 +142,11 @@ class Submitter:
             return await self._accepted(submission, task_id, permit)
         if reply is not None and not isinstance(failure, RateLimitedError):
             self._gate.failed(permit)
-        answer = (
-            reply.body.decode("utf-8", "replace") if reply is not None else received_of(failure)
-        )
-        candidate = candidate_task_id(answer)
-        if candidate == getattr(submission.request, "task_id", None):
-            candidate = None  # an extension's own source, quoted in a refusal
-        if candidate is None and submission.ticket is not None:
-            candidate = submission.ticket.named()
-        if candidate is not None or submit_verdict(failure) is SubmitVerdict.UNCERTAIN:
-            # An answer that holds a task id is no refusal, whatever else it says.
-            return await self._uncertain(submission, failure, answer, candidate, permit)
-        return await self._refused(submission, failure, attempt, permit)
+        named = None if submission.ticket is None else submission.ticket.named()
+        judged = judge(submission.request, failure, reply, named=named)
+        if judged.verdict is SubmitVerdict.UNCERTAIN:
+            return await self._uncertain(submission, failure, judged, permit)
+        return await self._refused(submission, failure, judged.verdict, attempt, permit)
 
     async def _answer(self, submission: Submission, body: bytes) -> Reply:
         """The answer; raises `UnansweredError` if there is none, but a callback that needs none."""
@@ -206,30 +199,30 @@ class Submitter:
         return task
 
     async def _refused(
-        self, submission: Submission, failure: ApixoError, attempt: int, permit: Permit
+        self,
+        submission: Submission,
+        failure: ApixoError,
+        verdict: SubmitVerdict,
+        attempt: int,
+        permit: Permit,
     ) -> Task:
         """Surely no task exists: tells the observer what that means and raises it."""
         if isinstance(failure, RateLimitedError):
             self._gate.throttled(permit, retry_after=failure.retry_after, submit=True)
-        elif submit_verdict(failure) is SubmitVerdict.REJECTED:
+        elif verdict is SubmitVerdict.REJECTED:
             self._gate.rejected(permit)
         if submission.observer is not None:
-            if submit_verdict(failure) is SubmitVerdict.REJECTED:
+            if verdict is SubmitVerdict.REJECTED:
                 await submission.observer.rejected(failure)
             else:
                 await submission.observer.not_sent(attempt, failure)
         raise failure
 
     async def _uncertain(
-        self,
-        submission: Submission,
-        failure: ApixoError,
-        answer: str,
-        candidate: str | None,
-        permit: Permit,
+        self, submission: Submission, failure: ApixoError, judged: Judgement, permit: Permit
     ) -> Task:
         """A task may exist: it is saved if its id was seen and is confirmed, else stated."""
-        model = submission.request.model
+        model, candidate = submission.request.model, judged.candidate
         self._books.task_may_run(submission.lease)
         if candidate is not None and self._is_known(submission, candidate):
             candidate = None
@@ -240,7 +233,7 @@ class Submitter:
             and not self._is_known(submission, candidate)
         ):
             return await self._accepted(submission, candidate, permit)
-        error = doubt_of(submission, str(failure), failure, answer, candidate)
+        error = doubt_of(submission, str(failure), failure, judged.text, candidate)
         if submission.observer is not None:
             await submission.observer.uncertain(error)
         raise error

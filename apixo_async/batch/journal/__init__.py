@@ -1,13 +1,19 @@
 """The durable record of a batch: one SQLite file, written before anything happens that costs."""
 
 from apixo_async.batch.journal.entries import ENDED, Entry, JobState, stamp
-from apixo_async.batch.journal.history import IDS_MAX, OTHER_TASKS
+from apixo_async.batch.journal.history import IDS_MAX, OTHER_TASKS, is_unheard_of
 from apixo_async.batch.journal.ledger import check_same
+from apixo_async.batch.journal.leftovers import (
+    CRASHED,
+    is_to_submit,
+    is_to_submit_again,
+    may_be_called_back,
+)
 from apixo_async.batch.journal.noted import Noted, read_noted
 from apixo_async.batch.journal.overview import Overview
 from apixo_async.batch.journal.reading import JournalReader
 from apixo_async.batch.journal.reads import Spent
-from apixo_async.batch.journal.store import CRASHED, Journal
+from apixo_async.batch.journal.store import Journal
 
 __all__ = [
     "CRASHED",
@@ -22,6 +28,10 @@ __all__ = [
     "Overview",
     "Spent",
     "check_same",
+    "is_to_submit",
+    "is_to_submit_again",
+    "is_unheard_of",
+    "may_be_called_back",
     "read_noted",
     "stamp",
 ]

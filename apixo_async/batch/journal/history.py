@@ -7,8 +7,8 @@ but are part of the history.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Final, TypeGuard
 
 import attrs
 
@@ -60,6 +60,13 @@ def after(entry: Entry, event: events.JobEvent) -> Entry:
         )
     changed = changes(entry, event)
     return entry.changed(changed) if changed else entry
+
+
+def is_unheard_of(
+    told: str | None, *, own: str | None, past: Collection[str] = ()
+) -> TypeGuard[str]:
+    """Whether a callback names a task that is neither the job's `own` nor one of its `past`."""
+    return told is not None and told != own and told not in past
 
 
 _Changes = Callable[[Entry, Any], dict[str, Any]]
@@ -141,7 +148,7 @@ def _abandoned(entry: Entry, event: events.Abandoned) -> dict[str, Any]:
 def _called_back(entry: Entry, event: events.CalledBack) -> dict[str, Any]:
     why = dict(entry.why())
     told = event.task_id
-    if told is None or told == entry.task_id or told in why.get(PAST_TASKS, ()):
+    if not is_unheard_of(told, own=entry.task_id, past=why.get(PAST_TASKS, ())):
         return {}
     is_open = entry.state in _OPEN_POSTS and event.attempt == entry.attempts
     name = "called_back" if is_open else OTHER_TASKS

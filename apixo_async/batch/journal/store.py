@@ -19,6 +19,7 @@ from typing import Any, Final, Self
 from apixo_async.batch import events
 from apixo_async.batch.journal.entries import Entry, JobState
 from apixo_async.batch.journal.ledger import Ledger
+from apixo_async.batch.journal.leftovers import doubt_after_crash
 from apixo_async.batch.journal.opening import (
     check_format,
     connect,
@@ -36,8 +37,6 @@ from apixo_async.errors import JournalError
 
 _LOGGER = logging.getLogger("apixo_async")
 
-CRASHED: Final = "crash"
-"""The phase of a submit that was on its way when its process ended."""
 NAME: Final = "callback_name"
 _NAME_BYTES: Final = 12
 
@@ -285,15 +284,9 @@ class Journal:
         """Submits that were on their way when the last owner ended become uncertain."""
         found = 0
         async for entry in self.entries(JobState.SENDING):
-            await self.record(
-                entry.number,
-                events.Uncertain(
-                    key=entry.key,
-                    reason="the process ended while this submit was on its way",
-                    phase=CRASHED,
-                ),
-            )
-            found += 1
+            if (doubt := doubt_after_crash(entry)) is not None:
+                await self.record(entry.number, doubt)
+                found += 1
         return found
 
     @property
