@@ -1,0 +1,440 @@
+"""What the client does: the steps of a process, in the order of the product's own code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import attrs
+
+from apixo_async import OutcomeStatus
+from apixo_async._wire import Claim
+from apixo_async.batch import events
+from apixo_async.batch.journal import Entry, JobState
+from apixo_async.client.callbacks import Ticket
+from apixo_async.errors import ApixoError, JournalError, UnansweredError
+from apixo_async.retries import SubmitVerdict
+from apixo_async.tasks import Task
+from apixo_async.webhooks import Slip
+from apixo_async.webhooks.orphans import Callback
+from tests.model.rules import AT, FAIL_CODE, KEY, REQUEST, Reading, Rules, fits, reading
+from tests.model.world import Budgets, Phase, Process, Record, Step, World, ids_noted
+
+UNANSWERED = UnansweredError("a callback came, and no answer", host="", reason="timeout")
+
+
+@attrs.frozen
+class Model:
+    """One variant: what the user has asked for, what may go wrong, and by which rules."""
+
+    budgets: Budgets
+    policy: Literal["keep", "resubmit"] = "keep"
+    retries: int = 0
+    cap: int | None = None
+    rules: Rules = attrs.field(factory=Rules)
+
+    @property
+    def callbacks(self) -> bool:
+        """Whether submits ask to be called back."""
+        return bool(self.budgets.calls or self.budgets.forgeries)
+
+
+# Records
+
+
+def head(model: Model, world: World) -> Entry:
+    """The job once all that is on its way to the disk is there."""
+    entry = world.kept
+    for record in (*world.written, *world.queued):
+        entry = entry if record.event is None else model.rules.after(entry, record.event)
+    return entry
+
+
+def record(model: Model, world: World, event: events.JobEvent, *, waits: str = "job") -> World:
+    """Hands an event to the journal; with `job` the process goes on when it is on disk."""
+    try:
+        model.rules.after(head(model, world), event)
+    except JournalError:
+        return world.sinned("a record is refused")
+    world = world._replace(queued=(*world.queued, Record(event, waits)))
+    return world.doing(phase=Phase.RECORDING) if waits == "job" else world
+
+
+def write(model: Model, world: World) -> World:
+    """One transaction: the system has it, the disk not yet."""
+    world = world._replace(written=world.queued, queued=())
+    if model.rules.syncs_sending:
+        return world
+    early = [r for r in world.written if isinstance(r.event, events.Sending)]
+    world = world._replace(written=tuple(r._replace(waits="") if r in early else r for r in world.written))
+    return go_on(model, world, early[0]) if early and early[0].waits else world
+
+
+def sync(model: Model, world: World) -> World:
+    """The disk has it: whoever waits for it goes on."""
+    told = world.written
+    world = keep(model, world._replace(written=()), told)
+    for one in told:
+        world = go_on(model, world, one)
+    return world
+
+
+def keep(model: Model, world: World, records: tuple[Record, ...]) -> World:
+    """What was written counts from now on; no id may be lost by that."""
+    entry = world.kept
+    for one in records:
+        before = entry
+        entry = entry if one.event is None else model.rules.after(entry, one.event)
+        if not ids_noted(before) <= ids_noted(entry):
+            world = world.sinned("a known id is lost")
+    return world._replace(kept=entry)
+
+
+def go_on(model: Model, world: World, one: Record) -> World:
+    """What comes after a record."""
+    if one.waits == "callback":
+        return answer_callback(model, world, *one.called)
+    if one.waits != "job":
+        return world
+    match one.event:
+        case events.Sending():
+            return post(world)
+        case events.Accepted() | events.Identified():
+            task_id = one.event.task_id
+            return world._replace(shown=world.shown | {task_id}).doing(phase=Phase.WAITING)
+        case events.Rejected():
+            return end(world, OutcomeStatus.FAILED)
+        case events.Uncertain():
+            return in_doubt(model, world)
+        case events.Succeeded():
+            return end(world, OutcomeStatus.SUCCEEDED)
+        case events.Failed():
+            return repeat_or_end(model, world, OutcomeStatus.FAILED)
+        case events.Resubmitted():
+            return begin_again(world, is_retry=one.event.reason == "retry")
+        case _:
+            raise AssertionError(one)
+
+
+# Starting
+
+
+def start(model: Model, world: World) -> World:
+    """A process takes the journal over; submits on their way are in doubt first."""
+    world = world._replace(process=Process(Phase.READY)).spent(runs=world.budgets.runs - 1)
+    doubt = model.rules.doubt_after_crash(world.kept)
+    if doubt is None:
+        return take_over(model, world)
+    return record(model, world, attrs.evolve(doubt, at=AT))
+
+
+def take_over(model: Model, world: World) -> World:
+    """Goes on from what the record says (`Continuation.take_over`)."""
+    entry, rules = world.kept, model.rules
+    world = world.doing(attempts=entry.attempts, repeats=rules.repeats(entry))
+    if entry.state is JobState.ACCEPTED:
+        ticket = ticket_of(world)
+        ticket.know(entry.task_id or "")
+        return with_ticket(world, ticket).doing(phase=Phase.WAITING, task=entry.task_id)
+    if rules.is_to_submit(entry):
+        return world.doing(phase=Phase.READY)
+    if entry.state is JobState.UNCERTAIN:
+        return doubt_taken_over(model, world)
+    return end(world, entry.outcome(0).status)
+
+
+def doubt_taken_over(model: Model, world: World) -> World:
+    """An uncertain job is heard of, sent again by policy, or left alone."""
+    entry, rules = world.kept, model.rules
+    if model.callbacks and rules.may_be_called_back(entry):
+        named = entry.why().get("called_back", ())
+        heard = tuple((task_id, entry.attempts) for task_id in named)
+        return world.doing(phase=Phase.HEARING, heard=heard)
+    if rules.is_to_submit_again(entry, policy=model.policy):
+        # A submit of the queue, like any other: it is no repeat of this run.
+        return resubmit(model, world.doing(done=-1), "policy")
+    return end(world, OutcomeStatus.UNCERTAIN)
+
+
+def end(world: World, outcome: OutcomeStatus) -> World:
+    """The outcome is told; the process lives on for a while."""
+    return world.doing(phase=Phase.ENDED, outcome=outcome, reply="", candidate="")
+
+
+# Submitting
+
+
+def send(model: Model, world: World) -> World:
+    """One attempt, if the money is there: on record before its first byte."""
+    assert world.process is not None
+    if not fits(cap=model.cap, charges=model.rules.charges(head(model, world))):
+        return end(world, OutcomeStatus.NOT_STARTED)
+    ticket = ticket_of(world)
+    ticket.next_url()
+    world = with_ticket(world, ticket)
+    if not model.rules.records_sending:
+        return post(world)
+    event = events.Sending(key=KEY, at=AT, attempt=1, calls_back=model.callbacks)
+    return record(model, world, event)
+
+
+def post(world: World) -> World:
+    """The request leaves."""
+    assert world.process is not None
+    if world.kept.state is not JobState.SENDING:
+        world = world.sinned("posted without a record")
+    world = world._replace(wire=(*world.wire, world.process.attempts))
+    return world.doing(phase=Phase.POSTING, reply="")
+
+
+def answered(model: Model, world: World, read: Reading) -> World:
+    """The POST ended, one way or another (`Submitter._post`)."""
+    if read.task_id is not None:
+        return accept(model, world, read.task_id)
+    judged = model.rules.judge(REQUEST, read.failure, read.reply, named=ticket_of(world).named())
+    reason = type(read.failure).__name__
+    match judged.verdict:
+        case SubmitVerdict.UNCERTAIN:
+            if judged.candidate is not None:
+                return world.doing(phase=Phase.CONFIRMING, reply="", candidate=judged.candidate)
+            return doubt(model, world, reason, knows=bool(read.answer.tells))
+        case SubmitVerdict.REJECTED:
+            return record(model, world, events.Rejected(key=KEY, at=AT, reason=reason))
+        case _:
+            event = events.NotSent(key=KEY, at=AT, attempt=1, reason=reason)
+            return record(model, world, event, waits="").doing(phase=Phase.READY, reply="")
+
+
+def resent(world: World) -> World:
+    """The same submit once more, as if nothing had been sent: only a planted bug does it."""
+    return post(world)
+
+
+def accept(model: Model, world: World, task_id: str) -> World:
+    """The task exists: on disk before anyone sees it."""
+    ticket = ticket_of(world)
+    ticket.know(task_id)
+    world = with_ticket(world, ticket).doing(task=task_id, reply="", candidate="")
+    if not model.rules.shows_late:
+        world = world._replace(shown=world.shown | {task_id})
+    event = events.Accepted(key=KEY, at=AT, task_id=task_id, model=REQUEST.model)
+    return record(model, world, event)
+
+
+def confirmed(model: Model, world: World, says: bool | None) -> World:
+    """The API has said whether it knows the id, or nothing."""
+    assert world.process is not None
+    task_id = world.process.candidate
+    if says:
+        return accept(model, world, task_id)
+    return doubt(model, world, "cut", candidate=task_id)
+
+
+def doubt(
+    model: Model, world: World, reason: str, *, candidate: str | None = None, knows: bool = False
+) -> World:
+    """Nobody can say whether there is a task; `knows` if somebody could."""
+    if knows:
+        world = world.sinned("a doubt without need")
+    event = events.Uncertain(
+        key=KEY, at=AT, reason=reason, phase="sent", candidate_task_id=candidate
+    )
+    return record(model, world.doing(reply="", candidate=""), event)
+
+
+def in_doubt(model: Model, world: World) -> World:
+    """The doubt is on disk: of this process, or of one that crashed."""
+    assert world.process is not None
+    if not world.process.attempts:
+        return take_over(model, world)
+    if model.callbacks:
+        return world.doing(phase=Phase.HEARING)
+    return repeat_or_end(model, world, OutcomeStatus.UNCERTAIN)
+
+
+# Again
+
+
+def repeat_or_end(model: Model, world: World, outcome: OutcomeStatus) -> World:
+    """Once more by a policy of the user, or the end (`Carrier.is_to_repeat`)."""
+    process, rules = world.process, model.rules
+    assert process is not None
+    if not fits(cap=model.cap, charges=rules.charges(head(model, world))):
+        return end(world, outcome)
+    if outcome is OutcomeStatus.UNCERTAIN:
+        named = ticket_of(world).named() is not None
+        is_to_repeat = rules.may_submit_in_doubt(
+            policy=model.policy, done=process.done, named=named
+        )
+    else:
+        is_to_repeat = rules.may_generate_again(done=process.repeats, times=model.retries)
+    if not is_to_repeat:
+        return end(world, outcome)
+    return resubmit(model, world, "policy" if outcome is OutcomeStatus.UNCERTAIN else "retry")
+
+
+def resubmit(model: Model, world: World, reason: str) -> World:
+    """Queues the job again, and excuses what was sent before by what the user has asked for."""
+    if reason == "retry":
+        world = world.excusing(reason, but=lambda task: task.state != "failed", needs_task=True)
+    elif model.policy == "resubmit":
+        known = world.acked | world.shown
+        world = world.excusing(reason, but=lambda task: task.id in known)
+    return record(model, world, events.Resubmitted(key=KEY, at=AT, reason=reason))
+
+
+def begin_again(world: World, *, is_retry: bool) -> World:
+    """The job is queued again, and this process goes on with it."""
+    process = world.process
+    assert process is not None
+    past = process.past | ({process.task} if process.task else frozenset())
+    return world.doing(
+        phase=Phase.READY,
+        past=past,
+        task=None,
+        done=process.done + 1,
+        repeats=process.repeats + is_retry,
+    )
+
+
+# Callbacks
+
+
+def ticket_of(world: World) -> Ticket:
+    """The product's ticket, as this process has it."""
+    assert world.process is not None
+    ticket = Ticket("job", lambda _: "", attempts=world.process.attempts)
+    ticket.task_ids.update(world.process.heard)
+    ticket.denied.update(world.process.denied)
+    return ticket
+
+
+def with_ticket(world: World, ticket: Ticket) -> World:
+    """The process with what its ticket knows now."""
+    heard = tuple(ticket.task_ids.items())
+    return world.doing(attempts=ticket.attempts, heard=heard, denied=frozenset(ticket.denied))
+
+
+def called(model: Model, world: World, task_id: str, attempt: int) -> World:
+    """A callback came in (`Story.called_back`, `Continuation._record`)."""
+    process, rules = world.process, model.rules
+    assert process is not None
+    is_over = process.phase is Phase.ENDED
+    own = process.task or (world.kept.task_id if is_over else None)
+    is_new = rules.is_unheard_of(task_id, own=own, past=process.past)
+    if is_over and not rules.hears_late:
+        is_new = False
+    tells = Record(None, "callback", (task_id, attempt))
+    if is_new:
+        event = events.CalledBack(key=KEY, at=AT, attempt=attempt, task_id=task_id)
+        tells = tells._replace(event=event)
+    if not rules.acks_late:
+        world = answer_callback(model, world, task_id, attempt)
+        tells = tells._replace(waits="")
+    if tells.event is None and not (world.written or world.queued):
+        return answer_callback(model, world, task_id, attempt)
+    return world._replace(queued=(*world.queued, tells))
+
+
+def answer_callback(model: Model, world: World, task_id: str, attempt: int) -> World:
+    """What it tells is on disk: whoever waits is told, and the sender is answered 200."""
+    ticket = ticket_of(world)
+    slip = Slip("job", attempt)
+    if attempt <= ticket.attempts:
+        ticket.take(Callback(slip, Claim(task_id, "success")), now=0.0, pause=0.0)
+    return with_ticket(world._replace(acked=world.acked | {task_id}), ticket)
+
+
+# All that a process may do now
+
+
+def steps(model: Model, world: World) -> Iterator[Step]:
+    """What the client itself does next, whatever it may be."""
+    process = world.process
+    if process is None:
+        if world.budgets.runs:
+            yield Step("a process starts", start(model, world))
+        return
+    if world.queued and not world.written:
+        yield Step("records are written", write(model, world))
+    if world.written:
+        yield Step("they are on disk", sync(model, world))
+    match process.phase:
+        case Phase.READY:
+            yield Step("a submit begins", send(model, world))
+        case Phase.POSTING:
+            yield from _posting(model, world, process)
+        case Phase.CONFIRMING:
+            yield from _confirming(model, world, process)
+        case Phase.HEARING:
+            yield from _hearing(model, world)
+        case Phase.WAITING:
+            yield from _waiting(model, world, process)
+        case Phase.ENDED:
+            if not (world.written or world.queued):
+                yield Step("the process ends", world._replace(process=None))
+        case _:
+            pass
+
+
+def _posting(model: Model, world: World, process: Process) -> Iterator[Step]:
+    if process.reply:
+        yield Step(f"{process.reply} is read", _answered(model, world, process.reply))
+    for fewer in _lost(world):
+        yield Step("no answer comes", _answered(model, fewer, "none"))
+    if ticket_of(world).named() is not None:
+        early = attrs.evolve(reading("none"), failure=UNANSWERED)
+        yield Step("a callback was before the answer", answered(model, world, early))
+
+
+def _lost(world: World) -> Iterator[World]:
+    """The world with one answer less that may be lost, if one may."""
+    losses = world.budgets.losses
+    if losses is None or losses:
+        yield world if losses is None else world.spent(losses=losses - 1)
+
+
+def _answered(model: Model, world: World, name: str) -> World:
+    if name.partition(":")[0] in model.rules.resends:
+        return resent(world)
+    return answered(model, world, reading(name))
+
+
+def _confirming(model: Model, world: World, process: Process) -> Iterator[Step]:
+    is_true = process.candidate in world.ids() or not model.rules.asks
+    yield Step("the API tells of the id", confirmed(model, world, is_true))
+    for fewer in _lost(world):
+        yield Step("the API does not answer", confirmed(model, fewer, None), is_own=False)
+
+
+def _hearing(model: Model, world: World) -> Iterator[Step]:
+    ticket = ticket_of(world)
+    task_id = ticket.named()
+    over = repeat_or_end(model, world, OutcomeStatus.UNCERTAIN)
+    # While an id is known, only an API that never answers lets the time run out.
+    yield Step("nobody waits longer for a callback", over, is_own=task_id is None)
+    if task_id is None:
+        return
+    if task_id not in world.ids() and model.rules.asks:
+        ticket.deny(task_id)
+        yield Step("the API denies the id", with_ticket(world, ticket))
+        return
+    ticket.know(task_id)
+    found = with_ticket(world, ticket).doing(task=task_id)
+    event = events.Identified(key=KEY, at=AT, task_id=task_id)
+    yield Step("the API confirms the id", record(model, found, event))
+
+
+def _waiting(model: Model, world: World, process: Process) -> Iterator[Step]:
+    yield Step("nobody waits longer for the task", end(world, OutcomeStatus.TIMED_OUT))
+    for task in world.tasks:
+        if task.id == process.task and task.state != "running":
+            yield Step("the end of the task is seen", _ended(model, world, task.id, task.state))
+
+
+def _ended(model: Model, world: World, task_id: str, state: str) -> World:
+    if state == "failed":
+        failed = Task(id=task_id, model=REQUEST.model, state=state, fail_code=FAIL_CODE)
+        return record(model, world, events.Failed(key=KEY, at=AT, task=failed, reason="no"))
+    done = Task(id=task_id, model=REQUEST.model, state=state, urls=("https://a/1.mp4",))
+    return record(model, world, events.Succeeded(key=KEY, at=AT, task=done))
