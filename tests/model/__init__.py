@@ -1,1 +1,1 @@
-"""An exhaustive model of one job: its submit, its record, its callbacks, and all that goes wrong."""
+"""An exhaustive model of one job: submit, record, callbacks, and what goes wrong."""

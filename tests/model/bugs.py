@@ -12,8 +12,7 @@ from apixo_async.batch.journal import Entry, JobState, leftovers
 from apixo_async.client.judging import Judgement, judge
 from apixo_async.errors import ServerError
 from apixo_async.retries import SubmitVerdict
-from tests.model.client import Model
-from tests.model.rules import AT, KEY, Rules, after
+from tests.model.rules import AT, KEY, Model, Rules, after
 from tests.model.world import Budgets
 
 # Variants
@@ -21,45 +20,56 @@ from tests.model.world import Budgets
 
 @attrs.frozen
 class Variant:
-    """A model without a bug, and how many states it has."""
+    """A model without a bug, how many states it has, and how many tasks a job may come to have."""
 
     model: Model
     states: int
+    tasks: int
 
 
 FAST: Final[Mapping[str, Variant]] = {
-    "polling": Variant(Model(Budgets(runs=4, crashes=3, faults=1)), 1156),
+    "polling": Variant(Model(Budgets(runs=4, crashes=3, faults=1)), 1156, 1),
     "polling, a decision": Variant(
-        Model(Budgets(runs=3, crashes=2, faults=1, decisions=1)), 4924
+        Model(Budgets(runs=3, crashes=2, faults=1, decisions=1)), 4924, 2
     ),
-    "callbacks": Variant(Model(Budgets(runs=3, crashes=2, calls=2)), 0),
-    "callbacks, a decision": Variant(Model(Budgets(runs=2, crashes=1, calls=1, decisions=1)), 0),
-    "callbacks, one forged": Variant(Model(Budgets(runs=2, crashes=1, calls=1, forgeries=1)), 0),
-    "retries": Variant(Model(Budgets(runs=3, crashes=2, failures=2), retries=1), 1191),
+    "callbacks": Variant(Model(Budgets(runs=3, crashes=2, calls=2)), 2181, 1),
+    "callbacks, a decision": Variant(
+        Model(Budgets(runs=2, crashes=1, calls=1, decisions=1)), 2151, 2
+    ),
+    "callbacks, one forged": Variant(
+        Model(Budgets(runs=2, crashes=1, calls=1, forgeries=1)), 2873, 1
+    ),
+    "retries": Variant(Model(Budgets(runs=3, crashes=2, failures=2), retries=1), 1191, 2),
     "retries, callbacks": Variant(
-        Model(Budgets(runs=2, crashes=1, failures=2, calls=1), retries=1), 0
+        Model(Budgets(runs=2, crashes=1, failures=2, calls=1), retries=1), 2768, 2
     ),
-    "resubmit": Variant(Model(Budgets(runs=2, crashes=1, losses=2), policy="resubmit"), 0),
+    "resubmit": Variant(Model(Budgets(runs=2, crashes=1, losses=2), policy="resubmit"), 8638, 4),
     "resubmit, callbacks": Variant(
-        Model(Budgets(runs=2, crashes=1, losses=1, calls=1), policy="resubmit"), 0
+        Model(Budgets(runs=2, crashes=1, losses=1, calls=1), policy="resubmit"), 8591, 3
     ),
     "a cap of two": Variant(
         Model(
             Budgets(runs=3, crashes=2, losses=3, failures=1), policy="resubmit", retries=1, cap=2
         ),
         4055,
+        2,
     ),
 }
 SLOW: Final[Mapping[str, Variant]] = {
-    "polling": Variant(Model(Budgets(runs=5, crashes=3, faults=2, decisions=2)), 0),
-    "callbacks": Variant(Model(Budgets(runs=4, crashes=3, faults=1, calls=2)), 0),
+    "polling": Variant(Model(Budgets(runs=4, crashes=3, faults=1, decisions=1)), 9304, 2),
+    "callbacks": Variant(Model(Budgets(runs=4, crashes=3, faults=1, calls=2)), 10601, 1),
     "callbacks, a decision": Variant(
-        Model(Budgets(runs=3, crashes=2, faults=1, calls=2, decisions=1, forgeries=1)), 0
+        Model(Budgets(runs=3, crashes=2, faults=1, calls=1, decisions=1)), 25168, 2
     ),
-    "resubmit": Variant(Model(Budgets(runs=3, crashes=2, losses=2), policy="resubmit"), 0),
+    "resubmit": Variant(Model(Budgets(runs=3, crashes=2, losses=2), policy="resubmit"), 52889, 5),
     "resubmit, callbacks, retries": Variant(
-        Model(Budgets(runs=3, crashes=1, losses=1, failures=1, calls=2), policy="resubmit", retries=1),
-        0,
+        Model(
+            Budgets(runs=2, crashes=1, losses=1, failures=1, calls=1),
+            policy="resubmit",
+            retries=1,
+        ),
+        61857,
+        4,
     ),
 }
 
@@ -105,7 +115,7 @@ def _again_always(entry: Entry, *, policy: str) -> bool:
     return entry.state is JobState.UNCERTAIN
 
 
-def _promised_only(entry: Entry) -> bool:
+def _never(entry: Entry) -> bool:
     return False
 
 
@@ -123,29 +133,56 @@ LOSS: Final = Budgets(runs=1, crashes=0, losses=2)
 CALL: Final = Budgets(runs=2, crashes=1, calls=1)
 
 BUGS: Final[Mapping[str, Bug]] = {
-    "no SENDING record": bug(CRASH, {}, after=_after_nothing, records_sending=False),
-    "SENDING not durable": bug(CRASH, {}, syncs_sending=False),
-    "retry on a read timeout": bug(LOSS, {}, resends=frozenset({"none"})),
-    "retry on 5xx": bug(LOSS._replace(faults=1), {}, judge=_not_sent_if_5xx),
-    "uncertain taken for not sent": bug(LOSS, {}, judge=_as_not_sent),
-    "not sent taken for uncertain": bug(LOSS._replace(faults=1), {}, judge=_as_uncertain),
-    "shown before ACCEPTED is durable": bug(CRASH, {}, shows_late=False),
-    "resubmit on resume": bug(CRASH, {}, is_to_submit_again=_again_always),
+    "no SENDING record": bug(
+        CRASH,
+        {"posted without a record": 2, "two tasks of one attempt": 7, "paid twice": 7},
+        after=_after_nothing,
+        records_sending=False,
+    ),
+    "SENDING not durable": bug(
+        CRASH,
+        {"posted without a record": 3, "two tasks of one attempt": 9, "paid twice": 9},
+        syncs_sending=False,
+    ),
+    "retry on a read timeout": bug(
+        LOSS, {"two tasks of one attempt": 7, "paid twice": 7}, resends=frozenset({"none"})
+    ),
+    "retry on 5xx": bug(LOSS._replace(faults=1), {"paid twice": 10}, judge=_not_sent_if_5xx),
+    "uncertain taken for not sent": bug(LOSS, {"paid twice": 10}, judge=_as_not_sent),
+    "not sent taken for uncertain": bug(
+        LOSS._replace(faults=1), {"a doubt without need": 6}, judge=_as_uncertain
+    ),
+    "shown before ACCEPTED is durable": bug(CRASH, {"a known id is lost": 6}, shows_late=False),
+    "resubmit on resume": bug(CRASH, {"paid twice": 15}, is_to_submit_again=_again_always),
     "SENDING taken for queued on resume": bug(
         CRASH,
-        {},
+        {"a record is refused": 6, "told otherwise than noted": 6},
         doubt_after_crash=lambda _: None,
         is_to_submit=_is_in_doubt_or_queued,
     ),
-    "the id in a damaged reply dropped": bug(LOSS, {}, judge=_without_candidate),
-    "a callback's id believed": bug(CALL._replace(forgeries=1), {}, asks=False),
-    "a callback answered before it is durable": bug(CALL, {}, acks_late=False),
-    "a late callback not recorded": bug(CALL, {}, hears_late=False),
-    "a recorded callback ignored on resume": bug(CALL, {}, may_be_called_back=_promised_only),
+    "the id in a damaged reply dropped": bug(
+        LOSS, {"a doubt without need": 6}, judge=_without_candidate
+    ),
+    "a callback's id believed": bug(
+        CALL._replace(forgeries=1), {"a task that is not there": 9}, asks=False
+    ),
+    "a callback answered before it is durable": bug(
+        CALL, {"a known id is lost": 6}, acks_late=False
+    ),
+    "a late callback not recorded": bug(CALL, {"a known id is lost": 10}, hears_late=False),
+    "a recorded callback ignored on resume": bug(
+        CALL, {"evidence leads to nothing": 9}, may_be_called_back=_never
+    ),
     "retries counted per run": bug(
-        CRASH._replace(failures=2), {}, more={"retries": 1}, repeats=lambda _: 0
+        CRASH._replace(failures=2),
+        {"too many retries": 26},
+        more={"retries": 1},
+        repeats=lambda _: 0,
     ),
     "earlier runs left out of the cap": bug(
-        CRASH._replace(losses=2), {}, more={"policy": "resubmit", "cap": 1}, charges=lambda _: 0
+        CRASH._replace(losses=2),
+        {"above the cap": 14},
+        more={"policy": "resubmit", "cap": 1},
+        charges=lambda _: 0,
     ),
 }

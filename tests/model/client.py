@@ -2,42 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Literal
-
 import attrs
 
 from apixo_async import OutcomeStatus
-from apixo_async._wire import Claim
 from apixo_async.batch import events
 from apixo_async.batch.journal import Entry, JobState
-from apixo_async.client.callbacks import Ticket
-from apixo_async.errors import ApixoError, JournalError, UnansweredError
+from apixo_async.errors import JournalError
 from apixo_async.retries import SubmitVerdict
-from apixo_async.tasks import Task
-from apixo_async.webhooks import Slip
-from apixo_async.webhooks.orphans import Callback
-from tests.model.rules import AT, FAIL_CODE, KEY, REQUEST, Reading, Rules, fits, reading
-from tests.model.world import Budgets, Phase, Process, Record, Step, World, ids_noted
-
-UNANSWERED = UnansweredError("a callback came, and no answer", host="", reason="timeout")
-
-
-@attrs.frozen
-class Model:
-    """One variant: what the user has asked for, what may go wrong, and by which rules."""
-
-    budgets: Budgets
-    policy: Literal["keep", "resubmit"] = "keep"
-    retries: int = 0
-    cap: int | None = None
-    rules: Rules = attrs.field(factory=Rules)
-
-    @property
-    def callbacks(self) -> bool:
-        """Whether submits ask to be called back."""
-        return bool(self.budgets.calls or self.budgets.forgeries)
-
+from tests.model.calling import answer_callback, ticket_of, with_ticket
+from tests.model.rules import AT, KEY, REQUEST, Model, Reading, fits
+from tests.model.world import Phase, Process, Record, World, ids_noted
 
 # Records
 
@@ -55,7 +29,7 @@ def record(model: Model, world: World, event: events.JobEvent, *, waits: str = "
     try:
         model.rules.after(head(model, world), event)
     except JournalError:
-        return world.sinned("a record is refused")
+        return end(world.sinned("a record is refused"), OutcomeStatus.NOT_STARTED)
     world = world._replace(queued=(*world.queued, Record(event, waits)))
     return world.doing(phase=Phase.RECORDING) if waits == "job" else world
 
@@ -66,7 +40,9 @@ def write(model: Model, world: World) -> World:
     if model.rules.syncs_sending:
         return world
     early = [r for r in world.written if isinstance(r.event, events.Sending)]
-    world = world._replace(written=tuple(r._replace(waits="") if r in early else r for r in world.written))
+    world = world._replace(
+        written=tuple(r._replace(waits="") if r in early else r for r in world.written)
+    )
     return go_on(model, world, early[0]) if early and early[0].waits else world
 
 
@@ -94,26 +70,27 @@ def go_on(model: Model, world: World, one: Record) -> World:
     """What comes after a record."""
     if one.waits == "callback":
         return answer_callback(model, world, *one.called)
-    if one.waits != "job":
-        return world
-    match one.event:
+    return decided(model, world, one.event) if one.waits == "job" else world
+
+
+def decided(model: Model, world: World, event: events.JobEvent | None) -> World:
+    """What the job does once it is on disk."""
+    match event:
         case events.Sending():
             return post(world)
         case events.Accepted() | events.Identified():
-            task_id = one.event.task_id
+            task_id = event.task_id
             return world._replace(shown=world.shown | {task_id}).doing(phase=Phase.WAITING)
-        case events.Rejected():
-            return end(world, OutcomeStatus.FAILED)
         case events.Uncertain():
             return in_doubt(model, world)
-        case events.Succeeded():
-            return end(world, OutcomeStatus.SUCCEEDED)
+        case events.Succeeded() | events.Rejected():
+            return end(world, world.kept.outcome(0).status)
         case events.Failed():
             return repeat_or_end(model, world, OutcomeStatus.FAILED)
         case events.Resubmitted():
-            return begin_again(world, is_retry=one.event.reason == "retry")
+            return begin_again(world, is_retry=event.reason == "retry")
         case _:
-            raise AssertionError(one)
+            raise AssertionError(event)
 
 
 # Starting
@@ -180,10 +157,11 @@ def send(model: Model, world: World) -> World:
 
 def post(world: World) -> World:
     """The request leaves."""
-    assert world.process is not None
+    process = world.process
+    assert process is not None
     if world.kept.state is not JobState.SENDING:
         world = world.sinned("posted without a record")
-    world = world._replace(wire=(*world.wire, world.process.attempts))
+    world = world._replace(wire=(*world.wire, process.attempts))
     return world.doing(phase=Phase.POSTING, reply="")
 
 
@@ -295,146 +273,3 @@ def begin_again(world: World, *, is_retry: bool) -> World:
         done=process.done + 1,
         repeats=process.repeats + is_retry,
     )
-
-
-# Callbacks
-
-
-def ticket_of(world: World) -> Ticket:
-    """The product's ticket, as this process has it."""
-    assert world.process is not None
-    ticket = Ticket("job", lambda _: "", attempts=world.process.attempts)
-    ticket.task_ids.update(world.process.heard)
-    ticket.denied.update(world.process.denied)
-    return ticket
-
-
-def with_ticket(world: World, ticket: Ticket) -> World:
-    """The process with what its ticket knows now."""
-    heard = tuple(ticket.task_ids.items())
-    return world.doing(attempts=ticket.attempts, heard=heard, denied=frozenset(ticket.denied))
-
-
-def called(model: Model, world: World, task_id: str, attempt: int) -> World:
-    """A callback came in (`Story.called_back`, `Continuation._record`)."""
-    process, rules = world.process, model.rules
-    assert process is not None
-    is_over = process.phase is Phase.ENDED
-    own = process.task or (world.kept.task_id if is_over else None)
-    is_new = rules.is_unheard_of(task_id, own=own, past=process.past)
-    if is_over and not rules.hears_late:
-        is_new = False
-    tells = Record(None, "callback", (task_id, attempt))
-    if is_new:
-        event = events.CalledBack(key=KEY, at=AT, attempt=attempt, task_id=task_id)
-        tells = tells._replace(event=event)
-    if not rules.acks_late:
-        world = answer_callback(model, world, task_id, attempt)
-        tells = tells._replace(waits="")
-    if tells.event is None and not (world.written or world.queued):
-        return answer_callback(model, world, task_id, attempt)
-    return world._replace(queued=(*world.queued, tells))
-
-
-def answer_callback(model: Model, world: World, task_id: str, attempt: int) -> World:
-    """What it tells is on disk: whoever waits is told, and the sender is answered 200."""
-    ticket = ticket_of(world)
-    slip = Slip("job", attempt)
-    if attempt <= ticket.attempts:
-        ticket.take(Callback(slip, Claim(task_id, "success")), now=0.0, pause=0.0)
-    return with_ticket(world._replace(acked=world.acked | {task_id}), ticket)
-
-
-# All that a process may do now
-
-
-def steps(model: Model, world: World) -> Iterator[Step]:
-    """What the client itself does next, whatever it may be."""
-    process = world.process
-    if process is None:
-        if world.budgets.runs:
-            yield Step("a process starts", start(model, world))
-        return
-    if world.queued and not world.written:
-        yield Step("records are written", write(model, world))
-    if world.written:
-        yield Step("they are on disk", sync(model, world))
-    match process.phase:
-        case Phase.READY:
-            yield Step("a submit begins", send(model, world))
-        case Phase.POSTING:
-            yield from _posting(model, world, process)
-        case Phase.CONFIRMING:
-            yield from _confirming(model, world, process)
-        case Phase.HEARING:
-            yield from _hearing(model, world)
-        case Phase.WAITING:
-            yield from _waiting(model, world, process)
-        case Phase.ENDED:
-            if not (world.written or world.queued):
-                yield Step("the process ends", world._replace(process=None))
-        case _:
-            pass
-
-
-def _posting(model: Model, world: World, process: Process) -> Iterator[Step]:
-    if process.reply:
-        yield Step(f"{process.reply} is read", _answered(model, world, process.reply))
-    for fewer in _lost(world):
-        yield Step("no answer comes", _answered(model, fewer, "none"))
-    if ticket_of(world).named() is not None:
-        early = attrs.evolve(reading("none"), failure=UNANSWERED)
-        yield Step("a callback was before the answer", answered(model, world, early))
-
-
-def _lost(world: World) -> Iterator[World]:
-    """The world with one answer less that may be lost, if one may."""
-    losses = world.budgets.losses
-    if losses is None or losses:
-        yield world if losses is None else world.spent(losses=losses - 1)
-
-
-def _answered(model: Model, world: World, name: str) -> World:
-    if name.partition(":")[0] in model.rules.resends:
-        return resent(world)
-    return answered(model, world, reading(name))
-
-
-def _confirming(model: Model, world: World, process: Process) -> Iterator[Step]:
-    is_true = process.candidate in world.ids() or not model.rules.asks
-    yield Step("the API tells of the id", confirmed(model, world, is_true))
-    for fewer in _lost(world):
-        yield Step("the API does not answer", confirmed(model, fewer, None), is_own=False)
-
-
-def _hearing(model: Model, world: World) -> Iterator[Step]:
-    ticket = ticket_of(world)
-    task_id = ticket.named()
-    over = repeat_or_end(model, world, OutcomeStatus.UNCERTAIN)
-    # While an id is known, only an API that never answers lets the time run out.
-    yield Step("nobody waits longer for a callback", over, is_own=task_id is None)
-    if task_id is None:
-        return
-    if task_id not in world.ids() and model.rules.asks:
-        ticket.deny(task_id)
-        yield Step("the API denies the id", with_ticket(world, ticket))
-        return
-    ticket.know(task_id)
-    found = with_ticket(world, ticket).doing(task=task_id)
-    event = events.Identified(key=KEY, at=AT, task_id=task_id)
-    yield Step("the API confirms the id", record(model, found, event))
-
-
-def _waiting(model: Model, world: World, process: Process) -> Iterator[Step]:
-    yield Step("nobody waits longer for the task", end(world, OutcomeStatus.TIMED_OUT))
-    for task in world.tasks:
-        if task.id == process.task and task.state != "running":
-            yield Step("the end of the task is seen", _ended(model, world, task.id, task.state))
-
-
-def _ended(model: Model, world: World, task_id: str, state: str) -> World:
-    if state == "failed":
-        failed = Task(id=task_id, model=REQUEST.model, state=state, fail_code=FAIL_CODE)
-        return record(model, world, events.Failed(key=KEY, at=AT, task=failed, reason="no"))
-    done = Task(id=task_id, model=REQUEST.model, state=state, urls=("https://a/1.mp4",))
-    return record(model, world, events.Succeeded(key=KEY, at=AT, task=done))

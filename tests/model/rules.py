@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Literal
 
 import attrs
 
@@ -19,6 +18,7 @@ from apixo_async.batch.spending import Budget, Prices
 from apixo_async.client import judging
 from apixo_async.errors import ApixoError, NotSentError, UnansweredError
 from apixo_async.tasks import Task
+from tests.model.world import Budgets
 
 REQUEST: Final = TextToVideo("a fox", mode="fast")
 KEY: Final = "k"
@@ -49,8 +49,12 @@ def _unsent() -> ApixoError:
 
 
 ANSWERS: Final[Mapping[str, Answer]] = {
-    "plain": Answer(body='{"code": 200, "message": "success", "data": {"taskId": "%s"}}', tells="task"),
-    "damaged": Answer(body='{"code": 200, "message": "success", "data": {"taskId": "%s"', tells="id"),
+    "plain": Answer(
+        body='{"code": 200, "message": "success", "data": {"taskId": "%s"}}', tells="task"
+    ),
+    "damaged": Answer(
+        body='{"code": 200, "message": "success", "data": {"taskId": "%s"', tells="id"
+    ),
     "5xx": Answer(502, "<html>Bad Gateway</html>"),
     "429": Answer(429, '{"code": 429, "message": "slow down", "data": null}', tells="none"),
     "400": Answer(400, '{"code": 400, "message": "no", "data": null}', tells="none"),
@@ -93,9 +97,7 @@ after: Final = functools.lru_cache(None)(history.after)
 def generate_again(*, done: int, times: int) -> bool:
     """Whether a failed task may be paid for once more."""
     task = Task(id="t", model=REQUEST.model, state="failed", fail_code=FAIL_CODE)
-    return retries.may_generate_again(
-        task_failure(task), codes=[FAIL_CODE], done=done, times=times
-    )
+    return retries.may_generate_again(task_failure(task), codes=[FAIL_CODE], done=done, times=times)
 
 
 @functools.cache
@@ -134,3 +136,19 @@ class Rules:
     """An id that was not plainly answered is asked about before it is taken for true."""
     resends: frozenset[str] = frozenset()
     """Answers after which the same submit is sent again: none."""
+
+
+@attrs.frozen
+class Model:
+    """One variant: what the user has asked for, what may go wrong, and by which rules."""
+
+    budgets: Budgets
+    policy: Literal["keep", "resubmit"] = "keep"
+    retries: int = 0
+    cap: int | None = None
+    rules: Rules = attrs.field(factory=Rules)
+
+    @property
+    def callbacks(self) -> bool:
+        """Whether submits ask to be called back."""
+        return bool(self.budgets.calls or self.budgets.forgeries)

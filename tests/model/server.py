@@ -9,8 +9,9 @@ import attrs
 from apixo_async.batch import events
 from apixo_async.batch.journal import JobState
 from apixo_async.batch.journal.history import can_follow
-from tests.model.client import Model, called, keep
-from tests.model.rules import AT, FORGED, KEY
+from tests.model.calling import called
+from tests.model.client import keep
+from tests.model.rules import AT, FORGED, KEY, Model
 from tests.model.world import Phase, Process, Step, Task, World
 
 
@@ -125,7 +126,9 @@ def _decisions(model: Model, world: World) -> Iterator[Step]:
     if not world.budgets.decisions:
         return
     doubt = model.rules.doubt_after_crash(world.kept)
-    entry = world.kept if doubt is None else model.rules.after(world.kept, attrs.evolve(doubt, at=AT))
+    entry = (
+        world.kept if doubt is None else model.rules.after(world.kept, attrs.evolve(doubt, at=AT))
+    )
     fewer = world.spent(decisions=world.budgets.decisions - 1)
     if can_follow(entry.state, events.Abandoned):
         abandoned = model.rules.after(entry, events.Abandoned(key=KEY, at=AT))

@@ -1,4 +1,4 @@
-"""One job and all around it as one value: the journal's disk, the process, the API, the promises."""
+"""One job and all around it as one value: disk, process, API, and what was promised."""
 
 from __future__ import annotations
 
@@ -110,7 +110,11 @@ class World(NamedTuple):
         return self._replace(sins=self.sins | {sin})
 
     def excusing(
-        self, reason: str, *, but: Callable[[Task], bool] = lambda _: False, needs_task: bool = False
+        self,
+        reason: str,
+        *,
+        but: Callable[[Task], bool] = lambda _: False,
+        needs_task: bool = False,
     ) -> World:
         """The same, with another task allowed beside those of all attempts made until now."""
         attempts = {*range(1, self.kept.attempts + 1), *self.wire}
