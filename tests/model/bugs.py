@@ -180,7 +180,7 @@ BUGS: Final[Mapping[str, Bug]] = {
         repeats=lambda _: 0,
     ),
     "earlier runs left out of the cap": bug(
-        CRASH._replace(losses=2),
+        CRASH._replace(losses=1),
         {"above the cap": 14},
         more={"policy": "resubmit", "cap": 1},
         charges=lambda _: 0,

@@ -31,6 +31,7 @@ def test_every_promise_holds_in_every_state(variant: Variant) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("variant", SLOW.values(), ids=SLOW.keys())
 def test_every_promise_holds_in_every_state_of_larger_models(variant: Variant) -> None:
     """The same with more crashes, callbacks and decisions."""
