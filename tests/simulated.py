@@ -9,18 +9,27 @@ that real client, gate, schedule and runner run in virtual time. The same seed g
 from __future__ import annotations
 
 import asyncio
+import enum
 import hashlib
 import heapq
 import json
 import random
 from array import array
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final, TypeAlias
 
 import attrs
 
-from apixo_async import ApixoClient, Limits, PollSchedule, WebhookReceiver
+from apixo_async import (
+    ApixoClient,
+    Limits,
+    NotSentError,
+    PollSchedule,
+    UnansweredError,
+    WebhookReceiver,
+)
 from apixo_async._wire import Reply
 from apixo_async.webhooks import Slip
 
@@ -30,6 +39,7 @@ EPOCH_MS: Final = 1_767_965_610_000
 
 _ENVELOPE: Final = '{"code":200,"message":"success","data":%s}'
 _REFUSED: Final = Reply(429, b'{"code":429,"message":"wait and retry","data":null}')
+_DOWN: Final = Reply(503, b"upstream unavailable")
 _UNKNOWN: Final = Reply(404, b'{"code":404,"message":"task not found","data":null}')
 
 
@@ -40,6 +50,32 @@ class Allowance:
     requests_per_minute: int = 10_000
     concurrent_tasks: int = 1_000
     since: float = 0.0
+
+
+class Fate(enum.Enum):
+    """What becomes of a request during an outage."""
+
+    REFUSED = enum.auto()
+    """No connection is made, so nothing is sent."""
+    BUSY = enum.auto()
+    """A gateway answers 503 and passes nothing on."""
+    SILENT = enum.auto()
+    """The API takes it, and its answer never comes; the client gives up after its time limit."""
+
+
+@attrs.frozen
+class Outage:
+    """From `begins` to `ends`, in seconds since the account was opened; callbacks get lost, too.
+
+    Of requests only a `part` may be hit, evenly.
+    """
+
+    fate: Fate
+    begins: float
+    ends: float
+    submit_timeout: float = 60.0
+    status_timeout: float = 30.0
+    part: float = 1.0
 
 
 @attrs.define
@@ -82,7 +118,8 @@ class Account:
     counts for the sliding window of `requests_per_minute`, refused ones, too. It arrives after half
     of `round_trip` seconds, always; for that reason it can be judged at once when it is sent.
     Without `tells_times`, answers lack the server's own times. `calls` delivers callbacks where a
-    submit asks for one, `delivery` seconds after the end of its task.
+    submit asks for one, `delivery` seconds after the end of its task. What an `outage` keeps from
+    arriving is counted as a request all the same.
     """
 
     def __init__(
@@ -94,7 +131,9 @@ class Account:
         tells_times: bool = True,
         calls: Call | None = None,
         delivery: float = 0.3,
+        outage: Outage | None = None,
     ) -> None:
+        self._outage = outage
         self._duration = duration
         self._calls = calls
         self._delivery = delivery
@@ -112,6 +151,12 @@ class Account:
         """When each request arrived, refused ones included."""
         self.refused = array("d")
         """When each request that was answered 429 arrived."""
+        self.arrived: Counter[str] = Counter()
+        """Submits that reached the server, or a gateway before it, by prompt."""
+        self.billed: Counter[str] = Counter()
+        """Tasks by prompt."""
+        self.late_submits = 0
+        """Submits that met the outage."""
         self.busiest_window = 0
         self.peak_unfinished = 0
 
@@ -124,6 +169,9 @@ class Account:
         """The transport's one method."""
         loop = asyncio.get_running_loop()
         arrival = loop.time() + self._round_trip / 2
+        outage = self._outage_at(arrival)
+        if outage is not None and self._is_hit(outage.part):
+            return await self._fail(outage, path, body, arrival)
         reply, ended = self._answer(path, body, arrival)
         self._trace.update(f"{arrival!r} {method} {path} {reply.status}\n".encode())
         await asyncio.sleep(self._round_trip)
@@ -133,6 +181,29 @@ class Account:
 
     async def aclose(self) -> None:
         """Nothing was opened."""
+
+    def _outage_at(self, now: float) -> Outage | None:
+        outage, since = self._outage, now - self.opened_at
+        return outage if outage is not None and outage.begins <= since < outage.ends else None
+
+    def _is_hit(self, part: float) -> bool:
+        count = len(self.requests)
+        return int((count + 1) * part) > int(count * part)
+
+    async def _fail(self, outage: Outage, path: str, body: bytes | None, arrival: float) -> Reply:
+        """What comes of a request in an outage."""
+        self.late_submits += body is not None
+        if outage.fate is Fate.SILENT:
+            self._answer(path, body, arrival)
+            await asyncio.sleep(outage.status_timeout if body is None else outage.submit_timeout)
+            raise UnansweredError("no answer in time", host="api.test", reason="timeout")
+        self._in_window(arrival)
+        if outage.fate is Fate.BUSY and body is not None:
+            self.arrived[json.loads(body)["input"]["prompt"]] += 1
+        await asyncio.sleep(self._round_trip)
+        if outage.fate is Fate.REFUSED:
+            raise NotSentError("cannot reach api.test", host="api.test", reason="refused")
+        return _DOWN
 
     def _answer(
         self, path: str, body: bytes | None, now: float
@@ -169,6 +240,8 @@ class Account:
         if len(self._ends) >= self._allowed.concurrent_tasks:
             return self._refuse(now)
         asked = json.loads(body)
+        self.arrived[asked["input"]["prompt"]] += 1
+        self.billed[asked["input"]["prompt"]] += 1
         ends_at = now + self._duration(asked["input"])
         heapq.heappush(self._ends, ends_at)
         self.peak_unfinished = max(self.peak_unfinished, len(self._ends))
@@ -180,6 +253,8 @@ class Account:
         return _success(f'{{"taskId":"{task.id}"}}')
 
     def _call(self, calls: Call, url: str, task: SimulatedTask) -> None:
+        if self._outage_at(asyncio.get_running_loop().time()) is not None:
+            return
         body = self._status(task, task.ends_at).body
         calling = asyncio.get_running_loop().create_task(calls(url, body, task))
         self._calling.add(calling)

@@ -13,6 +13,7 @@ import attrs
 
 from apixo_async.client.callbacks import Ticket
 from apixo_async.client.closing import Closing
+from apixo_async.client.outages import Outages
 from apixo_async.errors import (
     ApixoError,
     RateLimitedError,
@@ -54,6 +55,10 @@ class Watch:
     paced: PacedLook | None = None
     ticket: Ticket | None = None
     scope: asyncio.Timeout | None = None
+    asked_at: float | None = None
+    """When the look under way was begun, `None` between looks."""
+    due_within: float | None = None
+    """An outage is over: the next look comes at a random moment within so many seconds."""
     looks: int = 0
     is_rung: bool = False
     """Whether a callback has come that no look was answered after."""
@@ -68,7 +73,7 @@ class Watch:
     def note_success(self, task: Task) -> None:
         """An answer came."""
         self.task = task
-        self.failures = 0
+        self.failures, self.due_within = 0, None
         self.trouble, self.trouble_in_a_row = None, 0
 
     def note_failure(self, error: ApixoError, *, now: float) -> float:
@@ -125,6 +130,8 @@ class Watcher:
         self._key_worked = key_worked
         self._rng = rng
         self._polling = 0
+        self._outages = Outages()
+        self._steps: dict[Watch, asyncio.Timeout] = {}
         self._seen_states: set[str] = set()
 
     async def changes(self, watch: Watch) -> AsyncIterator[Task]:
@@ -173,6 +180,9 @@ class Watcher:
             self._judge(watch, error, loop.time())
             return None
         watch.note_success(task)
+        gap = watch.schedule.interval
+        if self._outages.answered(now=loop.time(), gap=gap, hung=lambda: self._hung(gap)):
+            self._call_back_to_work(loop.time(), gap)
         if watch.paced is not None and not watch.unusable:  # one end counts once
             self._pacer.saw(
                 watch.paced,
@@ -186,10 +196,52 @@ class Watcher:
         return task
 
     async def _due_look(self, watch: Watch) -> Task:
+        """Sleeps until a look is due and looks; begins anew when an outage is over."""
+        while True:
+            step = asyncio.timeout(None)
+            try:
+                async with step:
+                    self._steps[watch] = step
+                    return await self._sleep_and_look(watch)
+            except TimeoutError:
+                if not step.expired():
+                    raise
+            finally:
+                watch.asked_at = None
+                self._steps.pop(watch, None)
+
+    async def _sleep_and_look(self, watch: Watch) -> Task:
         await self._sleep(watch)
+        watch.due_within = None
+        watch.asked_at = asyncio.get_running_loop().time()
         self._polling += watch.looks == 0
         watch.looks += 1
         return await self._look(watch.task.id, watch.task.model)
+
+    def _hung(self, gap: float) -> int:
+        """Looks that have been under way for so long."""
+        since = asyncio.get_running_loop().time() - gap
+        return sum(watch.asked_at is not None and watch.asked_at <= since for watch in self._steps)
+
+    def _call_back_to_work(self, now: float, gap: float) -> None:
+        """An outage is over: what it held up is looked at, at the pace of every other day.
+
+        That is whoever waits longer because looks failed, or for an answer that does not come
+        within `gap` either, and every task whose callback may have been lost meanwhile.
+        """
+        held_up = [
+            (watch, step)
+            for watch, step in self._steps.items()
+            if watch.failures
+            or watch.asked_at is not None
+            or (watch.ticket is not None and watch.started < self._outages.failed_at)
+        ]
+        tasks, polls_per_second = max(self._polling, len(held_up)), self._polls_per_second()
+        for watch, step in held_up:
+            watch.due_within = stretched_interval(
+                watch.schedule.interval, tasks=tasks, polls_per_second=polls_per_second
+            )
+            step.reschedule(now if watch.asked_at is None else max(now, watch.asked_at + gap))
 
     async def _sleep(self, watch: Watch) -> None:
         """Returns when the next look is due, or earlier when a callback has come."""
@@ -211,6 +263,8 @@ class Watcher:
         return watch.paced is None or self._pacer.knows(watch.paced)
 
     def _pause(self, watch: Watch, now: float) -> float:
+        if watch.due_within is not None:
+            return watch.due_within * self._rng.random()
         is_waiting = not (watch.failures or watch.unusable or watch.is_rung or watch.was_rung)
         if watch.paced is not None and is_waiting:
             pause = self._pacer.pause(watch.paced, now=now, unit=self._rng.random())
@@ -236,6 +290,7 @@ class Watcher:
         return max(pause, watch.schedule.first - age) if is_told and age is not None else pause
 
     def _judge(self, watch: Watch, error: ApixoError, now: float) -> None:
+        self._outages.failed(error, now=now)
         span = watch.note_failure(error, now=now)
         fatal = is_look_fatal(
             error,
