@@ -55,3 +55,18 @@ def test_clients_that_know_the_limits_of_a_small_account_meet_no_429(tmp_path: P
     assert len(minutes) == 80
     assert not any(minute["refused"] for minute in minutes)
     assert all(minute["jobs"] <= minute["jobs_allowed"] for minute in minutes)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_short_soak_leaves_nothing_behind(tmp_path: Path) -> None:
+    """Of 500 jobs with faults each has an outcome; nothing is left open, nothing billed twice."""
+    options = ("--jobs", "500", "--slots", "50", "--speed", "40")
+
+    code, figures = run("soak", tmp_path / "figures.json", *options)
+
+    assert code == 0
+    assert sum(figures["outcomes"].values()) == 500
+    assert figures["outcomes"]["succeeded"] > 400
+    assert sum(figures["ledger"]["faults"].values()) > 25
+    assert figures["asyncio_complaints"] == figures["differences"] == []
