@@ -67,6 +67,6 @@ def test_a_short_soak_leaves_nothing_behind(tmp_path: Path) -> None:
 
     assert code == 0
     assert sum(figures["outcomes"].values()) == 500
-    assert figures["outcomes"]["succeeded"] > 400
+    assert figures["outcomes"]["succeeded"] > 250
     assert sum(figures["ledger"]["faults"].values()) > 25
     assert figures["asyncio_complaints"] == figures["differences"] == []
