@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import cast
+from typing import Final, cast
+
+NESTING_MAX: Final = 200
+"""Lists and objects in each other that JSON may have: what is read has to be written again, from
+wherever in a program that happens, and Python's own bound counts the functions called so far."""
 
 
 def as_mapping(value: object) -> Mapping[object, object] | None:
@@ -17,3 +22,41 @@ def as_sequence(value: object) -> Sequence[object] | None:
     if isinstance(value, (str, bytes, bytearray)) or not isinstance(value, (list, Sequence)):
         return None
     return cast("Sequence[object]", value)
+
+
+def is_nested_too_deeply(value: object) -> bool:
+    """Whether plain data goes deeper than `NESTING_MAX`. It must not hold itself."""
+    level = [value]
+    for _ in range(NESTING_MAX + 1):
+        inner = [
+            item.values() if isinstance(item, dict) else item
+            for item in level
+            if isinstance(item, (dict, list, tuple))
+        ]
+        if not inner:
+            return False
+        level = [item for items in inner for item in items]
+    return True
+
+
+def as_number(value: object) -> float:
+    """The value as a float; NaN, of which no comparison is true, if it is no number or too large.
+
+    A boolean is no number.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.nan
+
+
+def shown(value: object) -> str:
+    """Any value as messages show what was given instead of what they ask for."""
+    try:
+        return repr(value)
+    except ValueError:  # Python writes no whole number of more than some thousand digits
+        return "a number far too long"
+    except RecursionError:
+        return f"a {type(value).__name__} nested too deeply"

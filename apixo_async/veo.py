@@ -14,7 +14,13 @@ from typing import Any, ClassVar, Final, Literal, TypeAlias, TypeGuard, get_args
 
 import attrs
 
-from apixo_async._narrow import as_mapping, as_sequence
+from apixo_async._narrow import (
+    NESTING_MAX,
+    as_mapping,
+    as_sequence,
+    is_nested_too_deeply,
+    shown,
+)
 from apixo_async.errors import InvalidRequestError
 
 Mode: TypeAlias = Literal["quality", "fast"]
@@ -45,7 +51,7 @@ def _one_of(allowed: object) -> Rule:
 
     def rule(field: str, value: object) -> Iterator[Problem]:
         if value not in words or not isinstance(value, str):
-            yield field, f"must be one of {', '.join(map(repr, words))}, got {value!r}"
+            yield field, f"must be one of {', '.join(map(repr, words))}, got {shown(value)}"
 
     return rule
 
@@ -79,7 +85,7 @@ def _image_urls(field: str, value: object) -> Iterator[Problem]:
 def _seed(field: str, value: object) -> Iterator[Problem]:
     # No range is documented: relatives of the API use 10000-99999, its own sample is 1234.
     if not isinstance(value, int) or isinstance(value, bool):
-        yield field, f"must be a whole number, got {value!r}"
+        yield field, f"must be a whole number, got {shown(value)}"
     elif value.bit_length() > SEED_MAX_BITS:
         yield field, f"must have at most {SEED_MAX_BITS} bits, or no JSON can carry it"
 
@@ -91,7 +97,7 @@ def _text(field: str, value: object) -> Iterator[Problem]:
 
 def _identifier(field: str, value: object) -> Iterator[Problem]:
     if not isinstance(value, str) or not value or not value.isprintable() or " " in value:
-        yield field, f"must be a non-empty name without spaces, got {value!r}"
+        yield field, f"must be a non-empty name without spaces, got {shown(value)}"
 
 
 def _path_segment(field: str, value: object) -> Iterator[Problem]:
@@ -110,11 +116,15 @@ def _json_object(field: str, value: object) -> Iterator[Problem]:
         json.dumps(dict(mapping), allow_nan=False, sort_keys=True)
     except (TypeError, ValueError, RecursionError) as error:
         yield field, f"must be JSON: {error}"
+    else:
+        if is_nested_too_deeply(dict(mapping)):
+            yield field, f"must be JSON of at most {NESTING_MAX} lists and objects in each other"
 
 
 def _extra_input(field: str, value: object) -> Iterator[Problem]:
     yield from _json_object(field, value)
-    for name in sorted(_OWN_INPUT_FIELDS.intersection(map(str, as_mapping(value) or ()))):
+    names = {name for name in as_mapping(value) or () if isinstance(name, str)}
+    for name in sorted(_OWN_INPUT_FIELDS & names):
         yield f"{field}[{name!r}]", "is set by the request's own fields"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
 
-from apixo_async._narrow import as_sequence
+from apixo_async._narrow import as_sequence, shown
 from apixo_async._wire.requests import FRAMES, MAX_FRAMES, REFERENCE, TEXT
 from apixo_async.errors import InvalidRequestError
 from apixo_async.veo import (
@@ -57,8 +57,8 @@ def request_from_row(row: Mapping[str, Any]) -> Request:
     if "input" in given:
         return _model_request(given)
     if (model := given.pop("model", None)) not in (None, TextToVideo.model, ExtendVideo.model):
-        problem = ("input", f"must be given for model {model!r}: its fields are the model's own")
-        raise InvalidRequestError("row", [problem])
+        rule = f"must be given for model {shown(model)}: its fields are the model's own"
+        raise InvalidRequestError("row", [("input", rule)])
     unknown = [(name, "is not a field of this API") for name in sorted(set(given) - ROW_FIELDS)]
     kind, doubts = _kind(given, model)
     build, misfits = _KINDS[kind]
@@ -105,7 +105,7 @@ def _kind(given: Mapping[str, Any], model: object) -> tuple[str, list[tuple[str,
         return by_images
     if kind in (TEXT, FRAMES, REFERENCE):
         return str(kind), []
-    rule = f"must be one of {TEXT!r}, {FRAMES!r}, {REFERENCE!r}, got {kind!r}"
+    rule = f"must be one of {TEXT!r}, {FRAMES!r}, {REFERENCE!r}, got {shown(kind)}"
     return by_images[0], [("generationType", rule)]
 
 

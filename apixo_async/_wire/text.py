@@ -52,4 +52,5 @@ def retry_after_seconds(value: str | None, *, now: datetime) -> float | None:
 def candidate_task_id(received: str) -> str | None:
     """A complete task id inside a broken answer: a hint to be confirmed by a status call."""
     found = set(_TASK_ID_IN_JSON.findall(received))
-    return found.pop() if len(found) == 1 else None
+    candidate = found.pop() if len(found) == 1 else ""
+    return candidate if candidate and candidate.isprintable() else None

@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, TextIO, TypeAlias, TypeGuard
 
 import attrs
 
+from apixo_async._narrow import is_nested_too_deeply
 from apixo_async._wire import ROW_FIELDS
 
 Format: TypeAlias = Literal["jsonl", "csv", "text"]
@@ -77,14 +78,18 @@ def _read_json(text: str, twice: list[str]) -> Any:  # noqa: ANN401  # a value o
         return built
 
     try:
-        return json.loads(text, object_pairs_hook=build, parse_constant=_refuse_constant)
+        value = json.loads(text, object_pairs_hook=build, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
         # Its own text counts lines, and here there is only one.
         msg = f"{error.msg} (character {error.pos + 1})"
         raise ValueError(msg) from None
     except RecursionError:
-        msg = "it is nested too deeply"
-        raise ValueError(msg) from None
+        pass
+    else:
+        if not is_nested_too_deeply(value):
+            return value
+    msg = "it is nested too deeply"
+    raise ValueError(msg)
 
 
 def is_object(value: object) -> TypeGuard[dict[str, Any]]:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from apixo_async._narrow import NESTING_MAX
 from apixo_async._wire import EXCERPT_CHARACTERS, Reply, unwrap
 from apixo_async._wire import envelope as envelope_module
 from apixo_async._wire.envelope import Envelope, parse_envelope, parse_json
@@ -535,6 +536,25 @@ def test_hostile_json_is_a_value_error(text: str | bytes) -> None:
     """Callers of the parser need to know one error only, not a `RecursionError` beside it."""
     with pytest.raises(ValueError, match=r".+"):
         parse_json(text)
+
+
+@pytest.mark.parametrize("opening", [b"[", b'{"a":'], ids=["lists", "objects"])
+def test_json_is_nested_no_deeper_than_can_be_written_again(opening: bytes) -> None:
+    """What is read is kept in journals and errors, wherever in a program that happens."""
+
+    def nested(depth: int) -> bytes:
+        closing = b"]" if opening == b"[" else b"}"
+        return opening * (depth - 1) + opening[:1] + closing * depth
+
+    assert parse_json(nested(NESTING_MAX))
+    for text in (nested(NESTING_MAX + 1), nested(NESTING_MAX + 1).decode(), nested(990)):
+        with pytest.raises(ValueError, match="nested too deeply"):
+            parse_json(text)
+
+
+def test_many_brackets_are_no_depth() -> None:
+    """A thousand results beside each other are read."""
+    assert parse_json("[" + ",".join(["[{}]"] * 1_000) + "]") == [[{}]] * 1_000
 
 
 @given(

@@ -12,7 +12,7 @@ from typing import Any, Final
 import attrs
 
 from apixo_async import errors
-from apixo_async._narrow import as_mapping
+from apixo_async._narrow import NESTING_MAX, as_mapping, is_nested_too_deeply
 from apixo_async._wire import (
     encode,
     fingerprint,
@@ -251,12 +251,16 @@ def text_of(value: object) -> str:
 
 def _metadata_text(job: Job) -> str:
     try:
-        text = json.dumps(dict(job.metadata), ensure_ascii=False, allow_nan=False)
+        metadata = dict(job.metadata)
+        text = json.dumps(metadata, ensure_ascii=False, allow_nan=False)
         text.encode()
-    except (TypeError, ValueError) as error:
-        rule = f"must be JSON, because a journal keeps it: {error}"
-        raise InvalidRequestError(f"job {job.key!r}", [("metadata", rule)]) from None
-    return text
+        if not is_nested_too_deeply(metadata):
+            return text
+        why = f"more than {NESTING_MAX} lists and objects are in each other"
+    except (TypeError, ValueError, RecursionError) as error:
+        why = str(error)
+    rule = f"must be JSON, because a journal keeps it: {why}"
+    raise InvalidRequestError(f"job {job.key!r}", [("metadata", rule)])
 
 
 def task_text(task: Task) -> str | None:
