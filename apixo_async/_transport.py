@@ -13,7 +13,7 @@ import math
 import ssl
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Final, Literal, Protocol, TypeAlias, cast
+from typing import Final, Literal, Protocol, TypeAlias
 from urllib.parse import SplitResult
 
 import aiohttp
@@ -21,6 +21,7 @@ import attrs
 from yarl import URL
 
 from apixo_async import _killpoints
+from apixo_async._narrow import as_number, shown
 from apixo_async._secret import Secret
 from apixo_async._wire import Reply, excerpt
 from apixo_async.errors import (
@@ -43,10 +44,8 @@ POST on a connection that the server is just closing ends as uncertain."""
 
 
 def _positive(_: object, attribute: attrs.Attribute[float], value: float) -> None:
-    given = cast("object", value)  # the annotation is the caller's promise, which may be broken
-    number = given if isinstance(given, (int, float)) else 0
-    if isinstance(given, bool) or not 0 < number < math.inf:
-        msg = f"timeout {attribute.name} must be above 0 seconds, got {value!r}"
+    if not 0 < as_number(value) < math.inf:
+        msg = f"timeout {attribute.name} must be above 0 seconds, got {shown(value)}"
         raise InvalidSettingError(msg)
 
 

@@ -9,6 +9,7 @@ from typing import Final
 
 import attrs
 
+from apixo_async._narrow import shown
 from apixo_async.downloads import SavedFile
 from apixo_async.errors import ApixoError, InvalidRequestError
 from apixo_async.tasks import Task
@@ -21,7 +22,7 @@ def _check_key(_: object, __: object, key: str | None) -> None:
     given: object = key  # the annotation is the caller's promise, which may be broken
     is_good = isinstance(given, str) and 1 <= len(given) <= KEY_MAX and given.isprintable()
     if given is not None and not is_good:
-        rule = f"must be printable text of 1 to {KEY_MAX} characters, got {given!r}"
+        rule = f"must be printable text of 1 to {KEY_MAX} characters, got {shown(given)}"
         raise InvalidRequestError("Job", [("key", rule)])
 
 

@@ -15,7 +15,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Literal
 
-from apixo_async._narrow import as_sequence
+from apixo_async._narrow import as_number, as_sequence, shown
 from apixo_async.batch.events import Event
 from apixo_async.batch.keys import KeyIndex
 from apixo_async.batch.outcomes import BatchReport, Job, Outcome
@@ -75,11 +75,11 @@ class BatchRunner:
         on_event: Callable[[Event], None] | None = None,
     ) -> None:
         plan = schedule or LearnedSchedule.beginning_as(client.engine.schedule)
-        if deadline is not None and not deadline > 0:
-            msg = f"deadline must be above 0 seconds, got {deadline!r}; None means the schedule's"
-            raise InvalidSettingError(msg)
-        if uncertain not in {"keep", "resubmit"}:
-            msg = f"uncertain must be 'keep' or 'resubmit', got {uncertain!r}"
+        if deadline is not None and not as_number(deadline) > 0:
+            given = f"got {shown(deadline)}; None means the schedule's"
+            raise InvalidSettingError(f"deadline must be above 0 seconds, {given}")
+        if uncertain not in ("keep", "resubmit"):
+            msg = f"uncertain must be 'keep' or 'resubmit', got {shown(uncertain)}"
             raise InvalidSettingError(msg)
         self._client = client
         self._settings = RunSettings(

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from decimal import Context, Decimal, InvalidOperation
 from typing import Final, TypeAlias, get_args
 
+from apixo_async._narrow import as_mapping, shown
 from apixo_async.errors import ClientUsageError, InvalidSettingError
 from apixo_async.veo import ExtendVideo, Mode, Request, TextToVideo
 
@@ -35,16 +36,9 @@ def usd(value: object, *, name: str) -> Decimal:
     """
     amount = _number(value)
     if amount is None or not 0 <= amount <= MOST or _decimals(amount) > PLACES:
-        msg = f"{name} must be US dollars from 0 up, such as 0.20, got {_shown(value)}"
+        msg = f"{name} must be US dollars from 0 up, such as 0.20, got {shown(value)[:80]}"
         raise InvalidSettingError(msg)
     return _EXACT.add(amount, Decimal(0))  # 0E+9 and -0 are told as 0
-
-
-def _shown(value: object) -> str:
-    try:
-        return repr(value)[:80]
-    except ValueError:  # Python writes no whole number of more than some thousand digits
-        return "a number far too long"
 
 
 def _number(value: object) -> Decimal | None:
@@ -91,9 +85,13 @@ class Prices:
     """
 
     def __init__(self, by_name: Mapping[str, Money] | None = None) -> None:
+        given = {} if by_name is None else as_mapping(by_name)
+        if given is None:
+            msg = f"prices must be a mapping from names to US dollars, got {shown(by_name)[:80]}"
+            raise InvalidSettingError(msg)
         self._by_name = {
             _checked_name(name): usd(price, name=f"the price of {name!r}")
-            for name, price in (by_name or {}).items()
+            for name, price in given.items()
         }
 
     def of(self, request: Request) -> Decimal | None:
@@ -125,7 +123,7 @@ class Prices:
 
 def _checked_name(name: object) -> str:
     if not isinstance(name, str) or not name or not name.isprintable() or " " in name:
-        msg = f"a price needs the name of a mode or a model, such as 'fast', got {name!r}"
+        msg = f"a price needs the name of a mode or a model, such as 'fast', got {shown(name)}"
         raise InvalidSettingError(msg)
     return name
 

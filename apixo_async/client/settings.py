@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
+from apixo_async._narrow import shown
 from apixo_async._secret import Secret
 from apixo_async.errors import AuthenticationError, InvalidSettingError
 
@@ -19,7 +20,10 @@ _API_PATH: Final = "/api/v1"
 
 def resolve_key(api_key: str | None, environment: Mapping[str, str] = os.environ) -> Secret:
     """The key that was passed, or the environment's; `AuthenticationError` if there is none."""
-    key = api_key if api_key is not None else environment.get(KEY_VARIABLE, "")
+    key: object = api_key if api_key is not None else environment.get(KEY_VARIABLE, "")
+    if not isinstance(key, str):
+        msg = f"the API key must be text, got {type(key).__name__}"
+        raise AuthenticationError(msg)
     key = key.strip()
     if not key:
         msg = f"no API key: pass api_key= or set the environment variable {KEY_VARIABLE}"
@@ -36,7 +40,10 @@ def resolve_base_url(base_url: str | None, environment: Mapping[str, str] = os.e
 
     It is accepted with and without that suffix, because `APIXO_BASE_URL` is used both ways.
     """
-    given = (base_url if base_url is not None else environment.get(URL_VARIABLE)) or ""
+    given: object = (base_url if base_url is not None else environment.get(URL_VARIABLE)) or ""
+    if not isinstance(given, str):
+        msg = f"base URL must be text, got {shown(given)}; see {URL_VARIABLE}"
+        raise InvalidSettingError(msg)
     url = given.strip().rstrip("/") or DEFAULT_BASE_URL
     try:
         parts = urlsplit(url)
@@ -48,7 +55,7 @@ def resolve_base_url(base_url: str | None, environment: Mapping[str, str] = os.e
         is_good, has_extras = False, False
     if not is_good or has_extras or not url.isprintable() or " " in url:
         # What stands before an @ may be a password.
-        shown = re.sub(r"//[^/]*@", "//***@", given)
-        msg = f"base URL must be http(s)://host[:port][/path], got {shown!r}; see {URL_VARIABLE}"
+        safe = re.sub(r"//[^/]*@", "//***@", given)
+        msg = f"base URL must be http(s)://host[:port][/path], got {safe!r}; see {URL_VARIABLE}"
         raise InvalidSettingError(msg)
     return url if url.endswith(_API_PATH) else url + _API_PATH

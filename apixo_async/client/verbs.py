@@ -13,6 +13,7 @@ from typing import Self
 
 import attrs
 
+from apixo_async._narrow import as_number, shown
 from apixo_async._transport import HttpTransport, Session, Timeouts, Transport
 from apixo_async._wire import task_failure
 from apixo_async.client.engine import Engine
@@ -311,16 +312,16 @@ def _as_task(task: object, model: str) -> Task:
 
 
 def _task_id(task: object) -> str:
-    if isinstance(task, str) and (task_id := task.strip()):
+    if isinstance(task, str) and (task_id := task.strip()) and task_id.isprintable():
         return task_id
-    raise InvalidRequestError("task", [("id", f"must be a Task or its id, got {task!r}")])
+    raise InvalidRequestError("task", [("id", f"must be a Task or its id, got {shown(task)}")])
 
 
 def _timeout(timeout: float | None, schedule: PollSchedule) -> float:
     if timeout is None:
         return schedule.deadline
-    if not timeout > 0:
-        msg = f"timeout must be above 0 seconds, got {timeout!r}; None means the schedule's"
+    if not as_number(timeout) > 0:
+        msg = f"timeout must be above 0 seconds, got {shown(timeout)}; None means the schedule's"
         raise InvalidSettingError(msg)
     return timeout
 
@@ -333,6 +334,8 @@ def _check_request(request: object) -> None:
 
 
 def _check_callback_url(url: str | None) -> None:
-    if url is not None and not url.lower().startswith(("https://", "http://")):
-        rule = f"must be a public http(s) URL, got {url!r}"
+    given: object = url  # the annotation is the caller's promise, which may be broken
+    is_url = isinstance(given, str) and given.lower().startswith(("https://", "http://"))
+    if given is not None and not is_url:
+        rule = f"must be a public http(s) URL, got {shown(given)}"
         raise InvalidRequestError("submit", [("callback_url", rule)])

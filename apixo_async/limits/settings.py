@@ -6,6 +6,7 @@ from typing import Final
 
 import attrs
 
+from apixo_async._narrow import as_number, shown
 from apixo_async.errors import InvalidSettingError
 
 REQUESTS_PER_MINUTE: Final = 10_000
@@ -14,20 +15,22 @@ CONCURRENT_TASKS: Final = 1_000
 """ "Concurrent tasks 1000" (Veo 3.1 page, rate limits); other plans have 3 or 10."""
 CONCURRENT_SUBMITS: Final = 32
 """POSTs in flight at once: a crash leaves at most this many submits whose outcome is unknown."""
+MOST: Final = 10**9
+"""More than any plan has, and a number that can be reckoned with."""
 
 
 def _at_least_one(_: object, attribute: attrs.Attribute[int], value: object) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        msg = f"{attribute.name} must be a whole number of at least 1, got {value!r}"
+        msg = f"{attribute.name} must be a whole number of at least 1, got {shown(value)}"
+        raise InvalidSettingError(msg)
+    if value > MOST:
+        msg = f"{attribute.name} must be at most {MOST:,}, got {shown(value)}"
         raise InvalidSettingError(msg)
 
 
 def _share(_: object, attribute: attrs.Attribute[float | None], value: object) -> None:
-    if value is None:
-        return
-    number = value if isinstance(value, (int, float)) else 0
-    if isinstance(value, bool) or not 0 < number <= 1:
-        msg = f"{attribute.name} must be above 0 and at most 1, got {value!r}"
+    if value is not None and not 0 < as_number(value) <= 1:
+        msg = f"{attribute.name} must be above 0 and at most 1, got {shown(value)}"
         raise InvalidSettingError(msg)
 
 

@@ -8,6 +8,7 @@ from typing import Final
 
 import attrs
 
+from apixo_async._narrow import as_number, shown
 from apixo_async._timing import spread
 from apixo_async.errors import InvalidSettingError
 
@@ -24,27 +25,25 @@ def _seconds(
     minimum: float, *, above: bool = False
 ) -> Callable[[object, attrs.Attribute[float], float], None]:
     def check(_: object, attribute: attrs.Attribute[float], value: object) -> None:
-        number = value if isinstance(value, (int, float)) else math.nan
+        number = as_number(value)
         good = (number > minimum if above else number >= minimum) and number < math.inf
-        if not good or isinstance(value, bool):
+        if not good:
             rule = "above" if above else "at least"
-            msg = f"{attribute.name} must be {rule} {minimum:g} seconds, got {value!r}"
+            msg = f"{attribute.name} must be {rule} {minimum:g} seconds, got {shown(value)}"
             raise InvalidSettingError(msg)
 
     return check
 
 
 def _part(_: object, attribute: attrs.Attribute[float], value: object) -> None:
-    number = value if isinstance(value, (int, float)) else math.nan
-    if isinstance(value, bool) or not 0 < number <= 1:
-        msg = f"{attribute.name} must be above 0 and at most 1, got {value!r}"
+    if not 0 < as_number(value) <= 1:
+        msg = f"{attribute.name} must be above 0 and at most 1, got {shown(value)}"
         raise InvalidSettingError(msg)
 
 
 def _at_least_one(_: object, attribute: attrs.Attribute[float], value: object) -> None:
-    number = value if isinstance(value, (int, float)) else math.nan
-    if isinstance(value, bool) or not 1 <= number < math.inf:
-        msg = f"{attribute.name} must be at least 1, got {value!r}"
+    if not 1 <= as_number(value) < math.inf:
+        msg = f"{attribute.name} must be at least 1, got {shown(value)}"
         raise InvalidSettingError(msg)
 
 

@@ -76,7 +76,10 @@ class Signer:
 
 
 def _checked(secret: object) -> bytes:
-    key = secret.encode() if isinstance(secret, str) else secret
+    try:
+        key = secret.encode() if isinstance(secret, str) else secret
+    except UnicodeEncodeError:  # half a character, as what is no UTF-8 gives in the environment
+        key = None
     if not isinstance(key, bytes) or len(key) < SECRET_MIN:
         # Not shown: it may be most of a good one.
         msg = (

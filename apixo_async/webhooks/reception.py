@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
+from apixo_async._narrow import shown
 from apixo_async._wire import read_claim
 from apixo_async.errors import ApixoError, InvalidSettingError
 from apixo_async.webhooks.bodies import read_capped, unfit
@@ -221,7 +222,7 @@ def _checked_url(public_url: object) -> str:
         host, scheme, is_bare = "", "", False
     is_good = bool(host) and is_bare and url.isascii() and url.isprintable() and " " not in url
     if not is_good or scheme not in {"https", "http"}:
-        msg = f"public_url must be https://host[:port][/path], got {public_url!r}"
+        msg = f"public_url must be https://host[:port][/path], got {shown(public_url)}"
         raise InvalidSettingError(msg)
     if scheme == "http" and not _is_local(host):
         msg = (

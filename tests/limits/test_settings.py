@@ -23,6 +23,11 @@ def test_limits_are_given_by_name() -> None:
         Limits(60, 10)  # type: ignore[call-arg]  # that is the point
 
 
+def len_of(value: int) -> str:
+    """A name for a number that may be too long for one."""
+    return f"{value.bit_length()} bits"
+
+
 COUNTS = ["requests_per_minute", "concurrent_tasks", "concurrent_submits"]
 WRONG_COUNTS: list[object] = [0, -1, 1.0, "10", None, True]
 WRONG_SHARES: list[object] = [0, -0.1, 1.01, float("nan"), float("inf"), "0.6", True]
@@ -43,6 +48,14 @@ def test_a_share_lies_between_0_and_1(value: object) -> None:
     message = re.escape(f"poll_share must be above 0 and at most 1, got {value!r}")
     with pytest.raises(InvalidSettingError, match=f"^{message}$"):
         Limits(poll_share=value)  # type: ignore[arg-type]  # that is the point
+
+
+@pytest.mark.parametrize("field", COUNTS)
+@pytest.mark.parametrize("value", [10**9 + 1, 10**400, 10**5_000], ids=len_of)
+def test_a_count_can_be_reckoned_with(field: str, value: int) -> None:
+    """A number that no plan has is a mistake, and one that is too large for a float breaks sums."""
+    with pytest.raises(InvalidSettingError, match=f"^{field} must be at most 1,000,000,000, got "):
+        Limits(**{field: value})  # type: ignore[arg-type]  # mypy does not know which
 
 
 @pytest.mark.parametrize("field", COUNTS)
