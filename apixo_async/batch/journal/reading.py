@@ -60,7 +60,8 @@ class JournalReader:
 
     Works while another process owns the journal, which does not wait for us, and after a crash.
     All methods block and raise `JournalError` for a file that is missing, foreign, of another
-    format, or damaged; every row that is read is checked.
+    format, or damaged: the structure of the file as a whole when it is opened, so that no row is
+    missing, and every row when it is read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -74,6 +75,7 @@ class JournalReader:
             try:
                 check_format(self._database, path)
                 self._check_end(mark)
+                self._check_structure()
             except BaseException:
                 self._database.close()
                 raise
@@ -86,6 +88,12 @@ class JournalReader:
                 f"{self.path} is damaged: {mark - last} of {mark} events that were written are "
                 f"missing, and task ids may be among them; {ADVICE}"
             )
+
+    def _check_structure(self) -> None:
+        # One wrong number within it, and jobs are not there or twice, each with a good checksum.
+        (problem,) = self._database.execute("PRAGMA quick_check(1)").fetchone()
+        if problem != "ok":
+            raise JournalError(f"{self.path} is damaged ({problem}); {ADVICE}")
 
     def __enter__(self) -> Self:
         return self

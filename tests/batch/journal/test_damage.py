@@ -4,6 +4,7 @@ import os
 import random
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -14,7 +15,7 @@ from typing import Any
 import attrs
 import pytest
 
-from apixo_async.batch.journal import Journal
+from apixo_async.batch.journal import Journal, JournalReader
 from apixo_async.batch.journal.owner import lock_path
 from apixo_async.errors import JournalError
 from tests.batch.journal.jobs import count_events, fill, opened, small_pages, told
@@ -204,6 +205,24 @@ async def test_garbage_behind_the_log_is_harmless(killed: Sample, tmp_path: Path
 
     path = killed.put(tmp_path, **{"run.db-wal": killed.files["run.db-wal"] + garbage})
     assert await everything(path) == killed.told
+
+
+def test_a_look_misses_no_job(ended: Sample, tmp_path: Path) -> None:
+    """One number that leads to another page hides jobs behind those before them; a look tells."""
+    path = ended.put(tmp_path)
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        (root,) = database.execute(
+            "SELECT rootpage FROM sqlite_master WHERE name = 'jobs'"
+        ).fetchone()
+    table = (root - 1) * 512
+    data = bytearray(path.read_bytes())
+    assert data[table] == 5, "a page that leads to others"
+    last, first = slice(table + 8, table + 12), int.from_bytes(data[table + 12 : table + 14])
+    data[last] = data[table + first : table + first + 4]
+    path.write_bytes(data)
+
+    with pytest.raises(JournalError, match="is damaged"), JournalReader(path) as reader:
+        list(reader.entries())
 
 
 async def test_what_was_refused_is_refused_again(ended: Sample, tmp_path: Path) -> None:
