@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from typing import TYPE_CHECKING
 
-import pytest
 from hypothesis import strategies as st
 
 from tests import fuzz
 from tests.fuzz import fuzzed as module
 from tests.fuzz.fuzzed import AMOUNTS, fuzzed
+
+if TYPE_CHECKING:
+    import pytest
 
 LEAST = 100_000
 

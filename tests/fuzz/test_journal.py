@@ -201,6 +201,8 @@ def damaged(sample: Sample, script: bytes) -> dict[str, bytes]:
 
 
 scripts = st.binary(min_size=6, max_size=24)
+SCHEMA_LOST = [(True, b"\x00\x02mw&\x00U\x01")]
+PAGE_LOST = (False, b"\x00\x00\x14\x00L\x02")
 
 
 def is_mark_whole(files: Mapping[str, bytes], sample: Sample) -> bool:
@@ -210,7 +212,7 @@ def is_mark_whole(files: Mapping[str, bytes], sample: Sample) -> bool:
     return files.get("run.db.lock", b"")[start:end] == mark
 
 
-@fuzzed(st.booleans(), scripts, slow=2_500, quick=60)
+@fuzzed(st.booleans(), scripts, slow=2_500, quick=60, examples=SCHEMA_LOST)
 def test_a_damaged_journal_is_refused_or_whole(is_killed: bool, script: bytes) -> None:
     """Its owner is told all that was written, or of the damage; never of another state.
 
@@ -228,7 +230,7 @@ def test_a_damaged_journal_is_refused_or_whole(is_killed: bool, script: bytes) -
     assert found == sample.told or found in [beginning.told for beginning in beginnings]
 
 
-@fuzzed(st.booleans(), scripts, slow=5_000, quick=60)
+@fuzzed(st.booleans(), scripts, slow=5_000, quick=60, examples=[*SCHEMA_LOST, PAGE_LOST])
 def test_a_look_at_a_damaged_journal(is_killed: bool, script: bytes) -> None:
     """A look shows what was written, or tells of the damage; and it changes nothing."""
     sample = Samples.killed if is_killed else Samples.ended

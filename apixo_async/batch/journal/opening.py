@@ -46,6 +46,9 @@ def translating(path: Path) -> Generator[None]:
     """Errors of SQLite as `JournalError`s that name the file and what to do."""
     try:
         yield
+    except MemoryError:
+        # A damaged file may ask SQLite for more than there is.
+        raise JournalError(f"journal {path}: there is not enough memory; {ADVICE}") from None
     except (sqlite3.DatabaseError, UnicodeError, OverflowError) as error:
         kind = _kind_of(error)
         if kind in _NOT_OPENED and (why := obstacle(path)):

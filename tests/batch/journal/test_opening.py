@@ -8,7 +8,7 @@ import pytest
 
 from apixo_async.batch.journal import JobState, Journal, verifying
 from apixo_async.batch.journal import opening as module
-from apixo_async.batch.journal.opening import NETWORK, file_system_of, write_meta
+from apixo_async.batch.journal.opening import NETWORK, file_system_of, translating, write_meta
 from apixo_async.batch.journal.owner import is_in_use, lock_path
 from apixo_async.errors import JournalError
 from tests.batch.journal.jobs import ACCEPTED, SENDING, fill, job, opened, told
@@ -256,3 +256,11 @@ async def test_an_event_that_was_changed_is_told(path: Path) -> None:
 
     with pytest.raises(JournalError, match=r"row 2 of events has a wrong checksum"):
         await Journal.open(path)
+
+
+def test_damage_may_ask_for_more_memory_than_there_is(tmp_path: Path) -> None:
+    """SQLite then says only that; the error is ours and says what to do, as with other damage."""
+    path = tmp_path / "run.db"
+    message = r"run\.db: there is not enough memory; keep it as it"
+    with pytest.raises(JournalError, match=message), translating(path):
+        raise MemoryError
