@@ -21,6 +21,7 @@ from apixo_async._wire import (
     unwrap,
 )
 from apixo_async._wire.answers import result_urls
+from apixo_async._wire.envelope import parse_json
 from apixo_async._wire.text import retry_after_seconds
 from apixo_async.batch.journal.entries import task_from_text, task_text
 from apixo_async.errors import APIError, ApixoError, RateLimitedError, UnexpectedAnswerError
@@ -97,7 +98,7 @@ def task_of(data: object) -> Task | None:
     return task
 
 
-@fuzzed(mostly_good, st.binary(max_size=60), headers, slow=9_000)
+@fuzzed(mostly_good, st.binary(max_size=60), headers, slow=3_000)
 def test_any_bytes_are_data_or_an_error_of_ours(
     status: int, body: bytes, retry_after: str | None
 ) -> None:
@@ -107,7 +108,7 @@ def test_any_bytes_are_data_or_an_error_of_ours(
         task_of(data)
 
 
-@fuzzed(json_values, slow=1_500)
+@fuzzed(json_values, slow=1_000)
 def test_any_json_is_read_by_every_reader_or_refused(value: object) -> None:
     """A status, an id, a balance: each is sound or `UnexpectedAnswerError`."""
     task_of(value)
@@ -118,7 +119,7 @@ def test_any_json_is_read_by_every_reader_or_refused(value: object) -> None:
             checked(error)
 
 
-@fuzzed(mostly_good, scripts.map(partial(spoilt, SUBMITTED)), slow=12_000)
+@fuzzed(mostly_good, scripts.map(partial(spoilt, SUBMITTED)), slow=5_000)
 def test_a_spoilt_answer_to_a_submit(status: int, body: bytes) -> None:
     """It gives an id that a status can be asked for with, or an error; never half an id."""
     data = data_of(status, body)
@@ -143,7 +144,7 @@ def test_a_hint_in_a_spoilt_answer(body: bytes) -> None:
         assert status_path(MODEL, task_id).isascii()
 
 
-@fuzzed(mostly_good, scripts.map(partial(spoilt, ENDED)), slow=12_000)
+@fuzzed(mostly_good, scripts.map(partial(spoilt, ENDED)), slow=4_500)
 def test_a_spoilt_answer_about_a_task(status: int, body: bytes) -> None:
     """It gives a sound task or an error, and the journal keeps what it gives."""
     data = data_of(status, body)
@@ -159,7 +160,7 @@ def test_a_spoilt_answer_about_a_task(status: int, body: bytes) -> None:
         assert repr(task_from_text(text, task_id="t1", model=MODEL)) == repr(task)
 
 
-@fuzzed(mostly_good, scripts.map(partial(spoilt, FAILED)), slow=4_000)
+@fuzzed(mostly_good, scripts.map(partial(spoilt, FAILED)), slow=2_500)
 def test_a_spoilt_answer_about_a_failure(status: int, body: bytes) -> None:
     """Why a task failed is short and printable, whatever was sent as the reason."""
     data = data_of(status, body)
@@ -174,7 +175,7 @@ def test_a_spoilt_answer_about_a_failure(status: int, body: bytes) -> None:
     st.sampled_from([REFUSED, BALANCE]),
     scripts,
     headers,
-    slow=6_000,
+    slow=2_500,
 )
 def test_a_spoilt_refusal_or_balance(
     status: int, valid: dict[str, object], script: bytes, retry_after: str | None
@@ -191,7 +192,7 @@ def test_a_spoilt_refusal_or_balance(
         assert 0 <= usd < math.inf
 
 
-@fuzzed(st.integers(0, 10**4), slow=3_000)
+@fuzzed(st.integers(0, 10**4), slow=1_500)
 def test_a_cut_answer_is_no_success(length: int) -> None:
     """An answer that broke off anywhere gives no data."""
     body = json.dumps(ENDED).encode()
@@ -212,8 +213,8 @@ def results(script: bytes) -> object:
     for _ in range(choices.below(3)):
         strange = choices.of(VALUES).decode("utf-8", "replace")
         try:
-            urls.insert(0, json.loads(strange))
-        except (ValueError, RecursionError):
+            urls.insert(0, parse_json(strange))
+        except ValueError:
             urls.insert(0, strange)
     named = {choices.of(["resultUrls", " resultUrls ", "resultURLs", ""]): urls}
     shapes: list[object] = [
@@ -226,22 +227,22 @@ def results(script: bytes) -> object:
     ]
     shape = choices.of(shapes)
     for _ in range(choices.below(4)):
-        try:
-            shape = json.dumps(shape)
-        except RecursionError:
-            break
+        shape = json.dumps(shape)
     if isinstance(shape, str) and choices.below(2):
         shape = shape[: choices.below(len(shape) + 1)]
     return shape
 
 
-@fuzzed(scripts.map(results), slow=7_000)
+@fuzzed(scripts.map(results), slow=5_000)
 def test_results_in_any_shape(result: object) -> None:
     """Every URL is text without space around it; what is none is left out."""
     urls = result_urls(result)
 
     assert all(url and url == url.strip() for url in urls)
-    task_of({"state": "success", "resultJson": result})
+    body = {"code": 200, "data": {"state": "success", "resultJson": result}}
+    data = data_of(200, json.dumps(body).encode())
+    task = None if isinstance(data, ApixoError) else task_of(data)
+    assert task is None or task.urls == urls
 
 
 # Retry-After and foreign text
@@ -272,7 +273,7 @@ numbers = st.builds(
     dates | numbers | st.text(max_size=12),
     st.integers(1, 80),
     st.floats(0, 1, exclude_max=True),
-    slow=9_000,
+    slow=4_000,
 )
 def test_a_retry_after_of_any_kind(value: str, episode: int, unit: float) -> None:
     """It is absent or a time to come, and nobody waits longer for it than was decided."""
@@ -283,7 +284,7 @@ def test_a_retry_after_of_any_kind(value: str, episode: int, unit: float) -> Non
     assert 0 <= pause <= RETRY_AFTER_CAP * (1 + RETRY_AFTER_JITTER)
 
 
-@fuzzed(scripts.map(partial(spoilt, REFUSED)) | st.binary(max_size=100), slow=4_000)
+@fuzzed(scripts.map(partial(spoilt, REFUSED)) | st.binary(max_size=100), slow=2_500)
 def test_an_excerpt_of_anything_is_one_printable_line(body: bytes) -> None:
     """No answer can spoil a terminal or a log."""
     for text in (excerpt(body), excerpt(b"<" + body)):

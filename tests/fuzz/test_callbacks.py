@@ -99,7 +99,7 @@ def checked(text: str | None, most: int, body: bytes) -> None:
     assert text is None or (0 < len(text) <= most and text.isprintable())
 
 
-@fuzzed(methods, scripts.map(path_of) | st.text(max_size=150), headers, slow=9_000)
+@fuzzed(methods, scripts.map(path_of) | st.text(max_size=150), headers, slow=2_500)
 def test_a_request_is_let_in_or_refused(method: str, path: str, given: Mapping[str, str]) -> None:
     """Only the last part of its path says whom it is for, and only a URL of ours is let in."""
     admitted = receiver().admit(method, path, given)
@@ -112,7 +112,7 @@ def test_a_request_is_let_in_or_refused(method: str, path: str, given: Mapping[s
 
 @fuzzed(
     scripts.map(partial(spoilt, ENDED)) | st.binary(max_size=60),
-    slow=8_000,
+    slow=4_500,
     examples=[(b'{"taskId":"\xed\xa0\x80"}',), (b'{"a":' * 300 + b"1" + b"}" * 300,)],
 )
 def test_a_body_is_taken_or_refused(body: bytes) -> None:
@@ -120,7 +120,7 @@ def test_a_body_is_taken_or_refused(body: bytes) -> None:
     assert Loop.runner.run(taken(receiver(), SLIP, body)) in ANSWERS
 
 
-@fuzzed(scripts, slow=1_500)
+@fuzzed(scripts, slow=800)
 def test_only_id_and_state_are_read(script: bytes) -> None:
     """The same id and state among whatever else are the same claim."""
     other = json.loads(spoilt({"x": {"failCode": "e", "resultJson": "{}"}}, b"")) | {
@@ -178,7 +178,7 @@ async def sent(scope: Message, received: list[Message]) -> list[Message]:
     scripts.map(path_of) | st.just(GOOD) | st.text(max_size=20),
     raw_headers,
     messages,
-    slow=5_000,
+    slow=1_500,
 )
 def test_an_asgi_request_is_answered_once(
     method: str, path: str, given: list[tuple[bytes, bytes]], received: list[Message]
@@ -193,7 +193,7 @@ def test_an_asgi_request_is_answered_once(
     assert start["status"] != HTTPStatus.OK or size <= BODY_MAX
 
 
-@fuzzed(st.binary(max_size=30), st.integers(0, 2**70), slow=1_500)
+@fuzzed(st.binary(max_size=30), st.integers(0, 2**70), slow=3_000)
 def test_no_url_is_guessed(mac: bytes, attempt: int) -> None:
     """A token of the right form is refused unless its MAC is that of its job and attempt."""
     token = f"{SLIP.job}.{attempt}.{mac.hex()[:26]}"

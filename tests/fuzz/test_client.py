@@ -65,7 +65,7 @@ async def submitted(api: StrangeApi) -> Task | ApixoError:
             return error
 
 
-@fuzzed(mostly_good, scripts, st.sampled_from([None, REFUSED, ENDED]), slow=1_500, quick=50)
+@fuzzed(mostly_good, scripts, st.sampled_from([None, REFUSED, ENDED]), slow=400, quick=50)
 def test_a_submit_with_a_strange_answer(
     status: int, script: bytes, valid: dict[str, object] | None
 ) -> None:
@@ -99,7 +99,7 @@ async def read(api: StrangeApi) -> None:
         assert task.is_terminal
 
 
-@fuzzed(mostly_good.filter(lambda status: status != 401), scripts, slow=1_000, quick=50)
+@fuzzed(mostly_good.filter(lambda status: status != 401), scripts, slow=400, quick=50)
 def test_a_look_with_a_strange_answer(status: int, script: bytes) -> None:
     """It is told, and ends no wait: the next look finds the video."""
     run_virtual(read(StrangeApi(status, script, None)))

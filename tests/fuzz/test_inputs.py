@@ -112,25 +112,25 @@ def write(name: str, body: bytes) -> JobFile:
     return JobFile(path, name="f")
 
 
-@fuzzed(scripts.map(jsonl_of), slow=4_000)
+@fuzzed(scripts.map(jsonl_of), slow=1_500)
 def test_spoilt_json_lines(body: bytes) -> None:
     """Whatever is wrong in a line is told with its number, and the other lines are read."""
     check(write("a.jsonl", body), body)
 
 
-@fuzzed(scripts.map(table_of), slow=3_000)
+@fuzzed(scripts.map(table_of), slow=1_200)
 def test_a_spoilt_table(body: bytes) -> None:
     """The same for CSV, whose lines may hold line breaks."""
     check(write("a.csv", body), body)
 
 
-@fuzzed(scripts.map(text_of), slow=2_000)
+@fuzzed(scripts.map(text_of), slow=800)
 def test_spoilt_prompts(body: bytes) -> None:
     """The same for plain text."""
     check(write("a.txt", body), body)
 
 
-@fuzzed(st.sampled_from(["a.jsonl", "a.csv", "a.txt"]), st.binary(max_size=40), slow=4_000)
+@fuzzed(st.sampled_from(["a.jsonl", "a.csv", "a.txt"]), st.binary(max_size=40), slow=1_000)
 def test_a_file_of_any_bytes(name: str, body: bytes) -> None:
     """Pictures and programs are no input, and are told so."""
     check(write(name, body), body)
@@ -139,7 +139,7 @@ def test_a_file_of_any_bytes(name: str, body: bytes) -> None:
 @fuzzed(
     st.sampled_from(ROWS).flatmap(lambda row: scripts.map(partial(spoilt, row)))
     | scripts.map(text_of),
-    slow=1_500,
+    slow=500,
 )
 def test_a_stream_of_any_bytes(body: bytes) -> None:
     """What comes through a pipe is checked like a file."""

@@ -212,7 +212,7 @@ def is_mark_whole(files: Mapping[str, bytes], sample: Sample) -> bool:
     return files.get("run.db.lock", b"")[start:end] == mark
 
 
-@fuzzed(st.booleans(), scripts, slow=2_500, quick=60, examples=SCHEMA_LOST)
+@fuzzed(st.booleans(), scripts, slow=1_000, quick=60, examples=SCHEMA_LOST)
 def test_a_damaged_journal_is_refused_or_whole(is_killed: bool, script: bytes) -> None:
     """Its owner is told all that was written, or of the damage; never of another state.
 
@@ -230,7 +230,7 @@ def test_a_damaged_journal_is_refused_or_whole(is_killed: bool, script: bytes) -
     assert found == sample.told or found in [beginning.told for beginning in beginnings]
 
 
-@fuzzed(st.booleans(), scripts, slow=5_000, quick=60, examples=[*SCHEMA_LOST, PAGE_LOST])
+@fuzzed(st.booleans(), scripts, slow=2_000, quick=60, examples=[*SCHEMA_LOST, PAGE_LOST])
 def test_a_look_at_a_damaged_journal(is_killed: bool, script: bytes) -> None:
     """A look shows what was written, or tells of the damage; and it changes nothing."""
     sample = Samples.killed if is_killed else Samples.ended

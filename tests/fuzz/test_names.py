@@ -53,7 +53,7 @@ def check_name(name: str) -> None:
     assert not RESERVED.fullmatch(name.partition(".")[0])
 
 
-@fuzzed(keys, st.integers(1, 1_000), slow=8_000)
+@fuzzed(keys, st.integers(1, 1_000), slow=3_500)
 def test_a_key_is_a_name_inside_the_directory(key: str, count: int) -> None:
     """All names that a download of a key may take are names, never empty and always the same."""
     stems = file_names(key, count)
@@ -65,7 +65,7 @@ def test_a_key_is_a_name_inside_the_directory(key: str, count: int) -> None:
     assert file_names(key, count) == stems
 
 
-@fuzzed(keys, keys, slow=6_000)
+@fuzzed(keys, keys, slow=3_000)
 def test_other_keys_have_other_names(one: str, other: str) -> None:
     """Two keys share a name only where one is the other."""
     assert (file_stem(one) == file_stem(other)) == (one == other)
@@ -102,7 +102,7 @@ def url_of(script: bytes) -> str:
 urls = scripts.map(url_of) | st.text(max_size=20).map("https://".__add__)
 
 
-@fuzzed(urls, st.booleans(), slow=9_000)
+@fuzzed(urls, st.booleans(), slow=3_500)
 def test_a_url_is_a_web_address_or_refused(text: str, is_private: bool) -> None:
     """What a result is fetched from has a host, and by default no password; else it is refused."""
     try:
@@ -115,7 +115,7 @@ def test_a_url_is_a_web_address_or_refused(text: str, is_private: bool) -> None:
     assert is_private or (url.user, url.password) == (None, None)
 
 
-@fuzzed(urls, st.sampled_from(["http", "https"]), slow=6_000)
+@fuzzed(urls, st.sampled_from(["http", "https"]), slow=2_500)
 def test_a_redirect_leads_to_a_web_address_or_nowhere(place: str, scheme: str) -> None:
     """Whatever a server says, what began with TLS goes on with it."""
     start = URL(f"{scheme}://files.example/a")
@@ -128,7 +128,7 @@ def test_a_redirect_leads_to_a_web_address_or_nowhere(place: str, scheme: str) -
     assert url.host
 
 
-@fuzzed(urls, slow=4_000)
+@fuzzed(urls, slow=2_000)
 def test_a_url_is_shown_without_its_secrets(text: str) -> None:
     """No query, no password, nothing that a terminal would obey."""
     shown = shown_url(text)
@@ -138,7 +138,7 @@ def test_a_url_is_shown_without_its_secrets(text: str) -> None:
     assert "password" not in shown or "@" not in text
 
 
-@fuzzed(st.binary(max_size=40), st.text(max_size=10), slow=3_000)
+@fuzzed(st.binary(max_size=40), st.text(max_size=10), slow=2_500)
 def test_the_suffix_is_one_of_a_few(head: bytes, content_type: str) -> None:
     """A server has no say in how a file is called; a page is no file."""
     suffix = suffix_of(head, content_type)

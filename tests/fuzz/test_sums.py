@@ -31,7 +31,7 @@ SCHEDULES = [
 ]
 
 
-@fuzzed(st.binary(max_size=60), st.sampled_from(SCHEDULES), units, slow=6_000)
+@fuzzed(st.binary(max_size=60), st.sampled_from(SCHEDULES), units, slow=4_000)
 def test_a_pause_is_never_endless_and_never_nothing(
     script: bytes, schedule: LearnedSchedule, unit: float
 ) -> None:
@@ -67,7 +67,7 @@ def moments(script: bytes) -> list[float]:
     return found
 
 
-@fuzzed(scripts.map(moments), st.integers(0, MEMORY_SECONDS), st.integers(1, 6), slow=5_000)
+@fuzzed(scripts.map(moments), st.integers(0, MEMORY_SECONDS), st.integers(1, 6), slow=2_500)
 def test_a_meter_counts_what_was(times: list[float], seconds: int, limit: int) -> None:
     """It counts as a list of all times would, to the second, and knows when there is room."""
     meter = RequestMeter()
@@ -93,7 +93,7 @@ def test_a_recent_rate_is_a_rate(times: list[float]) -> None:
     assert 0 <= rate.per_second(now + 1e9) <= rate.per_second(now) <= len(times)
 
 
-@fuzzed(st.lists(st.booleans(), max_size=300), slow=2_000)
+@fuzzed(st.lists(st.booleans(), max_size=300), slow=1_000)
 def test_the_part_that_gets_lost_is_a_part(told: list[bool]) -> None:
     """Whatever comes or does not, some get lost, and not more than all."""
     arrivals = Arrivals()
@@ -109,7 +109,7 @@ def test_the_part_that_gets_lost_is_a_part(told: list[bool]) -> None:
     st.booleans(),
     st.integers(0, 10**9),
     st.floats(0, 1e9) | st.just(math.inf),
-    slow=4_000,
+    slow=1_500,
 )
 def test_only_a_429_is_sent_again(
     status: int, script: bytes, is_refused: bool, in_a_row: int, span: float
@@ -132,7 +132,7 @@ def test_only_a_429_is_sent_again(
     st.integers(0, 10**6),
     st.tuples(st.booleans(), st.booleans()),
     units | st.sampled_from([1.0, -0.0, 5e-324, 1 - 2**-53]),
-    slow=4_000,
+    slow=1_500,
 )
 def test_every_refusal_has_a_cause(
     episode: int, is_high: bool, running: int, known: tuple[bool, bool], noise: float
@@ -153,7 +153,7 @@ def test_every_refusal_has_a_cause(
 
 
 @fuzzed(
-    st.integers(0, 10), st.integers(0, 10), st.integers(0, 10**6), st.booleans(), units, slow=3_000
+    st.integers(0, 10), st.integers(0, 10), st.integers(0, 10**6), st.booleans(), units, slow=1_500
 )
 def test_what_speaks_against_a_rate_limit_proves_none(
     in_a_row: int, episodes: int, good: int, is_expected: bool, noise: float
@@ -176,7 +176,7 @@ def test_what_speaks_against_a_rate_limit_proves_none(
         assert not is_limit(2 * good + 1, is_refuted=False)
 
 
-@fuzzed(st.integers(0, 10**12), units, slow=2_000)
+@fuzzed(st.integers(0, 10**12), units, slow=3_000)
 def test_a_submit_that_was_not_sent_waits_in_bounds(failures: int, unit: float) -> None:
     """However often a host was not reached, the next try comes within the documented time."""
     assert 0 <= resubmit_delay(failures, unit=unit) <= NOT_SENT_CAP
