@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, cast
 
 NESTING_MAX: Final = 200
@@ -28,15 +28,17 @@ def is_nested_too_deeply(value: object) -> bool:
     """Whether plain data goes deeper than `NESTING_MAX`. It must not hold itself."""
     level = [value]
     for _ in range(NESTING_MAX + 1):
-        inner = [
-            item.values() if isinstance(item, dict) else item
-            for item in level
-            if isinstance(item, (dict, list, tuple))
-        ]
+        inner = [items for items in map(_items, level) if items is not None]
         if not inner:
             return False
         level = [item for items in inner for item in items]
     return True
+
+
+def _items(value: object) -> Iterable[object] | None:
+    if isinstance(value, dict):
+        return cast("dict[object, object]", value).values()
+    return cast("Sequence[object]", value) if isinstance(value, (list, tuple)) else None
 
 
 def as_number(value: object) -> float:

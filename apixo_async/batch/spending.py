@@ -85,7 +85,7 @@ class Prices:
     """
 
     def __init__(self, by_name: Mapping[str, Money] | None = None) -> None:
-        given = {} if by_name is None else as_mapping(by_name)
+        given = as_mapping({} if by_name is None else by_name)
         if given is None:
             msg = f"prices must be a mapping from names to US dollars, got {shown(by_name)[:80]}"
             raise InvalidSettingError(msg)

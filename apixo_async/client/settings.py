@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, cast
 from urllib.parse import urlsplit
 
 from apixo_async._narrow import shown
@@ -20,7 +20,8 @@ _API_PATH: Final = "/api/v1"
 
 def resolve_key(api_key: str | None, environment: Mapping[str, str] = os.environ) -> Secret:
     """The key that was passed, or the environment's; `AuthenticationError` if there is none."""
-    key: object = api_key if api_key is not None else environment.get(KEY_VARIABLE, "")
+    # Annotations are the caller's promise, which may be broken; so below.
+    key = cast("object", environment.get(KEY_VARIABLE, "") if api_key is None else api_key)
     if not isinstance(key, str):
         msg = f"the API key must be text, got {type(key).__name__}"
         raise AuthenticationError(msg)
@@ -40,7 +41,7 @@ def resolve_base_url(base_url: str | None, environment: Mapping[str, str] = os.e
 
     It is accepted with and without that suffix, because `APIXO_BASE_URL` is used both ways.
     """
-    given: object = (base_url if base_url is not None else environment.get(URL_VARIABLE)) or ""
+    given = cast("object", environment.get(URL_VARIABLE) if base_url is None else base_url) or ""
     if not isinstance(given, str):
         msg = f"base URL must be text, got {shown(given)}; see {URL_VARIABLE}"
         raise InvalidSettingError(msg)
