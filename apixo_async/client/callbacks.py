@@ -81,6 +81,13 @@ class Ticket:
         has_news, self.has_news = self.has_news, False
         return has_news
 
+    def leave(self) -> None:
+        """Nobody waits any more: what a callback has named, or names later, is told to the log."""
+        self.is_left = True
+        named = self.named() if self.task_id is None else None
+        if named is not None and self.record is None:
+            warn_of_left(named)
+
     def wake(self) -> None:
         """Ends a wait for news."""
         self._waiting.set()
@@ -213,8 +220,13 @@ def _warn(ticket: Ticket, callback: Callback) -> None:
             extra={"task_id": ticket.task_id, "other_task_id": told},
         )
     elif ticket.is_left:
-        _LOGGER.warning(
-            "task %s is that of a submit that nobody waits for any more; it is billed",
-            told,
-            extra={"task_id": told},
-        )
+        warn_of_left(told)
+
+
+def warn_of_left(task_id: str | None) -> None:
+    """A callback has named a task, and whoever waited for it has left."""
+    _LOGGER.warning(
+        "task %s is that of a submit that nobody waits for any more; it is billed",
+        task_id,
+        extra={"task_id": task_id},
+    )

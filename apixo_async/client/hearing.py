@@ -48,11 +48,11 @@ class Hearing:
                     with self._closing.waiting():
                         task = await self._found(submission, ticket)
         except asyncio.CancelledError:
-            ticket.is_left = True
+            ticket.leave()
             _LOGGER.warning("a submit whose caller was cancelled is in doubt: %s", error)
             raise
         if task is None:
-            ticket.is_left = True
+            ticket.leave()
             raise error
         _LOGGER.info("task %s (%s) is that of a submit whose answer was lost", task.id, task.model)
         if submission.observer is not None:
