@@ -176,6 +176,11 @@ class Story:
         except JournalError:
             self._end()
             raise
+        except asyncio.CancelledError:  # the client is torn down: it does not leave after all
+            self._note_in_passing(
+                events.NotSent(key=self.key, attempt=attempt, reason="the client was closed")
+            )
+            raise
         self.is_sent = True
         _killpoints.reached("K2")
 
@@ -254,8 +259,12 @@ class Story:
 
     def cut(self, error: SubmitUncertainError) -> None:
         """The client was torn down with the POST on its way; nobody waits for this any more."""
+        self._note_in_passing(self._uncertain(error))
+
+    def _note_in_passing(self, event: events.JobEvent) -> None:
+        """Notes how a POST ended that nobody waits for."""
         try:
-            self.recorder.note(self._uncertain(error))
+            self.recorder.note(event)
         except JournalError:
             _LOGGER.exception("what came of job %r cannot be recorded", self.key)
         finally:

@@ -83,6 +83,8 @@ class Books:
 
     def close(self) -> None:
         """Keeps nothing any more."""
-        for hold in self._holds.values():
+        for lease, hold in self._holds.items():
             hold.cancel()
+            lease.release()
+        self._holds.clear()
         self._tracker.close()

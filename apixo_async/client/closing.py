@@ -3,11 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from typing import Any
 
 from apixo_async.errors import ClientUsageError
+
+
+async def end_all(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancels them and waits for their ends, in which they tell what becomes of what they did.
+
+    Cancelled meanwhile, it passes that on to them and waits all the same.
+    """
+    left = set(tasks)
+    interruption: asyncio.CancelledError | None = None
+    while left:
+        for task in left:
+            task.cancel()
+        try:
+            await asyncio.wait(left)
+        except asyncio.CancelledError as error:
+            interruption = error
+        left = {task for task in left if not task.done()}
+    if interruption is not None:
+        raise interruption
 
 
 class Closing:

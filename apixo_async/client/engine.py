@@ -149,13 +149,16 @@ class Engine:
                 self._is_down.set()
 
     async def _close_rest(self) -> None:
-        await self._reclaimer.aclose()
-        self.books.close()
-        self.gate.close()
-        if self.callbacks is not None:
-            self.callbacks.close()
-        if self._transport is not None:
-            await self._transport.aclose()
+        # Whoever is cancelled here leaves nothing open.
+        try:
+            await self._reclaimer.aclose()
+        finally:
+            self.books.close()
+            self.gate.close()
+            if self.callbacks is not None:
+                self.callbacks.close()
+            if self._transport is not None:
+                await self._transport.aclose()
 
     # Slots
 

@@ -8,6 +8,7 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from apixo_async.client.closing import end_all
 from apixo_async.client.tracking import Tracked, Tracker
 from apixo_async.errors import ApixoError
 from apixo_async.limits import Slots
@@ -46,8 +47,7 @@ class Reclaimer:
     async def aclose(self) -> None:
         """Stops."""
         if self._working is not None:
-            self._working.cancel()
-            await asyncio.wait([self._working])
+            await end_all([self._working])
 
     async def _reclaim(self) -> None:
         loop = asyncio.get_running_loop()

@@ -67,6 +67,14 @@ class Submission:
     window: float = 0.0
     sent_at: float = 0.0
     post: asyncio.Task[Task] | None = attrs.field(default=None, init=False)
+    doubt: SubmitUncertainError | None = attrs.field(default=None, init=False)
+    """What is known of a POST that was cut."""
+
+    def cut(self, doubt: SubmitUncertainError) -> None:
+        """The POST is given up, and nobody can say what came of it."""
+        self.doubt = doubt
+        if self.observer is not None:
+            self.observer.cut(doubt)
 
     def body(self) -> bytes:
         """What is sent for one more attempt."""

@@ -15,13 +15,14 @@ from apixo_async._wire import (
     unwrap,
 )
 from apixo_async.client.callbacks import Ticket
-from apixo_async.client.closing import Closing
+from apixo_async.client.closing import Closing, end_all
 from apixo_async.client.doubts import doubt_of
 from apixo_async.client.hearing import Hearing
 from apixo_async.client.judging import Judgement, judge
 from apixo_async.client.submission import Bookkeeper, Confirm, Submission
 from apixo_async.errors import (
     ApixoError,
+    ClientUsageError,
     NotSentError,
     RateLimitedError,
     SubmitUncertainError,
@@ -85,6 +86,8 @@ class Submitter:
                 _settle_orphan(submission, post)  # it ended in the very moment of cancellation
             else:
                 _give_up(submission)
+            if isinstance(error, asyncio.CancelledError):
+                _raise_if_only_cut(submission)
             raise
         return await self.hearing.task_of(submission, doubt)
 
@@ -133,10 +136,9 @@ class Submitter:
         except BaseException as error:
             # The client is torn down with the POST on its way, or something broke that never does.
             self._books.task_may_run(submission.lease)
-            if submission.observer is not None:
-                is_cut = isinstance(error, asyncio.CancelledError)
-                why = "was cut before it was answered" if is_cut else f"broke: {error!r}"
-                submission.observer.cut(doubt_of(submission, f"the submit {why}"))
+            is_cut = isinstance(error, asyncio.CancelledError)
+            why = "was cut before it was answered" if is_cut else f"broke: {error!r}"
+            submission.cut(doubt_of(submission, f"the submit {why}"))
             raise
         else:
             return await self._accepted(submission, task_id, permit)
@@ -226,14 +228,15 @@ class Submitter:
         self._books.task_may_run(submission.lease)
         if candidate is not None and self._is_known(submission, candidate):
             candidate = None
-        # Another submit may have been given the same id while it was confirmed.
-        if (
-            candidate is not None
-            and await self._confirm(candidate, model)
-            and not self._is_known(submission, candidate)
-        ):
-            return await self._accepted(submission, candidate, permit)
         error = doubt_of(submission, str(failure), failure, judged.text, candidate)
+        try:
+            is_there = candidate is not None and await self._confirm(candidate, model)
+        except asyncio.CancelledError:
+            submission.cut(error)
+            raise
+        # Another submit may have been given the same id while it was confirmed.
+        if candidate is not None and is_there and not self._is_known(submission, candidate):
+            return await self._accepted(submission, candidate, permit)
         if submission.observer is not None:
             await submission.observer.uncertain(error)
         raise error
@@ -244,10 +247,7 @@ class Submitter:
             while self._posts:
                 await asyncio.wait(self._posts)
         except asyncio.CancelledError:
-            posts = list(self._posts)
-            for post in posts:
-                post.cancel()
-            await asyncio.gather(*posts, return_exceptions=True)
+            await end_all(self._posts)
             raise
 
 
@@ -266,14 +266,26 @@ def _give_up(submission: Submission) -> None:
         submission.ticket.close()
 
 
+def _raise_if_only_cut(submission: Submission) -> None:
+    """A POST was cancelled, and nobody has cancelled its caller: the client was torn down."""
+    caller = asyncio.current_task()
+    if caller is None or caller.cancelling():
+        return
+    if submission.doubt is not None:
+        raise submission.doubt from None
+    if not submission.lease.is_running:
+        raise ClientUsageError("the client was closed; nothing was sent") from None
+
+
 def _settle_orphan(submission: Submission, post: asyncio.Task[Task]) -> None:
     """The POST of a cancelled caller has ended: its slot and its task id are looked after."""
     _give_up(submission)
     if submission.ticket is not None:
-        submission.ticket.is_left = True
+        submission.ticket.leave()
     model = submission.request.model
     if post.cancelled():
-        _LOGGER.warning("a %s submit was cut; a task may be running", model)
+        if submission.doubt is not None:
+            _LOGGER.warning("a submit was cut: %s", submission.doubt)
     elif (error := post.exception()) is None:
         task_id = post.result().id
         _LOGGER.warning(

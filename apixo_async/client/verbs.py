@@ -263,7 +263,8 @@ class ApixoClient:
         """Ends all waiting with `ClientUsageError`, then closes what was opened.
 
         POSTs in flight are answered first (`Timeouts.submit` and a few looks at most); nothing new
-        is sent. May be called twice. Tasks go on at the server.
+        is sent. Cancelled, it cuts them: whoever waits for one gets `SubmitUncertainError`. May be
+        called twice. Tasks go on at the server.
         """
         try:
             await self.engine.aclose()
