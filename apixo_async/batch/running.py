@@ -23,6 +23,7 @@ from apixo_async.batch.settings import RunSettings
 from apixo_async.batch.source import Source
 from apixo_async.batch.story import Story
 from apixo_async.client import ApixoClient
+from apixo_async.client.closing import end_all
 from apixo_async.errors import ApixoError, JournalError, SubmitUncertainError
 from apixo_async.limits import Lease
 from apixo_async.tasks import Task
@@ -88,15 +89,14 @@ class Run:
         try:
             await self.admission.wait_none_sending()
         finally:
-            ours = [*self._tasks, *self._jobs]
-            for task in ours:
-                task.cancel()
-            await asyncio.gather(*ours, return_exceptions=True)
-            self._gather_left()
-            self._carrier.close_tickets()
-            if self._past is not None:
-                self._past.close()
-            await self._feeder.aclose()
+            try:
+                await end_all({*self._tasks, *self._jobs})
+            finally:
+                self._gather_left()
+                self._carrier.close_tickets()
+                if self._past is not None:
+                    self._past.close()
+                await self._feeder.aclose()
 
     def _gather_left(self) -> None:
         """Takes what nobody took."""
@@ -259,7 +259,7 @@ class Run:
             self.publish(
                 events.Accepted(key=entry.key, at=accepted, task_id=task.id, model=task.model)
             )
-        work = self._carrier.carry_on(story, task)
+        work = functools.partial(self._carrier.carry_on, story, task)
         self._start(self._carried(story, work), self._feeder.leave if has_place else None)
         return story
 
@@ -276,11 +276,13 @@ class Run:
         error = entry.outcome(UNCLAIMED).error
         if isinstance(error, SubmitUncertainError):
             self.publish(events.Uncertain(key=story.key, reason=error.reason, phase=error.phase))
-            work = self._carrier.hear(story, error, lease, window)
+            work = functools.partial(self._carrier.hear, story, error, lease, window)
             self._start(self._carried(story, work), None)
 
-    async def _carried(self, story: Story, work: Coroutine[Any, Any, Outcome]) -> None:
-        outcome = await self._repeated(story, await work)
+    async def _carried(
+        self, story: Story, work: Callable[[], Coroutine[Any, Any, Outcome]]
+    ) -> None:
+        outcome = await self._repeated(story, await work())
         if self._past is not None:
             self._past.ended(story.number)
         if story.index != UNCLAIMED:
