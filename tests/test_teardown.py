@@ -83,7 +83,7 @@ def test_a_job_that_was_about_to_be_sent_is_queued_again(
     monkeypatch.setattr(LoopWriter, "seconds", 1.0)
     journal = tmp_path / "run.db"
 
-    async def scene(_: Stage) -> None:
+    async def scene(stage: Stage) -> None:
         api = Api()
         client = client_for(api)
         running = asyncio.create_task(BatchRunner(client, journal=journal).run([OCEAN]))
