@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
@@ -35,6 +36,8 @@ SAFETY_INTERVALS: Final = 9.0
 
 STATES_TOLD: Final = 20
 """Unknown states that are logged, once each; a server that invents more is not worth the memory."""
+
+_PROGRESS: Final[Mapping[str, float]] = {TaskState.PENDING: 0, TaskState.PROCESSING: 1}
 
 Look = Callable[[str, str], Awaitable[Task]]
 """One status call through the gate: task id and model to a snapshot, or an error."""
@@ -66,6 +69,10 @@ class Watch:
     """Whether the last look was for a callback; if that came too early, one more will tell."""
     failures: int = 0
     unusable: int = 0
+    ended: Task | None = None
+    """The first answer that said the task has ended, while that is looked at again."""
+    told_steps_back: int = 0
+    """How loudly it was told that an answer contradicts an earlier one; each level once."""
     trouble: type[ApixoError] | None = None
     trouble_since: float = 0.0
     trouble_in_a_row: int = 0
@@ -179,6 +186,7 @@ class Watcher:
         except ApixoError as error:
             self._judge(watch, error, loop.time())
             return None
+        task = self._first_end(watch, task)
         watch.note_success(task)
         gap = watch.schedule.interval
         if self._outages.answered(now=loop.time(), gap=gap, hung=lambda: self._hung(gap)):
@@ -317,6 +325,26 @@ class Watcher:
             msg = f"task {task.id} succeeded without a usable result URL"
             raise UnexpectedAnswerError(msg, excerpt=str(task.raw.get("resultJson")), task=task)
         return True
+
+    def _first_end(self, watch: Watch, task: Task) -> Task:
+        """The answer, unless an earlier one said that the task has ended: then that one counts."""
+        ended, before = watch.ended, watch.task.state
+        if ended is not None and task.state != ended.state:
+            self._tell_step_back(watch, ended.state, task, logging.WARNING)
+            return ended
+        if task.is_terminal:
+            watch.ended = task
+        elif _PROGRESS.get(before, 0) > _PROGRESS.get(task.state, math.inf):
+            self._tell_step_back(watch, before, task, logging.INFO)
+        return task
+
+    def _tell_step_back(self, watch: Watch, before: str, task: Task, level: int) -> None:
+        if level > watch.told_steps_back:
+            watch.told_steps_back = level
+            message = "task %s was %s and is now said to be %r"
+            _LOGGER.log(
+                level, message, task.id, before, str(task.state), extra={"task_id": task.id}
+            )
 
     def _note_state(self, task: Task) -> None:
         is_strange = not isinstance(task.state, TaskState) and task.state not in self._seen_states

@@ -1,6 +1,7 @@
 """Looking at tasks until they end."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from contextvars import Context
 from itertools import pairwise
@@ -274,6 +275,71 @@ async def test_urls_that_come_late_are_waited_for() -> None:
         task = await client.generate(OCEAN)
 
     assert task.urls == ("https://files.test/late.mp4",)
+
+
+SECOND_THOUGHTS: dict[str, dict[str, object]] = {
+    "processing": {"state": "processing"},
+    "pending": {"state": "pending"},
+    "failed": {"state": "failed", "failCode": "GENERATION_FAILED"},
+    "something new": {"state": "queued"},
+}
+
+
+@pytest.mark.parametrize("later", SECOND_THOUGHTS.values(), ids=SECOND_THOUGHTS.keys())
+@virtual
+async def test_what_has_ended_stays_ended(
+    later: dict[str, object], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A success that is taken back while its URL is looked for stays one; that is told once."""
+    first = envelope({"state": "success", "resultJson": ""})
+    api = FakeApi(on_status=lambda task: first if task.looks == 1 else envelope(later))
+    async with client_for(api) as client:
+        with pytest.raises(UnexpectedAnswerError, match="without a usable result URL") as caught:
+            await client.generate(OCEAN)
+        held = client.statistics().gate.tasks
+
+    assert caught.value.task is not None
+    assert caught.value.task.state is TaskState.SUCCESS
+    assert api.statuses == 3
+    assert held == 0
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert told == [f"task task_1 was success and is now said to be {later['state']!r}"]
+
+
+@virtual
+async def test_a_url_after_a_contradiction_is_taken() -> None:
+    """Success, processing, success with a URL: the video is there."""
+    states = [{"state": "success"}, {"state": "processing"}]
+    api = FakeApi(
+        duration=lambda _: 90.0,
+        on_status=lambda task: envelope(states[task.looks - 1]) if task.looks <= 2 else None,
+    )
+    async with client_for(api) as client:
+        task = await client.generate(OCEAN)
+
+    assert task.urls
+
+
+@virtual
+async def test_a_state_that_goes_backwards_changes_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A task that is pending again still runs; that is told once for each task."""
+    caplog.set_level(logging.INFO)
+    states = ["processing", "pending", "processing", "pending"]
+    api = FakeApi(
+        on_status=lambda task: (
+            envelope({"state": states[task.looks - 1]}) if task.looks <= 4 else None
+        )
+    )
+    async with client_for(api) as client:
+        tasks = [await client.generate(OCEAN) for _ in range(2)]
+
+    assert all(task.urls for task in tasks)
+    told = [record.getMessage() for record in caplog.records if "is now said" in record.msg]
+    assert told == [
+        f"task {task.id} was processing and is now said to be 'pending'" for task in tasks
+    ]
 
 
 @virtual
