@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import math
 import ssl
 from collections.abc import Mapping
@@ -31,6 +32,8 @@ from apixo_async.errors import (
     TransportError,
     UnansweredError,
 )
+
+_LOGGER = logging.getLogger("apixo_async")
 
 Session: TypeAlias = aiohttp.ClientSession
 """What may be passed to the client; no other module has to name aiohttp for it."""
@@ -113,6 +116,7 @@ class HttpTransport:
         self._connector: aiohttp.BaseConnector | None = None
         self._sessions: dict[Method, aiohttp.ClientSession] = {}
         self._closed = False
+        self._has_told_type = False
         headers = {
             "Authorization": f"Bearer {api_key.reveal()}",
             "Accept": "application/json",
@@ -207,10 +211,23 @@ class HttpTransport:
     def _reply(self, response: aiohttp.ClientResponse, received: bytes) -> Reply:
         # A server that echoes the key must not bring it into errors, logs or records.
         body = self._key.redact_bytes(received)
+        if not self._has_told_type and "json" not in _type_of(response).lower():
+            self._tell_type(response, body)
         retry_after = response.headers.get("Retry-After")
         if retry_after is None:
             return Reply(response.status, body)
         return Reply(response.status, body, retry_after, datetime.now(UTC))
+
+    def _tell_type(self, response: aiohttp.ClientResponse, body: bytes) -> None:
+        """JSON is read by whatever name it comes; that something stands in between is told once."""
+        if response.ok and body.lstrip().startswith(b"{"):
+            self._has_told_type = True
+            name = excerpt(_type_of(response).encode("utf-8", "replace")) or "nothing"
+            _LOGGER.warning(
+                "%s answers with JSON that is called %r; it is read all the same",
+                self._host,
+                self._key.redact(name),
+            )
 
     def _failure(self, reason: str, sent: _Sent, *, is_read: bool) -> TransportError:
         # Reads are not traced; whether one was sent makes no difference, unless the connection
@@ -238,6 +255,10 @@ class HttpTransport:
             await session.close()
         if self._given is None and self._connector is not None:
             await self._connector.close()
+
+
+def _type_of(response: aiohttp.ClientResponse) -> str:
+    return response.headers.get("Content-Type", "")
 
 
 async def _mark_sent(

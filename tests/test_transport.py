@@ -29,6 +29,7 @@ from apixo_async import (
     Timeouts,
     TransportError,
     UnansweredError,
+    UnexpectedAnswerError,
 )
 from apixo_async._secret import Secret
 from apixo_async._transport import REPLY_CAP, HttpTransport, Method
@@ -402,6 +403,59 @@ async def test_a_whole_answer_is_handed_on_as_it_is(name: str) -> None:
         assert (got.status, got.body) == (status, body)
         assert server.methods == ["POST"]
         assert server.seen[0].body == BODY
+
+
+@pytest.mark.parametrize(
+    ("header", "called"),
+    [
+        ("Content-Type: text/plain", "text/plain"),
+        ("Content-Type: text/html; charset=utf-8", "text/html; charset=utf-8"),
+        (f"Content-Type: x/{KEY}", "x/***"),
+        ("Content-Type: x/\xe9", "x/?"),
+        ("X-Other: 1", "nothing"),
+    ],
+    ids=["text/plain", "text/html", "with the key", "no text", "no type"],
+)
+async def test_json_by_another_name_is_read_and_told_once(
+    header: str, called: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A 200 that is JSON but is not called so is an answer; each client warns of it once."""
+    head = f"HTTP/1.1 200 OK\r\n{header}\r\nContent-Length: {len(ACCEPTED)}\r\n\r\n"
+    async with FaultServer(answering(head.encode("latin-1") + ACCEPTED)) as server:
+        for number in (1, 2):
+            async with ApixoClient(KEY, base_url=server.url) as client:
+                assert (await client.submit(TextToVideo("a calm ocean"))).id == "t-1"
+                with pytest.raises(UnexpectedAnswerError, match="state"):
+                    await client.status("t-1")
+
+            told = [
+                record.getMessage()
+                for record in caplog.records
+                if record.levelno >= logging.WARNING
+            ]
+            assert len(told) == number
+            assert f"JSON that is called {called!r}" in told[-1]
+        assert server.methods == ["POST", "GET"] * 2
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        reply(ACCEPTED),
+        reply(ACCEPTED, content_type="Application/Problem+JSON"),
+        reply(b"<html>welcome</html>", content_type="text/html"),
+        reply(b'{"code":502}', content_type="text/plain", status="502 Bad Gateway"),
+    ],
+    ids=["JSON", "a kind of JSON", "a page", "an error"],
+)
+async def test_what_needs_no_warning_has_none(
+    answer: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """JSON that is called so is normal; pages and errors are told as what they are."""
+    async with FaultServer(answering(answer)) as server, transport_to(server.url) as transport:
+        await transport.send("POST", SUBMIT, body=BODY)
+
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 async def test_retry_after_is_the_header_that_is_kept() -> None:
