@@ -24,7 +24,7 @@ from yarl import URL
 from apixo_async import _killpoints
 from apixo_async._narrow import as_number, shown
 from apixo_async._secret import Secret
-from apixo_async._wire import Reply, excerpt
+from apixo_async._wire import Reply, excerpt, http_date
 from apixo_async.errors import (
     ClientUsageError,
     InvalidSettingError,
@@ -214,9 +214,11 @@ class HttpTransport:
         if not self._has_told_type and "json" not in _type_of(response).lower():
             self._tell_type(response, body)
         retry_after = response.headers.get("Retry-After")
-        if retry_after is None:
+        if retry_after is not None:
+            return Reply(response.status, body, retry_after, datetime.now(UTC))
+        if response.method != "POST":
             return Reply(response.status, body)
-        return Reply(response.status, body, retry_after, datetime.now(UTC))
+        return Reply(response.status, body, sent_at=http_date(response.headers.get("Date")))
 
     def _tell_type(self, response: aiohttp.ClientResponse, body: bytes) -> None:
         """JSON is read by whatever name it comes; that something stands in between is told once."""

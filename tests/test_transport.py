@@ -12,6 +12,7 @@ import sys
 import traceback
 import tracemalloc
 from collections.abc import AsyncIterator, Coroutine, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
@@ -465,6 +466,25 @@ async def test_retry_after_is_the_header_that_is_kept() -> None:
         got = await transport.send("GET", STATUS)
 
     assert (got.status, got.retry_after) == (429, "7")
+
+
+DATES = {
+    "Thu, 26 Nov 2026 20:14:01 GMT": datetime(2026, 11, 26, 20, 14, 1, tzinfo=UTC),
+    "Thu, 26 Nov 2026 23:14:01 +0300": datetime(2026, 11, 26, 20, 14, 1, tzinfo=UTC),
+    "today": None,
+    f"Thu, 26 Nov 2026 20:14:01 {KEY}": datetime(2026, 11, 26, 20, 14, 1, tzinfo=UTC),
+}
+
+
+@pytest.mark.parametrize("date", DATES, ids=["GMT", "zone", "no date", "with the key"])
+async def test_a_submit_s_answer_has_the_server_s_time(date: str) -> None:
+    """By it the provider can find what it answered; a date that is none does no harm."""
+    answer = reply(ACCEPTED, headers=[f"Date: {date}"])
+    async with FaultServer(answering(answer)) as server, transport_to(server.url) as transport:
+        submitted = await transport.send("POST", SUBMIT, body=BODY)
+
+    assert submitted.sent_at == DATES[date]
+    assert submitted.body == ACCEPTED
 
 
 @pytest.mark.parametrize("status", ["301 A", "302 B", "303 C", "307 D", "308 E"])

@@ -19,7 +19,7 @@ from apixo_async._wire.requests import (
     submit_path,
 )
 from apixo_async._wire.rows import ROW_FIELDS, request_from_row
-from apixo_async._wire.text import EXCERPT_CHARACTERS, candidate_task_id, excerpt
+from apixo_async._wire.text import EXCERPT_CHARACTERS, candidate_task_id, excerpt, http_date
 
 __all__ = [
     "BALANCE_PATH",
@@ -31,6 +31,7 @@ __all__ = [
     "encode",
     "excerpt",
     "fingerprint",
+    "http_date",
     "means_no_credits",
     "read_balance",
     "read_claim",

@@ -45,13 +45,15 @@ _LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 class Reply:
     """One HTTP answer, read to its end.
 
-    `retry_after` is the header of that name and `received_at` the time to which it relates.
+    `retry_after` is the header of that name and `received_at` the time to which it relates;
+    `sent_at` is when the server says that it answered, read for submits only.
     """
 
     status: int
     body: bytes
     retry_after: str | None = None
     received_at: datetime = _LONG_AGO
+    sent_at: datetime | None = None
 
 
 @attrs.frozen

@@ -39,14 +39,18 @@ def retry_after_seconds(value: str | None, *, now: datetime) -> float | None:
     text = value.strip()
     if _SECONDS.fullmatch(text):
         return float(text)
+    moment = http_date(text)
+    seconds = 0.0 if moment is None else (moment - now).total_seconds()
+    return seconds if math.isfinite(seconds) and seconds > 0 else None
+
+
+def http_date(value: str | None) -> datetime | None:
+    """The moment of a `Date` header in UTC; `None` for anything that is no date."""
     try:
-        moment = parsedate_to_datetime(text)
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=UTC)
-        seconds = (moment - now).total_seconds()
+        moment = parsedate_to_datetime((value or "").strip())
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
-    return seconds if math.isfinite(seconds) and seconds > 0 else None
 
 
 def candidate_task_id(received: str) -> str | None:

@@ -52,10 +52,15 @@ class NotSent(_JobEvent):
 
 @attrs.frozen(kw_only=True)
 class Accepted(_JobEvent):
-    """The task exists and is billed."""
+    """The task exists and is billed.
+
+    `received` is the answer that said so, shortened, `answered_at` its time by the server's clock.
+    """
 
     task_id: str
     model: str
+    received: str = ""
+    answered_at: datetime | None = None
 
 
 @attrs.frozen(kw_only=True)

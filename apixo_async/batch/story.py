@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from apixo_async import _killpoints
+from apixo_async._wire import excerpt
 from apixo_async.batch import events
 from apixo_async.batch.admission import Admission, NotAdmittedError
 from apixo_async.batch.journal import IDS_MAX, Entry, Journal, is_unheard_of
 from apixo_async.batch.outcomes import Job, Outcome, OutcomeStatus
-from apixo_async.client import Ticket
+from apixo_async.client import Answer, Ticket
 from apixo_async.downloads import SavedFile
 from apixo_async.errors import APIError, ApixoError, JournalError, SubmitUncertainError
 from apixo_async.retries import stops_batch
@@ -189,11 +190,17 @@ class Story:
         self.recorder.note(events.NotSent(key=self.key, attempt=attempt, reason=str(error)))
         self._end(will_wait=True)
 
-    async def accepted(self, task: Task) -> None:
+    async def accepted(self, task: Task, answer: Answer) -> None:
         """The task exists: on disk before anyone sees it."""
         _killpoints.reached("K5")
         self.task = task
-        event = events.Accepted(key=self.key, task_id=task.id, model=task.model)
+        event = events.Accepted(
+            key=self.key,
+            task_id=task.id,
+            model=task.model,
+            received=excerpt(answer.text.encode("utf-8", "replace")),
+            answered_at=answer.sent_at,
+        )
         try:
             await self._write_id(event)
         finally:

@@ -3,7 +3,15 @@
 from apixo_async.client.callbacks import Ticket
 from apixo_async.client.engine import Engine
 from apixo_async.client.saving import SaveObserver
-from apixo_async.client.submission import SubmitObserver
+from apixo_async.client.submission import Answer, SubmitObserver
 from apixo_async.client.verbs import ApixoClient, ClientStatistics
 
-__all__ = ["ApixoClient", "ClientStatistics", "Engine", "SaveObserver", "SubmitObserver", "Ticket"]
+__all__ = [
+    "Answer",
+    "ApixoClient",
+    "ClientStatistics",
+    "Engine",
+    "SaveObserver",
+    "SubmitObserver",
+    "Ticket",
+]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from apixo_async._wire import excerpt
-from apixo_async.client.submission import Submission
+from apixo_async._wire import Reply, excerpt
+from apixo_async.client.submission import Answer, Submission
 from apixo_async.errors import (
     APIError,
     ApixoError,
@@ -36,3 +36,10 @@ def doubt_of(
 def _size(failure: ApixoError | None, received: bytes) -> int:
     """Bytes of the answer that arrived; what is left of a long one was shortened."""
     return failure.received_bytes if isinstance(failure, UnansweredError) else len(received)
+
+
+def answer_of(reply: Reply | None, failure: ApixoError | None = None) -> Answer:
+    """The answer, or what came of one that broke off."""
+    if reply is not None:
+        return Answer(reply.body.decode("utf-8", "replace"), reply.sent_at)
+    return Answer(failure.received if isinstance(failure, UnansweredError) else "")

@@ -5,17 +5,19 @@ from __future__ import annotations
 import attrs
 
 from apixo_async._wire import Reply, candidate_task_id
-from apixo_async.errors import ApixoError, UnansweredError
+from apixo_async.client.doubts import answer_of
+from apixo_async.client.submission import Answer
+from apixo_async.errors import ApixoError
 from apixo_async.retries import SubmitVerdict, submit_verdict
 from apixo_async.veo import Request
 
 
 @attrs.frozen
 class Judgement:
-    """`text` is what arrived of the answer; `candidate` may be the id of the task that was made."""
+    """`answer` is what arrived; `candidate` may be the id of the task that was made."""
 
     verdict: SubmitVerdict
-    text: str
+    answer: Answer
     candidate: str | None
 
 
@@ -26,15 +28,11 @@ def judge(
 
     An answer that holds a task id is no refusal, whatever else it says.
     """
-    text = received_of(failure) if reply is None else reply.body.decode("utf-8", "replace")
-    candidate = candidate_task_id(text)
+    answer = answer_of(reply, failure)
+    candidate = candidate_task_id(answer.text)
     if candidate == getattr(request, "task_id", None):
         candidate = None  # an extension's own source, quoted in a refusal
     candidate = candidate or named
     verdict = submit_verdict(failure) if candidate is None else SubmitVerdict.UNCERTAIN
-    return Judgement(verdict, text, candidate)
+    return Judgement(verdict, answer, candidate)
 
-
-def received_of(failure: ApixoError) -> str:
-    """What came of an answer that broke off."""
-    return failure.received if isinstance(failure, UnansweredError) else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime
 from typing import Protocol
 
 import attrs
@@ -13,6 +14,14 @@ from apixo_async.errors import ApixoError, SubmitUncertainError
 from apixo_async.limits import Lease
 from apixo_async.tasks import Task
 from apixo_async.veo import Request
+
+
+@attrs.frozen
+class Answer:
+    """What came back for a submit, and when the server says that it sent it."""
+
+    text: str
+    sent_at: datetime | None = None
 
 
 class SubmitObserver(Protocol):
@@ -29,7 +38,7 @@ class SubmitObserver(Protocol):
     async def not_sent(self, attempt: int, error: ApixoError) -> None:
         """It did not leave, or was answered 429: the job is queued again."""
 
-    async def accepted(self, task: Task) -> None:
+    async def accepted(self, task: Task, answer: Answer) -> None:
         """The task exists."""
 
     async def rejected(self, error: ApixoError) -> None:

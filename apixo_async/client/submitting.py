@@ -16,10 +16,10 @@ from apixo_async._wire import (
 )
 from apixo_async.client.callbacks import Ticket
 from apixo_async.client.closing import Closing, end_all
-from apixo_async.client.doubts import doubt_of
+from apixo_async.client.doubts import answer_of, doubt_of
 from apixo_async.client.hearing import Hearing
 from apixo_async.client.judging import Judgement, judge
-from apixo_async.client.submission import Bookkeeper, Confirm, Submission
+from apixo_async.client.submission import Answer, Bookkeeper, Confirm, Submission
 from apixo_async.errors import (
     ApixoError,
     ClientUsageError,
@@ -141,7 +141,7 @@ class Submitter:
             submission.cut(doubt_of(submission, f"the submit {why}"))
             raise
         else:
-            return await self._accepted(submission, task_id, permit)
+            return await self._accepted(submission, task_id, permit, answer_of(reply))
         if reply is not None and not isinstance(failure, RateLimitedError):
             self._gate.failed(permit)
         named = None if submission.ticket is None else submission.ticket.named()
@@ -179,13 +179,15 @@ class Submitter:
             raise UnexpectedAnswerError(f"answered with the id of another task, {task_id}")
         return task_id
 
-    async def _accepted(self, submission: Submission, task_id: str, permit: Permit) -> Task:
+    async def _accepted(
+        self, submission: Submission, task_id: str, permit: Permit, answer: Answer
+    ) -> Task:
         task = Task(id=task_id, model=submission.request.model)
         self._gate.accepted(submission.lease, permit)
         self._books.task_started(task, submission.lease, ticket=submission.ticket)
         if submission.observer is not None:
             try:
-                await submission.observer.accepted(task)
+                await submission.observer.accepted(task, answer)
             except BaseException as error:
                 _LOGGER.critical(
                     "task %s (%s) was accepted, is running and billed, and could not be "
@@ -228,7 +230,7 @@ class Submitter:
         self._books.task_may_run(submission.lease)
         if candidate is not None and self._is_known(submission, candidate):
             candidate = None
-        error = doubt_of(submission, str(failure), failure, judged.text, candidate)
+        error = doubt_of(submission, str(failure), failure, judged.answer.text, candidate)
         try:
             is_there = candidate is not None and await self._confirm(candidate, model)
         except asyncio.CancelledError:
@@ -236,7 +238,7 @@ class Submitter:
             raise
         # Another submit may have been given the same id while it was confirmed.
         if candidate is not None and is_there and not self._is_known(submission, candidate):
-            return await self._accepted(submission, candidate, permit)
+            return await self._accepted(submission, candidate, permit, judged.answer)
         if submission.observer is not None:
             await submission.observer.uncertain(error)
         raise error

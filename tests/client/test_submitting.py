@@ -53,7 +53,7 @@ class Recorder:
     async def not_sent(self, attempt: int, error: ApixoError) -> None:
         self.steps.append(f"not sent {attempt}")
 
-    async def accepted(self, task: Task) -> None:
+    async def accepted(self, task: Task, answer: object) -> None:
         self.steps.append(f"accepted {task.id}")
 
     async def rejected(self, error: ApixoError) -> None:

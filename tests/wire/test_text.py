@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from apixo_async._wire import EXCERPT_CHARACTERS, candidate_task_id, excerpt
-from apixo_async._wire.text import retry_after_seconds
+from apixo_async._wire.text import http_date, retry_after_seconds
 
 NOW = datetime(2026, 1, 9, 13, 33, 30, tzinfo=UTC)
 
@@ -91,6 +91,16 @@ def test_no_retry_after_does_harm(value: str) -> None:
     seconds = retry_after_seconds(value, now=NOW)
 
     assert seconds is None or (math.isfinite(seconds) and seconds >= 0)
+
+
+@given(st.none() | st.text() | st.lists(words, max_size=8).map(" ".join))
+@example("Mon, 01 Jan 0001 00:00:00 +1400")
+@example("Fri, 31 Dec 9999 23:59:59 -1200")
+def test_no_date_does_harm(value: str | None) -> None:
+    """Whatever a `Date` header holds, it is a time in UTC or none."""
+    moment = http_date(value)
+
+    assert moment is None or moment.utcoffset() == timedelta()
 
 
 @given(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Collection, Mapping
+from datetime import datetime
 from typing import Any, Final, TypeGuard
 
 import attrs
@@ -35,7 +36,7 @@ def event_row(event: events.JobEvent) -> tuple[str, str, str]:
 def _plain(value: object) -> object:
     if isinstance(value, Task):
         return {"id": value.id, "model": value.model, "state": str(value.state)}
-    return value
+    return stamp(value) if isinstance(value, datetime) else value
 
 
 def can_follow(state: JobState, kind: type[events.JobEvent]) -> bool:
