@@ -18,7 +18,8 @@ POLL_INTERVAL: Final = 5.0
 DEADLINE: Final = 1_800.0
 """15 times the documented average of about two minutes."""
 BACKOFF_LIMIT: Final = 12
-"""Failed polls are spaced out up to this many intervals: one minute at the default."""
+"""Failed polls are spaced out up to this many intervals: one minute at the default. Those of many
+tasks are no rarer for that, or all would come back late from an outage."""
 
 
 def _seconds(
@@ -143,11 +144,14 @@ def next_look(
 
     `looks` is the number of looks so far and `failures` how many of the last ones failed in a row;
     `age` is the task's age in seconds, `None` for a task that somebody else submitted: that one is
-    looked at immediately. `interval` may be stretched. `unit` is a random number in [0, 1).
+    looked at immediately. `interval` may be stretched; failures stretch it further, up to twelve
+    of the schedule's own. `unit` is a random number in [0, 1).
     """
     if looks == 0:
         first = 0.0 if age is None else schedule.first + interval * unit - age
         # A task that is overdue, as after a restart, is looked at within one jittered interval.
         return first if first > 0 or age is None else interval * unit
-    pause = interval * min(2.0 ** min(failures, BACKOFF_LIMIT), BACKOFF_LIMIT)
+    # An interval that many tasks have stretched is rare enough already, beyond a minute or so.
+    longest = max(interval, schedule.interval * BACKOFF_LIMIT)
+    pause = min(interval * 2.0 ** min(failures, BACKOFF_LIMIT), longest)
     return spread(pause, by=min(schedule.jitter, 1.0), unit=unit)

@@ -18,6 +18,7 @@ from apixo_async import (
     LearnedSchedule,
     Limits,
     NotFoundError,
+    NotSentError,
     TaskFailedError,
     TaskState,
     TaskTimeoutError,
@@ -122,6 +123,8 @@ async def test_a_timeout_that_makes_no_sense_is_refused_before_anything_is_sent(
 
 
 TRANSIENT = {
+    "not sent": NotSentError("cannot reach api.test", host="api.test", reason="dns"),
+    "no TLS": NotSentError("cannot reach api.test", host="api.test", reason="tls"),
     "cut": UnansweredError("cut", host="api.test", reason="reset"),
     "502 page": Reply(502, b"<html>Bad Gateway</html>"),
     "503": refusal(503),
@@ -135,6 +138,7 @@ TRANSIENT = {
     "redirect": Reply(302, b""),
     "401 of a key that works": refusal(401),
     "404 of a new task": refusal(404),
+    "400 of a new task": refusal(400),
 }
 
 

@@ -102,7 +102,17 @@ def test_a_stretched_interval_counts_everywhere() -> None:
     assert look(looks=0, age=0.0, interval=8.0, unit=0.5) == 94.0
     assert look(looks=0, age=200.0, interval=8.0, unit=0.5) == 4.0
     assert look(looks=3, interval=8.0) == 8.0
-    assert look(looks=3, interval=8.0, failures=20) == 96.0
+    assert look(looks=3, interval=8.0, failures=1) == 16.0
+
+
+@pytest.mark.parametrize(
+    ("interval", "expected"), [(5.0, 60.0), (8.0, 60.0), (59.0, 60.0), (60.0, 60.0), (200.0, 200.0)]
+)
+def test_many_tasks_come_back_from_an_outage_as_soon_as_one(
+    interval: float, expected: float
+) -> None:
+    """An interval that is stretched is no longer stretched twelvefold: a minute, or itself."""
+    assert look(looks=3, interval=interval, failures=20) == expected
 
 
 @pytest.mark.parametrize(
