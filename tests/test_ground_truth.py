@@ -23,7 +23,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from apixo_async import NotSentError, Timeouts, TransportError, UnansweredError
 from apixo_async._secret import Secret
 from apixo_async._transport import HttpTransport
-from tests import faults
+from tests import certificates, faults
 from tests.faults import Act, FaultServer, answering, reply, saying
 
 BODY: Final = b'{"input":{"prompt":"a calm ocean"}}'
@@ -179,6 +179,15 @@ async def another_host() -> AsyncIterator[Place]:
 
 
 @contextlib.asynccontextmanager
+async def out_of_date() -> AsyncIterator[Place]:
+    """A certificate that was good once."""
+    act = answering(reply(ACCEPTED))
+    async with FaultServer(act, tls=certificates.expired_tls()) as server:
+        yield Place(server.url, through(ssl=certificates.trusting_expired_tls()))
+        assert server.seen == []
+
+
+@contextlib.asynccontextmanager
 async def plain_answer() -> AsyncIterator[Place]:
     """A port that speaks no TLS."""
 
@@ -207,6 +216,7 @@ NOT_SENT = [
     ),
     pytest.param(untrusted, "ClientConnectorCertificateError", "tls", id="untrusted"),
     pytest.param(another_host, "ClientConnectorCertificateError", "tls", id="another host"),
+    pytest.param(out_of_date, "ClientConnectorCertificateError", "tls", id="out of date"),
     pytest.param(plain_answer, "ClientConnectorSSLError", "tls", id="no TLS there"),
     pytest.param(plain_silence, "ConnectionTimeoutError", "connect_timeout", id="TLS unanswered"),
 ]
