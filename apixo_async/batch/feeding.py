@@ -40,6 +40,9 @@ class Consumer(Protocol):
     def break_down(self, error: BaseException) -> None:
         """The input was refused as a whole, before anything of it was sent."""
 
+    def end_at_once(self, error: BaseException) -> None:
+        """The input has ended everything, with `SystemExit` or its like."""
+
 
 def _what_is_left(past: Continuation | None) -> Source:
     nothing: list[Item] = []
@@ -135,6 +138,11 @@ class Feeder:
             self._consumer.stop(StopReason.JOURNAL if is_journal else StopReason.INPUT, error)
             self._consumer.break_down(error)
             return
+        except (asyncio.CancelledError, GeneratorExit):
+            raise
+        except BaseException as error:  # noqa: BLE001  # raised to whoever reads the outcomes
+            self._consumer.end_at_once(error)
+            return
         await self._feed()
 
     async def _prepare(self) -> None:
@@ -172,6 +180,10 @@ class Feeder:
             self._consumer.stop(StopReason.JOURNAL, error)
         except Exception as error:  # noqa: BLE001  # whatever the input raises ends the input only
             self._consumer.stop(StopReason.INPUT, error)
+        except GeneratorExit:
+            raise
+        except BaseException as error:  # noqa: BLE001  # raised to whoever reads the outcomes
+            self._consumer.end_at_once(error)
         self._is_feeding = False
         self._release_spare()
         if self._is_stopped:

@@ -52,7 +52,8 @@ class BatchRunner:
     `schedule` defaults to a `LearnedSchedule` that begins with the numbers of the client's, and
     `deadline` (seconds for one task from its acceptance) to the schedule's.
     `on_event` is called with every event on the event loop; keep it short, its errors are logged
-    and change nothing.
+    and change nothing. `SystemExit` and its like, from there or from the input, end the batch as
+    leaving it early does, and are raised once POSTs in flight are answered.
 
     A runner can be used for one batch after another, not for two at once: that raises
     `ClientUsageError`.

@@ -68,6 +68,8 @@ class Run:
         """After `aclose`: outcomes that nobody took, and those of the jobs that were given up."""
         self.bug: BaseException | None = None
         """An error that no job is responsible for, to be raised at the end."""
+        self.interrupt: BaseException | None = None
+        """What the user's code ended everything with, to be raised at once."""
 
     # Life of the run
 
@@ -124,7 +126,7 @@ class Run:
         await self.outcomes.put(None)
 
     def tell_end(self) -> None:
-        """Once all outcomes were taken: whoever still waits for one is told that there is none."""
+        """Whoever waits for an outcome is told that there is none, if there is none."""
         with contextlib.suppress(asyncio.QueueFull):  # then the mark is there
             self.outcomes.put_nowait(None)
 
@@ -134,8 +136,20 @@ class Run:
             return
         try:
             self._settings.on_event(event)
-        except Exception:  # the user's code must not cost anyone a paid task
+        # The user's code must not cost anyone a paid task. Nobody can cancel what does not wait.
+        except (Exception, asyncio.CancelledError):
             _LOGGER.exception("on_event failed for %s", type(event).__name__)
+        except BaseException as error:  # noqa: BLE001  # raised to whoever reads the outcomes
+            self.end_at_once(error)
+
+    def end_at_once(self, error: BaseException) -> None:
+        """`SystemExit` and its like go to whoever reads the outcomes.
+
+        Raised where they came up, they would tear a step of a job in two.
+        """
+        self.interrupt = self.interrupt or error
+        self.admission.stop(StopReason.REQUESTED)
+        self.tell_end()
 
     def _journal_failed(self, error: JournalError) -> None:
         self.admission.stop(StopReason.JOURNAL, error)

@@ -35,6 +35,7 @@ class OutcomeStream:
         self._run: Run | None = None
         self._journal: Journal | None = None
         self._is_over = False
+        self._is_interrupt_told = False
 
     @property
     def was_begun(self) -> bool:
@@ -109,11 +110,16 @@ class OutcomeStream:
             msg = "use the stream as `async with runner.stream(requests) as outcomes`"
             raise ClientUsageError(msg)
         outcome = None if self._is_over else await self._run.outcomes.get()
-        if outcome is not None:
+        if self._run.interrupt is None and outcome is not None:
             return outcome
+        if outcome is not None:
+            self._run.left.append(outcome)
         self._is_over = True
         # Whoever else waits for an outcome learns the end, too.
         self._run.tell_end()
+        if self._run.interrupt is not None:
+            self._is_interrupt_told = True
+            raise self._run.interrupt
         if self._run.bug is not None:
             raise self._run.bug
         if self.stopped is StopReason.INPUT and self.stop_error is not None:
@@ -135,6 +141,8 @@ class OutcomeStream:
             self._run.tell_end()
             if self._journal is not None:
                 await self._closed(self._journal, self._run)
+        if self._run.interrupt is not None and not self._is_interrupt_told:
+            raise self._run.interrupt  # it came when nobody read any more
 
     async def _closed(self, journal: Journal, run: Run) -> None:
         """Closes the journal once no POST is on its way, in a task that outlives our caller.
