@@ -12,7 +12,8 @@ import errno
 import logging
 import math
 import ssl
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Final, Literal, Protocol, TypeAlias
 from urllib.parse import SplitResult
@@ -44,6 +45,11 @@ REPLY_CAP: Final = 1024 * 1024
 KEEP_ALIVE: Final = 2.0
 """Seconds an idle connection is kept: shorter than common servers do (5 s and more), because a
 POST on a connection that the server is just closing ends as uncertain."""
+
+LATE: Final = 0.25
+"""Seconds that a timer may be late on a busy loop; a later one was held up by a blocking call."""
+GRACE: Final = 1.0
+"""Seconds that a submit still gets then: to read what has come takes far less."""
 
 
 def _positive(_: object, attribute: attrs.Attribute[float], value: float) -> None:
@@ -110,8 +116,9 @@ class HttpTransport:
         self._key = api_key
         self._timeouts: Mapping[Method, aiohttp.ClientTimeout] = {
             "GET": aiohttp.ClientTimeout(total=timeouts.status, sock_connect=timeouts.connect),
-            "POST": aiohttp.ClientTimeout(total=timeouts.submit, sock_connect=timeouts.connect),
+            "POST": aiohttp.ClientTimeout(total=None, sock_connect=timeouts.connect),
         }
+        self._submit_timeout = timeouts.submit
         self._given = session
         self._connector: aiohttp.BaseConnector | None = None
         self._sessions: dict[Method, aiohttp.ClientSession] = {}
@@ -172,29 +179,10 @@ class HttpTransport:
         """One call; never follows a redirect, never repeats itself, reads at most `REPLY_CAP`."""
         sent = _Sent()
         try:
-            response = await self._session(method).request(
-                method,
-                self._url(path),
-                data=body,
-                allow_redirects=False,
-                timeout=self._timeouts[method],
-                trace_request_ctx=sent,
-            )
-            sent.is_sent = True
-            try:
-                if method == "POST":
-                    _killpoints.reached("K4")
-                # Most answers have come whole by now. What is in memory already needs no bound.
-                content = response.content
-                sent.received = content.read_nowait()
-                if not content.at_eof() or len(sent.received) > REPLY_CAP:
-                    await _read_rest(content, sent)
-                return self._reply(response, sent.received)
-            finally:
-                # Read to its end, it has given back its connection by itself; `async with` would
-                # come to the same at a twentieth of the whole call.
-                if not response.closed:
-                    response.close()
+            if method == "GET":
+                return await self._exchange(method, path, body, sent)
+            async with _patience(self._submit_timeout):
+                return await self._exchange(method, path, body, sent)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             # Plain facts only: the exception itself holds the request's headers, and so the key.
             # TimeoutError is an OSError; ValueError comes from answers the parser cannot stand.
@@ -207,6 +195,31 @@ class HttpTransport:
                 raise
             reason = "other"
         raise self._failure(reason, sent, is_read=method == "GET")
+
+    async def _exchange(self, method: Method, path: str, body: bytes | None, sent: _Sent) -> Reply:
+        response = await self._session(method).request(
+            method,
+            self._url(path),
+            data=body,
+            allow_redirects=False,
+            timeout=self._timeouts[method],
+            trace_request_ctx=sent,
+        )
+        sent.is_sent = True
+        try:
+            if method == "POST":
+                _killpoints.reached("K4")
+            # Most answers have come whole by now. What is in memory already needs no bound.
+            content = response.content
+            sent.received = content.read_nowait()
+            if not content.at_eof() or len(sent.received) > REPLY_CAP:
+                await _read_rest(content, sent)
+            return self._reply(response, sent.received)
+        finally:
+            # Read to its end, it has given back its connection by itself; `async with` would
+            # come to the same at a twentieth of the whole call.
+            if not response.closed:
+                response.close()
 
     def _reply(self, response: aiohttp.ClientResponse, received: bytes) -> Reply:
         # A server that echoes the key must not bring it into errors, logs or records.
@@ -261,6 +274,31 @@ class HttpTransport:
 
 def _type_of(response: aiohttp.ClientResponse) -> str:
     return response.headers.get("Content-Type", "")
+
+
+@asynccontextmanager
+async def _patience(seconds: float) -> AsyncGenerator[None]:
+    """As `asyncio.timeout`, but for a loop that was held up: then the answer may be here already.
+
+    Somebody's code that blocks makes all timers late. What came meanwhile is read before it is
+    said that nothing came, since a submit without an answer asks for a decision.
+    """
+    loop = asyncio.get_running_loop()
+
+    def end(due: float) -> None:
+        now = loop.time()
+        if now - due > LATE:
+            timers.append(loop.call_later(GRACE, end, now + GRACE))
+        else:
+            scope.reschedule(now)
+
+    async with asyncio.timeout(None) as scope:
+        until = loop.time() + seconds
+        timers = [loop.call_at(until, end, until)]
+        try:
+            yield
+        finally:
+            timers[-1].cancel()
 
 
 async def _mark_sent(
