@@ -46,6 +46,8 @@ _LOGGER = logging.getLogger("apixo_async")
 SUBMIT_PATIENCE: Final = 15.0
 """Seconds for which a single call goes on trying to reach a host before it says so."""
 CONFIRM_LOOKS: Final = 3
+IDS_SHOWN: Final = 100
+_ELSEWHERE: Final = "this client belongs to another event loop; open one client per loop"
 
 
 class Engine:
@@ -101,9 +103,14 @@ class Engine:
             if self.callbacks is not None:
                 self.callbacks.open()
         elif self._loop is not loop:
-            msg = "this client belongs to another event loop; open one client per loop"
-            raise ClientUsageError(msg)
+            raise ClientUsageError(_ELSEWHERE)
         return self._transport
+
+    def check_loop(self) -> None:
+        """Raises `ClientUsageError` on another event loop than the client's, while that runs."""
+        loop = self._loop
+        if loop is not None and loop is not asyncio.get_running_loop() and loop.is_running():
+            raise ClientUsageError(_ELSEWHERE)
 
     @property
     def is_open(self) -> bool:
@@ -135,6 +142,9 @@ class Engine:
 
         Whoever calls it again waits for the first to be done.
         """
+        if self._loop is not None and self._loop is not asyncio.get_running_loop():
+            await self._close_from_elsewhere()
+            return
         if self.closing.is_closed:
             await self._is_down.wait()
             return
@@ -147,6 +157,26 @@ class Engine:
                 await self._close_rest()
             finally:
                 self._is_down.set()
+
+    async def _close_from_elsewhere(self) -> None:
+        """Nobody runs any more who waited on a loop that has ended: only what it left is closed."""
+        if self.closing.is_closed:
+            return
+        self.closing.is_closed = True
+        ids, submits = self.tracker.ids(), self.submits_in_flight
+        if ids or submits:
+            _LOGGER.warning(
+                "the event loop ended before this client was closed: %d submits were cut, and %d "
+                "tasks go on at the server: ids %s",
+                submits,
+                len(ids),
+                ", ".join(ids[:IDS_SHOWN]) or "none",
+                extra={"task_ids": ids, "submits": submits},
+            )
+        if self.callbacks is not None:
+            self.callbacks.close()
+        if self._transport is not None:
+            await self._transport.aclose()
 
     async def _close_rest(self) -> None:
         # Whoever is cancelled here leaves nothing open.

@@ -90,6 +90,10 @@ class Tracker:
             if tracked.ticket is not None:
                 tracked.ticket.close()
 
+    def ids(self) -> tuple[str, ...]:
+        """Ids of all unfinished tasks."""
+        return tuple(self._tasks)
+
     def unwatched(self) -> Iterator[Tracked]:
         """Tasks whose end nobody is waiting for any more."""
         return (tracked for tracked in list(self._tasks.values()) if tracked.watchers == 0)

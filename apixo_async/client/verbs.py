@@ -265,7 +265,12 @@ class ApixoClient:
         POSTs in flight are answered first (`Timeouts.submit` and a few looks at most); nothing new
         is sent. Cancelled, it cuts them: whoever waits for one gets `SubmitUncertainError`. May be
         called twice. Tasks go on at the server.
+
+        Belongs to the client's event loop, as all else does, and raises `ClientUsageError` on
+        another one while that runs. Once it has ended, what it left is closed, and the log names
+        the tasks that go on.
         """
+        self.engine.check_loop()
         try:
             await self.engine.aclose()
         finally:
