@@ -120,7 +120,11 @@ def test_an_address_is_judged_alike_in_all_its_forms(address: IPv4Address) -> No
 
 @pytest.mark.parametrize(
     "host",
-    ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0"],  # noqa: S104 - asked for
+    [
+        *["127.0.0.1", "0.0.0.0", "127.8.8.8", "[::1]", "[::]"],  # noqa: S104 - asked for
+        *["[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[64:ff9b::7f00:1]", "[2002:7f00:1::]"],
+        *["localhost", "LOCALHOST"],
+    ],
 )
 async def test_a_private_host_is_not_connected_to(
     host: str, strict: Downloader, tmp_path: Path, ports: None
@@ -135,7 +139,15 @@ async def test_a_private_host_is_not_connected_to(
     assert "secret" not in str(error)
 
 
-@pytest.mark.parametrize("host", ["2130706433", "127.1", "0177.0.0.1", "0x7f000001"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        *["2130706433", "127.1", "0177.0.0.1", "0x7f000001", "0x7f.1", "0", "127.0.0.1."],
+        # As some would read them: percent signs, digits in circles, wide digits, wide stops.
+        *["%31%32%37.0.0.1", "\u2460\u2461\u2466.\u24ea.\u24ea.\u2460"],
+        *["\uff11\uff12\uff17.0.0.1", "127\u30020\u30020\u30021"],
+    ],
+)
 async def test_a_number_for_a_host_is_not_connected_to(
     host: str, strict: Downloader, tmp_path: Path, ports: None
 ) -> None:
@@ -148,13 +160,16 @@ async def test_a_number_for_a_host_is_not_connected_to(
     assert caught.value.reason in {"bad_url", "refused_host"}
 
 
+@pytest.mark.parametrize(
+    "name", ["cdn.example", "cdn.example.", "localhost.", "localhost.localdomain", "metadata"]
+)
 async def test_a_name_with_a_private_address_is_not_connected_to(
-    strict: Downloader, tmp_path: Path, names: dict[str, list[str]], ports: None
+    name: str, strict: Downloader, tmp_path: Path, names: dict[str, list[str]], ports: None
 ) -> None:
-    """A public name may have any address, or several."""
-    names["cdn.example"] = ["127.0.0.1", "::1", "127.0.0.2"]
+    """A name may have any address, or several, with or without a dot at its end."""
+    names[name] = names[name.removesuffix(".")] = ["127.0.0.1", "::1", "127.0.0.2"]
     async with FaultServer(in_turn(video())) as server:
-        await refused(strict, f"http://cdn.example:{server.port}/v.mp4", tmp_path)
+        await refused(strict, f"http://{name}:{server.port}/v.mp4", tmp_path)
 
         assert server.connections == 0
 

@@ -374,6 +374,35 @@ async def test_watch_shows_a_failure_as_a_snapshot() -> None:
     assert seen[-1].fail_code == "GENERATION_FAILED"
 
 
+@pytest.mark.parametrize("way", ["break", "cancelled"])
+@virtual
+async def test_watching_may_be_left_half_way(way: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody waits for the task any more, nothing runs on or is told, and its slot is kept."""
+    api = FakeApi(duration=lambda _: 300.0)
+    async with client_for(api) as client:
+        task = await client.submit(TextToVideo("a calm ocean"))
+
+        async def watch() -> None:
+            async for snapshot in client.watch(task):
+                assert snapshot.state == "processing"
+                if way == "break":
+                    break
+
+        watching = asyncio.create_task(watch())
+        await asyncio.sleep(100)
+        watching.cancel()
+        await asyncio.wait([watching])
+        looks = api.statuses
+        await asyncio.sleep(100)
+
+        assert [tracked.task_id for tracked in client.engine.tracker.unwatched()] == [task.id]
+        assert client.statistics().gate.tasks == 1
+        assert client.engine._watcher._polling == 0
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        assert api.statuses == looks
+    assert not caplog.records
+
+
 @virtual
 async def test_a_bare_id_is_looked_at_immediately() -> None:
     """Waiting for a task that somebody else submitted starts with a look, not with 90 s."""
