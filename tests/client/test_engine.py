@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import re
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from apixo_async import (
     InvalidSettingError,
     Limits,
     PollSchedule,
+    Task,
     TaskTimeoutError,
     TextToVideo,
     Timeouts,
@@ -77,6 +79,44 @@ async def test_cancelled_waits_free_their_slots_too() -> None:
     assert len(second) == 10
     assert api.peak_unfinished == 10
     assert len(api.tasks) == 20
+
+
+@pytest.mark.parametrize("seconds", [0.01, 1.0, 4.0, 100.0, 125.0])
+@virtual
+async def test_a_group_that_one_sibling_ends_loses_no_task(
+    seconds: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of hundreds of generations at once, every accepted one is known: as its result, or by the log.
+
+    The POSTs on their way are answered all the same, and a slot is held for each task that runs.
+    """
+    api = FakeApi(latency=0.5)
+    done: list[Task] = []
+
+    async def generate() -> None:
+        done.append(await client.generate(OCEAN))
+
+    async def fail() -> None:
+        await asyncio.sleep(seconds)
+        msg = "something else went wrong"
+        raise RuntimeError(msg)
+
+    async def all_together() -> None:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(400):
+                group.create_task(generate())
+            group.create_task(fail())
+
+    async with client_for(api) as client:
+        with pytest.raises(ExceptionGroup, match="unhandled errors"):
+            await all_together()
+        await asyncio.sleep(5)
+        statistics = client.statistics()
+
+    logged = set(re.findall(r"\btask_\d+\b", caplog.text))
+    assert logged | {task.id for task in done} == set(api.tasks)
+    assert statistics.gate.tasks == statistics.unfinished_tasks == len(api.tasks) - len(done)
+    assert statistics.submits_in_flight == 0
 
 
 @virtual
