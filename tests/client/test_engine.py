@@ -86,7 +86,7 @@ async def test_cancelled_waits_free_their_slots_too() -> None:
 async def test_a_group_that_one_sibling_ends_loses_no_task(
     seconds: float, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Of hundreds of generations at once, every accepted one is known: as its result, or by the log.
+    """Of hundreds of generations at once, every accepted one is a result or named in the log.
 
     The POSTs on their way are answered all the same, and a slot is held for each task that runs.
     """
