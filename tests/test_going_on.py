@@ -401,6 +401,42 @@ async def test_closing_a_client_in_a_hurry_ends_its_batches(db: Path) -> None:
     assert (await entry_of(db, "k0")).state is JobState.UNCERTAIN
 
 
+async def test_closing_a_client_in_a_hurry_ends_what_waits_for_its_record(
+    db: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk takes its time with "about to send": nothing leaves, and the batch ends.
+
+    What is on disk may say that it left, so that the job is uncertain, and not sent again.
+    """
+    written = Journal.record
+    is_waiting = asyncio.Event()
+
+    def slowly(
+        self: Journal, number: int, event: events.JobEvent, *, keep_trying: bool
+    ) -> asyncio.Future[Entry]:
+        record = written(self, number, event, keep_trying=keep_trying)
+        if not isinstance(event, events.Sending):
+            return record
+        is_waiting.set()
+        return asyncio.get_running_loop().create_future()
+
+    monkeypatch.setattr(Journal, "record", slowly)
+    api = FakeApi()
+    client = quick(api)
+    runner = BatchRunner(client, journal=db)
+    running = asyncio.create_task(runner.run(jobs(1)))
+    await is_waiting.wait()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await client.aclose()
+    async with asyncio.timeout(5):
+        await asyncio.gather(running, return_exceptions=True)
+
+    assert not api.requests
+    assert [outcome.status for outcome in runner.report.outcomes] == [UNCERTAIN]
+    assert (await entry_of(db, "k0")).state is JobState.UNCERTAIN
+
+
 async def test_a_journal_whose_opening_was_cancelled_is_free(
     db: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,7 @@
 """A file between the process that receives and the one that submits."""
 
 import asyncio
+import os
 import sqlite3
 import subprocess
 import sys
@@ -102,10 +103,18 @@ async def test_one_that_cannot_be_taken_holds_up_no_other(tmp_path: Path) -> Non
 
 
 async def test_it_is_for_its_owner_alone(tmp_path: Path) -> None:
-    """Whoever could write there could make us look at tasks."""
-    await Inbox(tmp_path / "in.db").put(callback("a"))
+    """Whoever could write there could make us look at tasks; the umask makes no difference."""
+    before = os.umask(0)
+    try:
+        await Inbox(tmp_path / "in.db").put(callback("a"))
+        with closing(sqlite3.connect(tmp_path / "in.db")) as reader:
+            reader.execute("SELECT count(*) FROM callbacks").fetchall()
+            modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    finally:
+        os.umask(before)
 
-    assert (tmp_path / "in.db").stat().st_mode & 0o077 == 0
+    assert modes == dict.fromkeys(modes, 0o600)
+    assert "in.db" in modes
 
 
 async def test_old_callbacks_go(tmp_path: Path) -> None:
