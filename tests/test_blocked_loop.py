@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 import time
 from collections.abc import Iterator
@@ -169,12 +170,15 @@ async def test_a_callback_that_blocks_for_half_a_minute_costs_time_only(
 
 async def test_a_batch_whose_callback_blocks_again_and_again_is_paid_once(tmp_path: Path) -> None:
     """Longer than a submit may take, with many on their way: none is in doubt, none sent twice."""
-    with EmulatorThread(EmulatorSettings(speed=SPEED, seed=7)) as emulator:
+    with EmulatorThread(
+        EmulatorSettings(speed=SPEED, seed=7, latency="uniform:0.05:0.3")
+    ) as emulator:
         jobs = [Job(TextToVideo(f"prompt {n}", mode="fast"), key=f"k{n}") for n in range(12)]
 
+        accepted = itertools.count()
+
         def on_event(event: events.Event) -> None:
-            is_sent = isinstance(event, events.Sending) and event.key == "k8"
-            if is_sent or (isinstance(event, events.Accepted) and event.key == "k4"):
+            if isinstance(event, events.Accepted) and next(accepted) in {0, 3}:
                 time.sleep(BLOCKED)
 
         client = ApixoClient(
