@@ -25,7 +25,7 @@ from apixo_async import ApixoClient, Limits
 from apixo_async._wire import envelope
 from benchmarks._server import TASKS
 
-KEY: Final = "benchmark-key"
+KEY: Final = "apx_CANARY_benchmark"
 HEADERS: Final = {"Authorization": f"Bearer {KEY}", "Accept": "application/json"}
 BARE: Final = "bare aiohttp"
 OURS: Final = "ApixoClient.status()"

@@ -17,7 +17,7 @@ from apixo_async.limits import Gate, Permit
 from apixo_async.webhooks import Slip
 
 BASE_URL = "http://api.test"
-KEY = "key-of-the-tests"
+KEY = "apx_CANARY_of_the_tests"
 
 
 def envelope(

@@ -329,6 +329,7 @@ async def test_the_largest_file_that_is_allowed(tmp_path: Path) -> None:
 # What the file host learns
 
 
+@pytest.mark.writes_key("files", reason="a .netrc that must not be read")
 @pytest.mark.parametrize("redirects", [0, 3])
 async def test_the_file_host_learns_nothing_of_ours(
     redirects: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

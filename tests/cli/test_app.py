@@ -71,6 +71,7 @@ def test_help_names_all_commands() -> None:
     assert all(len(words) > 2 for words in listed if words)
 
 
+@pytest.mark.writes_key("output", reason="the help of the emulator names its default key")
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(command: str) -> None:
     """Each command says what it does in a sentence, and so does each of its options."""

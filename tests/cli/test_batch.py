@@ -115,7 +115,7 @@ def test_a_refused_key_stops_the_batch(
     apixo_emulator: EmulatorThread, prompts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A wrong key ends with 4 at once: no job is started and none is lost."""
-    monkeypatch.setenv("APIXO_API_KEY", "wrong")
+    monkeypatch.setenv("APIXO_API_KEY", "apx_CANARY_wrong")
 
     result = run("batch", prompts, *FAST)
 
@@ -238,7 +238,7 @@ def test_a_journal_that_is_none_is_refused_before_anything_is_sent(
     """The exit code is that of wrong usage, and the file stays as it is."""
     foreign = tmp_path / "notes.txt"
     foreign.write_text("notes of mine")
-    environment = {"APIXO_API_KEY": "apx_test"}
+    environment = {"APIXO_API_KEY": "apx_CANARY_test"}
     given = ("--journal", foreign, "--base-url", "http://127.0.0.1:9")
 
     result = run("batch", prompts, *given, env=environment)

@@ -36,15 +36,17 @@ def test_a_missing_key_is_named_and_nothing_is_sent(monkeypatch: pytest.MonkeyPa
         assert "APIXO_API_KEY" in result.stderr
 
 
+@pytest.mark.writes_key("files", reason="a file with the key is the input")
 def test_the_key_can_come_from_a_private_file(
     apixo_emulator: EmulatorThread, monkeypatch: pytest.MonkeyPatch, key_file: Path
 ) -> None:
     """A key file wins over the environment."""
-    monkeypatch.setenv("APIXO_API_KEY", "wrong")
+    monkeypatch.setenv("APIXO_API_KEY", "apx_CANARY_wrong")
 
     assert run("balance", "--api-key-file", key_file).exit_code == 0
 
 
+@pytest.mark.writes_key("files", reason="a file with the key is the input")
 def test_a_key_file_that_others_can_read_is_refused(
     apixo_emulator: EmulatorThread, key_file: Path
 ) -> None:
@@ -66,6 +68,7 @@ def test_a_key_file_without_a_key_is_refused(key_file: Path, content: bytes) -> 
     assert run("balance", "--api-key-file", key_file).exit_code == 2
 
 
+@pytest.mark.writes_key("output", reason="an address is shown as it was typed")
 @pytest.mark.apixo_emulator(
     api_key=CANARY, speed=50, durations="5", faults={"submit_502_html_after": 0.5}
 )
@@ -95,7 +98,7 @@ def test_a_refused_key_exits_with_4(
     apixo_emulator: EmulatorThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A key that the API refuses ends with 4 and says which variable to check."""
-    monkeypatch.setenv("APIXO_API_KEY", "wrong")
+    monkeypatch.setenv("APIXO_API_KEY", "apx_CANARY_wrong")
 
     for arguments in (["balance"], ["generate", "a"], ["status", "t"]):
         result = run(*arguments)

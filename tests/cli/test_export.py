@@ -146,7 +146,7 @@ def test_a_request_without_a_prompt_has_no_hash(tmp_path: Path) -> None:
 
 def test_no_key_is_ever_written(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither the key of the environment nor what the batch was started with."""
-    monkeypatch.setenv("APIXO_API_KEY", "sk-very-secret")
+    monkeypatch.setenv("APIXO_API_KEY", "apx_CANARY_secret")
 
     async def note() -> None:
         async with opened(journal) as made:

@@ -239,7 +239,7 @@ def test_a_refused_key_does_not_spoil_the_plan(
     apixo_emulator: EmulatorThread, mixed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The plan is shown and the balance is unknown, with the reason; that is still success."""
-    monkeypatch.setenv("APIXO_API_KEY", "wrong-key-value")
+    monkeypatch.setenv("APIXO_API_KEY", "apx_CANARY_wrong")
 
     result = run("plan", mixed, *PRICES)
 
@@ -247,7 +247,7 @@ def test_a_refused_key_does_not_spoil_the_plan(
     assert facts(result.stdout)["cost"] == "3.40 USD"
     assert facts(result.stdout)["balance"].startswith("unknown: ")
     assert "check APIXO_API_KEY" in result.stdout
-    assert "wrong-key-value" not in result.output
+    assert "apx_CANARY_wrong" not in result.output
 
 
 def test_an_unreachable_host_does_not_spoil_the_plan(
@@ -262,6 +262,7 @@ def test_an_unreachable_host_does_not_spoil_the_plan(
     assert "cannot reach 127.0.0.1:1" in facts(result.stdout)["balance"]
 
 
+@pytest.mark.writes_key("files", reason="a file with the key is the input")
 def test_the_key_can_come_from_a_file(
     apixo_emulator: EmulatorThread, mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -363,7 +363,7 @@ def is_alive(pid: int) -> bool:
 def test_an_emulator_says_in_json_where_it_is(start: Start) -> None:
     """`apixo emulator --json` prints one line with address and key, and both work."""
     emulator = start(
-        "emulator", "--json", "--api-key", "secret-1", "--balance", "0", "--speed", "7"
+        "emulator", "--json", "--api-key", "apx_CANARY_1", "--balance", "0", "--speed", "7"
     )
     assert emulator.stdout is not None
     ready = json.loads(emulator.stdout.readline())
@@ -372,7 +372,7 @@ def test_an_emulator_says_in_json_where_it_is(start: Start) -> None:
     output, _, _ = finish(start("balance", env={**os.environ, **variables}))
 
     assert output == "0.00 USD\n"
-    assert ready["api_key"] == "secret-1"
+    assert ready["api_key"] == "apx_CANARY_1"
     assert ready["speed"] == 7
 
 

@@ -101,7 +101,7 @@ def test_jobs_that_it_did_not_come_to_are_not_started(
     apixo_emulator: EmulatorThread, db: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A key that is refused stops it at the first job; the others are counted all the same."""
-    monkeypatch.setenv("APIXO_API_KEY", "wrong")
+    monkeypatch.setenv("APIXO_API_KEY", "apx_CANARY_wrong")
 
     async def make() -> None:
         async with opened(db) as journal:
