@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import attrs
 import click
 
 from apixo_async.cli import exits, journals
+from apixo_async.cli.commands import command_line, file_word
 from apixo_async.cli.faults import Fault
 from apixo_async.cli.guards import Guards, guards
 from apixo_async.cli.options import (
@@ -55,7 +58,7 @@ def resume(
             advice="say where its API is now: --base-url, or --emulator for a new one",
             code=exits.USAGE,
         )
-    options = with_noted(options, noted.options)
+    options = with_noted(options, noted.options, journal)
     policies = in_force(guards, noted, is_resumed=True)
     receiving = callbacks.in_force(webhook, noted.options)
     policies.warn_of_names(guards.prices, {group.kind for group in noted.groups})
@@ -80,8 +83,11 @@ def resume(
     sys.exit(code)
 
 
-def with_noted(options: Options, noted: Mapping[str, Any]) -> Options:
-    """The options, those that were left out as the batch was started with."""
+def with_noted(options: Options, noted: Mapping[str, Any], journal: Path) -> Options:
+    """The options, those that were left out as the batch was started with.
+
+    Raises `Fault` if that would send the key where only the journal says.
+    """
     names = (
         "requests_per_minute",
         "concurrent_tasks",
@@ -97,4 +103,30 @@ def with_noted(options: Options, noted: Mapping[str, Any]) -> Options:
         for name in names
         if getattr(options, name) is None and noted.get(name) is not None
     }
+    url = changes.get("base_url")
+    if url is not None and not _is_known(url):
+        again = command_line("resume", file_word(journal), options=("--base-url", url))
+        raise Fault(
+            f"by {journal}, this batch ran against {url}; nothing was sent",
+            advice=f"if your key may go there: {again}",
+            code=exits.USAGE,
+        )
     return attrs.evolve(options, **changes)
+
+
+def _is_known(url: str) -> bool:
+    """Whether the key would go there without the journal, or it stays on this machine.
+
+    A journal may come from somebody else, and name a host that only waits for keys.
+    """
+    from apixo_async.client.settings import resolve_base_url
+
+    try:
+        host = urlsplit(resolve_base_url(url)).hostname or ""
+        return (
+            resolve_base_url(url) == resolve_base_url(None)
+            or host == "localhost"
+            or ip_address(host).is_loopback
+        )
+    except ValueError:  # no URL, or a name instead of an address
+        return False

@@ -10,7 +10,11 @@ from typing import Any
 
 import pytest
 
+from apixo_async import ApixoClient
 from apixo_async.batch.journal import read_noted
+from apixo_async.cli.options import Options
+from apixo_async.cli.resume import with_noted
+from apixo_async.client.settings import DEFAULT_BASE_URL
 from apixo_async.testing import EmulatorThread
 from tests.batch.journal.jobs import ACCEPTED, SENDING, fill, job, opened
 from tests.cli.conftest import FAST, json_lines, run
@@ -115,6 +119,61 @@ def test_jobs_that_it_did_not_come_to_are_not_started(
 
     assert result.exit_code == 4
     assert (summary["jobs"], summary["not_started"]) == (3, 3)
+
+
+ELSEWHERE = "https://api.elsewhere.example/api/v1"
+
+
+def journal_from(url: str, db: Path) -> None:
+    """A journal of somebody's, with a job left to do, whose batch ran against that API."""
+
+    async def make() -> None:
+        async with opened(db) as journal:
+            journal.enqueue(job("a"))
+            await journal.set_options({"base_url": url})
+
+    asyncio.run(make())
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        ELSEWHERE,
+        "http://10.0.0.1/api/v1",
+        "https://localhost.example",
+        "http://127.0.0.1@b.example",
+    ],
+    ids=["public", "private", "like this machine", "behind an @"],
+)
+def test_a_journal_does_not_say_where_the_key_goes(
+    url: str, db: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that came from somebody else could name a host that only waits for keys."""
+    monkeypatch.setenv("APIXO_API_KEY", "apx_CANARY_1")
+    monkeypatch.delenv("APIXO_BASE_URL", raising=False)
+    monkeypatch.setattr(ApixoClient, "__init__", lambda *_, **__: pytest.fail("about to be sent"))
+    journal_from(url, db)
+
+    result = run("resume", db)
+
+    assert result.exit_code == 2
+    assert f"by {db}, this batch ran against {url}" in " ".join(result.stderr.split())
+    assert f"--base-url {url}" in result.stderr
+
+
+@pytest.mark.parametrize("said", ["--base-url", "APIXO_BASE_URL", "this machine", "the usual one"])
+def test_the_api_of_a_journal_is_asked_if_it_is_known_otherwise(
+    said: str, db: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By an option, by the environment, as the public API, or on this machine, as in a test."""
+    monkeypatch.delenv("APIXO_BASE_URL", raising=False)
+    noted = {"this machine": "http://127.0.0.1:9/api/v1", "the usual one": DEFAULT_BASE_URL}
+    url = noted.get(said, ELSEWHERE)
+    if said == "APIXO_BASE_URL":
+        monkeypatch.setenv(said, ELSEWHERE.removesuffix("/api/v1"))
+    options = Options(base_url=ELSEWHERE if said == "--base-url" else None)
+
+    assert with_noted(options, {"base_url": url}, db).base_url == url
 
 
 @pytest.mark.apixo_emulator(**QUICK)
