@@ -22,7 +22,7 @@ class Secret:
         self._pattern: re.Pattern[bytes] | None = None
 
     def reveal(self) -> str:
-        """The value itself; called in one place, where the request header is built."""
+        """The value itself, for the request header and for the constructor of a client."""
         return self._value
 
     def redact(self, text: str) -> str:

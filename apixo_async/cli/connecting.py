@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import attrs
 
+from apixo_async._secret import Secret
 from apixo_async.cli import exits
 from apixo_async.cli.commands import file_word, quoted
 from apixo_async.cli.emulated import EmulatedApi, emulated, scaled_rate
@@ -31,7 +32,7 @@ class Connection:
     """What a client is opened with, already scaled if an emulator's clock goes faster."""
 
     base_url: str | None
-    api_key: str | None = attrs.field(repr=False)
+    api_key: Secret | None
     limits: Limits
     account: Limits
     """The limits as the account has them, in its own minutes."""
@@ -44,7 +45,7 @@ class Connection:
         """A new client. Raises `Fault` without a key or with a bad address."""
         try:
             return ApixoClient(
-                self.api_key,
+                self.api_key.reveal() if self.api_key else None,
                 base_url=self.base_url,
                 limits=self.limits,
                 schedule=self.schedule,
@@ -112,7 +113,7 @@ def _scaled(plan: Connection, api: EmulatedApi) -> Connection:
     rate = scaled_rate(plan.limits.requests_per_minute, speed=api.speed)
     return Connection(
         base_url=api.base_url,
-        api_key=api.api_key,
+        api_key=Secret(api.api_key),
         limits=attrs.evolve(plan.limits, requests_per_minute=rate),
         account=plan.account,
         schedule=_faster(plan.schedule, api.speed),
@@ -149,7 +150,7 @@ def _emulator_arguments(options: Options, limits: Limits) -> list[str]:
     return [*arguments, *(f"--fault={fault}" for fault in options.emulator_fault)]
 
 
-def _key_of(path: Path | None) -> str | None:
+def _key_of(path: Path | None) -> Secret | None:
     """The key in a file that nobody else can read; `None` leaves it to the environment."""
     if path is None:
         return None
@@ -162,7 +163,7 @@ def _key_of(path: Path | None) -> str | None:
         raise Fault(f"cannot read a key from {path}", code=exits.USAGE) from None
     if not key:
         raise Fault(f"{path} holds no key", code=exits.USAGE)
-    return key
+    return Secret(key)
 
 
 def log_to_stderr(verbosity: int) -> None:

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 from apixo_async import Job, LearnedSchedule, PollSchedule, Task, TextToVideo
 from apixo_async.batch.journal import Journal
+from apixo_async.cli.connecting import connected
+from apixo_async.cli.options import Options
 from apixo_async.client.engine import Engine
 from apixo_async.limits import Gate
 from apixo_async.testing import EmulatorThread
@@ -69,6 +73,20 @@ def test_a_key_file_without_a_key_is_refused(key_file: Path, content: bytes) -> 
 
 
 @pytest.mark.writes_key("output", reason="an address is shown as it was typed")
+@pytest.mark.writes_key("files", reason="a file with the key is the input")
+def test_what_connects_can_be_dumped(key_file: Path) -> None:
+    """A connection that is taken apart for a log or a crash report has the key masked."""
+    key_file.write_text(f"{CANARY}\n")
+
+    with connected(Options(api_key_file=key_file)) as connection:
+        shown = repr(connection) + repr(attrs.asdict(connection))
+        with pytest.raises(TypeError, match="not pickled"):
+            pickle.dumps(connection)
+
+    assert CANARY not in shown
+    assert "***" in shown
+
+
 @pytest.mark.apixo_emulator(
     api_key=CANARY, speed=50, durations="5", faults={"submit_502_html_after": 0.5}
 )
