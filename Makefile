@@ -51,7 +51,7 @@ coverage: ## run the tests and say which lines and branches they leave out
 	@$(BIN)/python -Im coverage combine -q
 	@$(BIN)/python -Im coverage report
 
-check: lint types floors wheel links ## all checks that are not tests: the next five
+check: lint types floors wheel links audit ## all checks that are not tests: the next six
 
 lint: ## ruff: rules and formatting
 	$(IN_VENV) cli,speed build test check bench
@@ -77,6 +77,16 @@ links: ## do the links between our Markdown files lead somewhere?
 	$(IN_VENV) cli,speed build test check bench
 	@$(BIN)/python tools/check_links.py
 
+audit: ## are all dependencies, allowed or installed, outside of what advisories are about?
+	$(IN_VENV) cli,speed build test check bench
+	@$(BIN)/python tools/audit.py
+	@[ ! -e $(VENV)-oldest/.stamps/installed ] || $(VENV)-oldest/bin/python tools/audit.py
+
+audit-online: ## look for advisories that nobody here knows of yet; asks PyPI and OSV
+	@PYTHON="$(PYTHON)" tools/venv.sh "$(VENV)-audit" cli,speed build audit
+	@$(VENV)-audit/bin/python -m pip_audit --local --skip-editable
+	@$(VENV)-audit/bin/python -m pip_audit --local --skip-editable --vulnerability-service osv
+
 bench: ## run the benchmarks
 	$(IN_VENV) cli,speed build bench
 	@failed=0; for script in $(BENCHMARKS); do name=$${script//\//.}; \
@@ -93,8 +103,8 @@ format: ## let ruff format the code and mend what it can
 	@$(BIN)/ruff check --fix --show-fixes $(EXISTING_CODE)
 
 clean: ## remove all that was made here, demo videos included
-	@rm -rf $(VENV) $(VENV)-oldest $(VENV)-peers demo dist build htmlcov .coverage .coverage.* .hypothesis \
+	@rm -rf $(VENV) $(VENV)-oldest $(VENV)-peers $(VENV)-audit demo dist build htmlcov .coverage .coverage.* .hypothesis \
 	    .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -prune -exec rm -rf {} +
 
-.PHONY: help demo test test-all test-oldest coverage check lint types floors wheel links bench bench-peers format clean
+.PHONY: help demo test test-all test-oldest coverage check lint types floors wheel links audit audit-online bench bench-peers format clean

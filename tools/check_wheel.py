@@ -20,7 +20,10 @@ CORE_DEPENDENCIES = {"aiohttp", "aiolimiter", "attrs", "cattrs"}
 # In the wheel whatever the checkout holds: a file lost from both would otherwise go unnoticed.
 PROMISED_FILES = ("__init__.py", "py.typed", "cli/__init__.py", "emulator/videos/*.mp4")
 # The sdist must be enough to test and to package from.
-SDIST_FILES = ("LICENSE", "Makefile", "README.md", "pyproject.toml", "tests/*", "tools/*")
+SDIST_FILES = (
+    *("LICENSE", "Makefile", "README.md", "SECURITY.md", "pyproject.toml"),
+    *("tests/*", "tools/*"),
+)
 
 # Walks all modules that need no extra and reads every public name.
 IMPORT_EVERYTHING = """
