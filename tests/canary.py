@@ -133,14 +133,16 @@ def safe_repr(value: object) -> str:
 def told_by(error: BaseException | None) -> str:
     """All that a reporter of errors can see of one: its chain, and the variables of our frames.
 
-    Not those of the two functions that callers hand their key to, before it becomes a `Secret`.
+    Not those of functions that are handed the key, or the environment that may hold it, before it
+    becomes a `Secret`.
     """
     told: list[str] = []
     for one in chain(error):
         told += map(safe_repr, [one, one.args, getattr(one, "__dict__", {})])
         told.append(str(one))
         for frame, _ in traceback.walk_tb(one.__traceback__):
-            if _OURS.search(frame.f_code.co_filename) and "api_key" not in frame.f_locals:
+            is_handed_it = frame.f_locals.keys() & {"api_key", "environment"}
+            if _OURS.search(frame.f_code.co_filename) and not is_handed_it:
                 told += map(safe_repr, frame.f_locals.values())
     return "\n".join(told)
 
