@@ -404,10 +404,7 @@ async def test_closing_a_client_in_a_hurry_ends_its_batches(db: Path) -> None:
 async def test_closing_a_client_in_a_hurry_ends_what_waits_for_its_record(
     db: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The disk takes its time with "about to send": nothing leaves, and the batch ends.
-
-    What is on disk may say that it left, so that the job is uncertain, and not sent again.
-    """
+    """The disk takes its time with "about to send": nothing leaves, and that is on record."""
     written = Journal.record
     is_waiting = asyncio.Event()
 
@@ -433,8 +430,8 @@ async def test_closing_a_client_in_a_hurry_ends_what_waits_for_its_record(
         await asyncio.gather(running, return_exceptions=True)
 
     assert not api.requests
-    assert [outcome.status for outcome in runner.report.outcomes] == [UNCERTAIN]
-    assert (await entry_of(db, "k0")).state is JobState.UNCERTAIN
+    assert [outcome.status for outcome in runner.report.outcomes] == [OutcomeStatus.NOT_STARTED]
+    assert (await entry_of(db, "k0")).state is JobState.QUEUED
 
 
 async def test_a_journal_whose_opening_was_cancelled_is_free(

@@ -125,7 +125,8 @@ class Submitter:
     async def _post(self, submission: Submission, attempt: int, permit: Permit) -> Task:
         body = submission.body()
         submission.sent_at = asyncio.get_running_loop().time()
-        await _note_sending(submission, attempt)
+        if submission.observer is not None:
+            await submission.observer.sending(attempt)
         reply: Reply | None = None
         try:
             reply = await self._answer(submission, body)
@@ -250,18 +251,6 @@ class Submitter:
         except asyncio.CancelledError:
             await end_all(self._posts)
             raise
-
-
-async def _note_sending(submission: Submission, attempt: int) -> None:
-    if submission.observer is None:
-        return
-    try:
-        await submission.observer.sending(attempt)
-    except asyncio.CancelledError:
-        # Nothing left, but what is on disk may say that it was about to.
-        why = "the submit was cut while its record was being written"
-        submission.observer.cut(doubt_of(submission, why))
-        raise
 
 
 async def _called_back(ticket: Ticket) -> None:
