@@ -35,4 +35,3 @@ def judge(
     candidate = candidate or named
     verdict = submit_verdict(failure) if candidate is None else SubmitVerdict.UNCERTAIN
     return Judgement(verdict, answer, candidate)
-

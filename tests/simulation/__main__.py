@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if asked.seed is not None:
         return _one(asked.seed, asked.bug)
     if asked.planted:
-        return _planted(asked.workers)
+        return _planted([asked.bug] if asked.bug else list(BUGS), asked.workers)
     return _many(range(asked.first, asked.first + asked.seeds), asked.bug, asked.workers)
 
 
@@ -95,14 +95,14 @@ def found_at(bug: str) -> Verdict | None:
     return next((found for found in broken if not simulate(found.seed).broken), None)
 
 
-def _planted(workers: int) -> int:
+def _planted(bugs: Sequence[str], workers: int) -> int:
     missed = 0
     with ProcessPoolExecutor(workers, initializer=gc.freeze) as pool:
-        for bug, verdict in zip(BUGS, pool.map(found_at, BUGS), strict=True):
+        for bug, verdict in zip(bugs, pool.map(found_at, bugs), strict=True):
             missed += verdict is None
             what = "NOT FOUND" if verdict is None else f"seed {verdict.seed}: {verdict.broken[0]}"
             print(f"{bug}: {what}", flush=True)
-    print(f"{len(BUGS) - missed} of {len(BUGS)} planted bugs found")
+    print(f"{len(bugs) - missed} of {len(bugs)} planted bugs found")
     return bool(missed)
 
 

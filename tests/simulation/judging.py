@@ -33,6 +33,7 @@ class Judge:
     ) -> None:
         self._plan = world.plan
         self._ended = world.ended
+        self._last_began = world.last_began
         self._server = server
         self._watched = watched
         self._known = known
@@ -77,8 +78,7 @@ class Judge:
     # Lost
 
     def _lost(self, entry: Entry, tasks: list[BilledTask]) -> Iterator[str]:
-        why = entry.why()
-        on_record = {entry.task_id, *why.get(PAST_TASKS, ()), *why.get(OTHER_TASKS, ())}
+        on_record = _on_record(entry)
         for task_id in self._known.get(entry.key, {}).keys() - on_record:
             yield f"LOST: {task_id} was told of and is not on record"
         for task in tasks:
@@ -86,7 +86,7 @@ class Judge:
                 continue
             if entry.state is not JobState.UNCERTAIN and not self._was_given_up(task):
                 yield f"LOST: {task.id} runs, and the job is {entry.state}"
-            if task.told_at is not None and self._can_confirm():
+            if task.told_at is not None and task.told_at < self._last_began:
                 yield f"LOST: a callback told of {task.id}"
 
     def _was_given_up(self, task: BilledTask) -> bool:
@@ -97,10 +97,6 @@ class Judge:
             and bool(later)
             and not self._was_known(task, later[0].sent_at)
         )
-
-    def _can_confirm(self) -> bool:
-        """Whether nothing keeps the client from checking what a callback names."""
-        return self._plan.calls_back
 
     def _doubted_for_nothing(self, entry: Entry) -> Iterator[str]:
         posts = self._watched.posts.get(entry.key, [])
@@ -121,7 +117,8 @@ class Judge:
         if post.answered_at is not None and isinstance(post.answer, Reply):
             had_time = in_order or ended_at - post.answered_at > KEPT_WITHIN
             task = self._server.tasks.get(named(post.answer) or "")
-            if had_time and task is not None and task.sent_at == post.sent_at:
+            is_its_own = task is not None and task.sent_at == post.sent_at
+            if had_time and task is not None and is_its_own and task.id not in _on_record(entry):
                 yield f"LOST: {task.id} was answered, and is not on record"
         if post.answer is None and post.is_undisturbed and in_order:
             yield "LOST: nobody waited for the answer"
@@ -167,6 +164,17 @@ class Judge:
                 yield f"TASKS ABOVE THE CAP: {len(counted)} at {when:.3f}"
 
     def _may_be_forgotten(self, task: BilledTask, when: float) -> bool:
-        """Whether its slot may be free: nobody can tell that it runs, and much time has passed."""
+        """Whether its slot may be free: nobody can tell that it runs.
+
+        Much time has passed, or another process knows the job by a later submit only.
+        """
         told = self._known.get(task.key, {}).get(task.id)
-        return (told is None or told > when) and when - task.sent_at >= HELD
+        if told is not None and told <= when:
+            return False
+        is_forgotten = self._was_given_up(task) and self._ended[task.life][0] <= when
+        return is_forgotten or when - task.sent_at >= HELD
+
+
+def _on_record(entry: Entry) -> set[str | None]:
+    why = entry.why()
+    return {entry.task_id, *why.get(PAST_TASKS, ()), *why.get(OTHER_TASKS, ())}

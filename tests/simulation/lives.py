@@ -235,7 +235,9 @@ class Simulation:
 
     def _entries(self, calendar: time_machine.Traveller) -> list[Entry]:
         loop = SimulatedLoop(self.world.now, calendar)
+        began = self.world.last_began
         self.world.begin(loop, None, {})
+        self.world.last_began = began
 
         async def read() -> list[Entry]:
             journal = await Journal.open(self.world.disk / "run.db")

@@ -150,7 +150,7 @@ def _rate(rng: random.Random, fault: str) -> float:
 
 
 def _outage(rng: random.Random) -> Outage:
-    start = rng.uniform(0, 400)
+    start = rng.choice((rng.uniform(0, 6), rng.uniform(0, 400)))
     kinds: tuple[Kind, ...] = ("refused", "503", "silent", "disk", "disk")
     kind = rng.choice(kinds)
     seconds = rng.uniform(0.2, 8) if kind == "disk" else rng.uniform(5, 200)

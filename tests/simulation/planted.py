@@ -11,6 +11,7 @@ from unittest import mock
 
 from apixo_async import NotSentError, RateLimitedError, UnansweredError
 from apixo_async.batch import carrying, events
+from apixo_async.batch.admission import Admission
 from apixo_async.batch.continuing import Continuation
 from apixo_async.batch.journal import JobState, Journal
 from apixo_async.batch.story import Recorder, Story
@@ -165,8 +166,15 @@ def an_id_is_dropped_when_the_disk_refuses_it() -> AbstractContextManager[object
 
 @planted
 def an_answer_is_lost_with_its_caller() -> AbstractContextManager[object]:
-    """Cancelling whoever waits cancels the POST, too."""
-    return swapped(asyncio, shield=lambda awaited: awaited)
+    """Cancelling a batch cancels its POSTs, too, and waits for none of them."""
+
+    async def at_once(_: Admission) -> None:
+        pass
+
+    return both(
+        swapped(asyncio, shield=lambda awaited: awaited),
+        swapped(Admission, wait_none_sending=at_once),
+    )
 
 
 # Whose task it is

@@ -40,7 +40,8 @@ class Watched:
         self.posts: dict[str, list[Post]] = {}
         self._sent: deque[float] = deque()
         self._life = 0
-        self._quiet_until = {"GET": 0.0, "POST": 0.0}
+        self._quiet: dict[str, tuple[float, float]] = {}
+        """Since when, and until when, the server asked for silence."""
 
     def breach(self, rule: str, *details: object) -> None:
         """A rule was broken."""
@@ -54,9 +55,10 @@ class Watched:
         if request.life != self._life:
             self._life = request.life
             self._sent.clear()
-            self._quiet_until = {"GET": 0.0, "POST": 0.0}
-        if now < self._quiet_until[request.method] - UNDER_WAY:
-            self.breach("sent while asked to wait", request.method, self._quiet_until)
+            self._quiet.clear()
+        since, until = self._quiet.get(request.method, (0.0, 0.0))
+        if since + UNDER_WAY < now < until:
+            self.breach("sent while asked to wait", request.method, f"{since:.3f} to {until:.3f}")
         self._count(now)
         if request.body is not None:
             self.posts.setdefault(request.name, []).append(
@@ -82,7 +84,9 @@ class Watched:
     def _ask_to_wait(self, method: str, retry_after: str) -> None:
         if not retry_after.isdecimal():
             return
-        until = self._world.time + min(float(retry_after), LONGEST_PAUSE)
+        now = self._world.time
         # A refused look is about the rate, which is everybody's.
         for each in ("POST",) if method == "POST" else ("GET", "POST"):
-            self._quiet_until[each] = max(self._quiet_until[each], until)
+            since, until = self._quiet.get(each, (now, 0.0))
+            since = since if until > now else now
+            self._quiet[each] = since, max(until, now + min(float(retry_after), LONGEST_PAUSE))

@@ -39,6 +39,7 @@ class World:
         self.life: Life | None = None
         self.life_number = 0
         self.is_calm = False
+        self.last_began = BEGIN
         self.ended: dict[int, tuple[float, bool]] = {}
         """When each process ended, and whether in good order."""
         self.receiver: WebhookReceiver | None = None
@@ -97,6 +98,7 @@ class World:
         """A process begins; `ends` are the gentle ways to end it."""
         self.loop, self.life, self._ends = loop, life, ends
         self.life_number += 1
+        self.last_began = loop.time()
         self._seen.clear()
         self.note("life", self.life_number, life.end if life is not None else "calm")
         for when, _, _ in self._coming:

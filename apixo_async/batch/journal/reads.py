@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from typing import Any, Final
 import attrs
 
 from apixo_async.batch.journal.entries import ENDED, Entry, JobState
+from apixo_async.batch.journal.history import PAST_TASKS
 from apixo_async.batch.journal.opening import ADVICE, connect, translating
 from apixo_async.batch.journal.schema import JOB_COLUMNS
 from apixo_async.batch.journal.verifying import is_whole
@@ -101,6 +103,11 @@ class Reads:
     def has_task(self, task_id: str) -> bool:
         """Whether a job has this task."""
         return bool(self._rows("SELECT 1 FROM jobs WHERE task_id = ? LIMIT 1", task_id))
+
+    def past_tasks(self) -> set[str]:
+        """Tasks of jobs that were submitted again since."""
+        rows = self._rows("SELECT note FROM jobs WHERE note LIKE ?", f'%"{PAST_TASKS}"%')
+        return {task_id for (note,) in rows for task_id in json.loads(note).get(PAST_TASKS, ())}
 
     def files(self, number: int, *, named: bool) -> list[SavedFile]:
         """The files of a job that have their name, or that were about to get it."""

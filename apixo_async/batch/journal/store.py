@@ -18,6 +18,7 @@ from typing import Any, Final, Self
 
 from apixo_async.batch import events
 from apixo_async.batch.journal.entries import Entry, JobState
+from apixo_async.batch.journal.history import PAST_TASKS
 from apixo_async.batch.journal.ledger import Ledger
 from apixo_async.batch.journal.leftovers import doubt_after_crash
 from apixo_async.batch.journal.opening import (
@@ -65,6 +66,7 @@ class Journal:
         self._waiting: dict[str, Entry] = {}
         self._held_back: dict[str, str] = {}
         self._logged: set[str] = set()
+        self._past_tasks: set[str] = set()
 
     # Life
 
@@ -101,6 +103,7 @@ class Journal:
                 try:
                     self._verify(is_new=is_new)
                     self._reads = Reads(self.path)
+                    self._past_tasks = self._reads.past_tasks()
                 except BaseException:
                     self._database.close()
                     raise
@@ -248,9 +251,9 @@ class Journal:
         return self._reads.spent()
 
     def has_task(self, task_id: str) -> bool:
-        """Whether a job has this task."""
+        """Whether a job has this task, or had it before it was submitted again."""
         self._check_process()
-        return self._reads.has_task(task_id)
+        return task_id in self._past_tasks or self._reads.has_task(task_id)
 
     def files(self, number: int, *, named: bool = True) -> list[SavedFile]:
         """The files of a job; with `named` false, those that were about to get their name."""
@@ -269,12 +272,20 @@ class Journal:
         """
         self._check_process()
         work = partial(self._ledger.change, number, event)
+        if isinstance(event, events.Resubmitted):
+            written = self._writer.do(work, keep_trying=keep_trying)
+            written.add_done_callback(self._note_past)
+            return written
         if not isinstance(event, (events.Accepted, events.Identified)):
             return self._writer.do(work, keep_trying=keep_trying)
         self._held_back[event.key] = event.task_id
         # Not by the future: whoever waits for it may be cancelled before the record is written.
         when_kept = partial(self._let_go, event.key)
         return self._writer.do(work, keep_trying=keep_trying, when_kept=when_kept)
+
+    def _note_past(self, written: asyncio.Future[Entry]) -> None:
+        if not written.cancelled() and written.exception() is None:
+            self._past_tasks.update(written.result().why().get(PAST_TASKS, ()))
 
     def _let_go(self, key: str) -> None:
         self._held_back.pop(key, None)

@@ -13,6 +13,7 @@ from apixo_async.batch.journal import writer as module
 from apixo_async.batch.journal.writer import Writer
 from apixo_async.batch.outcomes import Job
 from apixo_async.errors import InvalidRequestError, JournalError
+from apixo_async.tasks import Task, TaskState
 from apixo_async.veo import TextToVideo
 from tests.batch.journal.jobs import ACCEPTED, SENDING, count_events, job, opened
 
@@ -141,6 +142,24 @@ async def test_task_ids_that_cannot_be_written_are_logged(
     critical = [record for record in caplog.records if record.levelno == logging.CRITICAL]
     assert len(critical) == 1
     assert "k: t1" in critical[0].message
+
+
+async def test_a_task_stays_known_when_its_job_is_submitted_again(tmp_path: Path) -> None:
+    """An answer that names it is a mistake of the API, in this process and in the next."""
+    path = tmp_path / "run.db"
+    async with opened(path) as journal:
+        entry = journal.enqueue(job())
+        await journal.record(entry.number, SENDING)
+        await journal.record(entry.number, ACCEPTED)
+        task = Task(id=ACCEPTED.task_id, model=ACCEPTED.model, state=TaskState.FAILED)
+        await journal.record(entry.number, events.Failed(key="k", task=task, reason="failed"))
+        assert journal.has_task(ACCEPTED.task_id)
+        await journal.record(entry.number, events.Resubmitted(key="k", reason="retry"))
+        assert journal.has_task(ACCEPTED.task_id)
+
+    async with opened(path) as journal:
+        assert journal.has_task(ACCEPTED.task_id)
+        assert not journal.has_task("task_of_nobody")
 
 
 async def test_a_path_that_is_no_text_is_kept(tmp_path: Path) -> None:
