@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
 import json
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
@@ -77,6 +78,7 @@ class FakeApi:
     statuses: int = 0
     peak_unfinished: int = 0
     is_closed: bool = False
+    _ends: list[float] = attrs.field(factory=list)
 
     @property
     def billed(self) -> list[str]:
@@ -108,7 +110,10 @@ class FakeApi:
         if "callback_url" in body:
             for delay in self.callbacks(task):
                 self.call_in(ends_at + delay - now, body["callback_url"], {"taskId": task.id})
-        self.peak_unfinished = max(self.peak_unfinished, self.unfinished(now))
+        while self._ends and self._ends[0] <= now:
+            heapq.heappop(self._ends)
+        heapq.heappush(self._ends, ends_at)
+        self.peak_unfinished = max(self.peak_unfinished, len(self._ends))
         return instead or envelope({"taskId": task.id})
 
     def call_in(self, seconds: float, url: str, data: Mapping[str, object]) -> None:

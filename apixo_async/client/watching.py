@@ -71,6 +71,8 @@ class Watch:
     unusable: int = 0
     ended: Task | None = None
     """The first answer that said the task has ended, while that is looked at again."""
+    is_taken_back: bool = False
+    """Whether the last answer said that it still runs after all."""
     told_steps_back: int = 0
     """How loudly it was told that an answer contradicts an earlier one; each level once."""
     trouble: type[ApixoError] | None = None
@@ -320,7 +322,8 @@ class Watcher:
         """Whether this is a success without a URL; raises when that has been seen often enough."""
         if task.state != TaskState.SUCCESS or task.urls:
             return False
-        watch.unusable += 1
+        # While the API says that it still runs, its URL may still come.
+        watch.unusable += not watch.is_taken_back
         if watch.unusable >= UNUSABLE_LOOKS:
             msg = f"task {task.id} succeeded without a usable result URL"
             raise UnexpectedAnswerError(msg, excerpt=str(task.raw.get("resultJson")), task=task)
@@ -329,6 +332,7 @@ class Watcher:
     def _first_end(self, watch: Watch, task: Task) -> Task:
         """The answer, unless an earlier one said that the task has ended: then that one counts."""
         ended, before = watch.ended, watch.task.state
+        watch.is_taken_back = ended is not None and not task.is_terminal
         if ended is not None and task.state != ended.state:
             self._tell_step_back(watch, ended.state, task, logging.WARNING)
             return ended

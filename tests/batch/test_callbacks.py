@@ -269,11 +269,12 @@ async def test_the_same_client_goes_on_with_what_it_left(tmp_path: Path) -> None
 async def test_all_that_was_in_doubt_is_told(tmp_path: Path) -> None:
     """Doubts that end while the journal is still being read are outcomes of the run, too."""
     db = tmp_path / "run.db"
-    api = called_back(on_submit=lambda *_: CUT, duration=lambda _: 0.5)
-    async with client_for(api) as client, BatchRunner(client, journal=db).stream(jobs(40)):
-        while len(api.tasks) < 40:  # noqa: ASYNC110  # nothing tells
-            await asyncio.sleep(0.01)
-    await asyncio.sleep(0.6)
+    api = called_back(on_submit=lambda *_: CUT, duration=lambda _: 600.0, callbacks=lambda _: ())
+    await leave_once_sent(db, api, 40)
+    for task, body in zip(api.tasks.values(), api.bodies, strict=True):
+        task.ends_at = asyncio.get_running_loop().time()
+        api.call_in(0.0, body["callback_url"], {"taskId": task.id})
+    await asyncio.sleep(0.05)
     async with client_for(api) as client:
         report = await BatchRunner(client, journal=db).resume()
 
