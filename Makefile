@@ -15,6 +15,9 @@ DEMO = apixo batch examples/prompts.jsonl --emulator --save-to {}
 BENCHMARKS = benchmarks/[!_]*.py
 # Options for pytest; two workers suit two cores, and share what is slow until the end.
 PYTEST = -q -n 2 --dist worksteal
+# How many seeds `make simulate` tries, and which is the first.
+SEEDS = 2000
+FIRST = 0
 # Where Python code is; those that exist are checked.
 CODE = apixo_async tests benchmarks examples tools
 
@@ -43,6 +46,10 @@ test-all: ## with the slow ones (kill -9, failing disks, every byte damaged): te
 test-oldest: ## as test, with the oldest dependencies that pyproject.toml allows
 	@OLDEST=1 PYTHON="$(PYTHON)" tools/venv.sh "$(VENV)-oldest" cli,speed build test
 	@$(VENV)-oldest/bin/python -Im pytest $(PYTEST) -m "not slow"
+
+simulate: ## SEEDS whole lives of batches under faults and crashes; prints what repeats a failure
+	$(IN_VENV) cli,speed build test
+	@$(BIN)/python -W ignore -m tests.simulation --seeds $(SEEDS) --first $(FIRST)
 
 coverage: ## run the tests and say which lines and branches they leave out
 	$(IN_VENV) cli,speed build test
@@ -107,4 +114,4 @@ clean: ## remove all that was made here, demo videos included
 	    .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -prune -exec rm -rf {} +
 
-.PHONY: help demo test test-all test-oldest coverage check lint types floors wheel links audit audit-online bench bench-peers format clean
+.PHONY: help demo test test-all test-oldest simulate coverage check lint types floors wheel links audit audit-online bench bench-peers format clean

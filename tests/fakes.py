@@ -76,6 +76,8 @@ class FakeApi:
     requests: list[float] = attrs.field(factory=list)
     bodies: list[Mapping[str, Any]] = attrs.field(factory=list)
     statuses: int = 0
+    answered: int = 0
+    """Status calls whose caller was still there for the answer."""
     peak_unfinished: int = 0
     is_closed: bool = False
     _ends: list[float] = attrs.field(factory=list)
@@ -91,6 +93,7 @@ class FakeApi:
         await asyncio.sleep(self.latency / 2)
         answer = self._submit(body or b"") if method == "POST" else self._read(path)
         await asyncio.sleep(self.latency / 2)
+        self.answered += method == "GET"
         if isinstance(answer, Exception):
             raise answer
         return answer

@@ -21,8 +21,8 @@ from apixo_async.errors import (
     TaskTimeoutError,
     UnexpectedAnswerError,
 )
+from apixo_async.polling import POLL_INTERVAL, Pacer, PollSchedule, next_look, stretched_interval
 from apixo_async.polling import Look as PacedLook
-from apixo_async.polling import Pacer, PollSchedule, next_look, stretched_interval
 from apixo_async.retries import is_look_fatal
 from apixo_async.tasks import Task, TaskState
 
@@ -33,6 +33,10 @@ UNUSABLE_LOOKS: Final = 3
 
 SAFETY_INTERVALS: Final = 9.0
 """Intervals between looks at a task whose callback is expected: 45 s, in case that it is lost."""
+
+HUNG: Final = POLL_INTERVAL
+"""Seconds without an answer from which on an outage may have swallowed a look; where the interval
+of a schedule is shorter, answers may well take longer than that."""
 
 STATES_TOLD: Final = 20
 """Unknown states that are logged, once each; a server that invents more is not worth the memory."""
@@ -190,7 +194,7 @@ class Watcher:
             return None
         task = self._first_end(watch, task)
         watch.note_success(task)
-        gap = watch.schedule.interval
+        gap = max(watch.schedule.interval, HUNG)
         if self._outages.answered(now=loop.time(), gap=gap, hung=lambda: self._hung(gap)):
             self._call_back_to_work(loop.time(), gap)
         if watch.paced is not None and not watch.unusable:  # one end counts once
@@ -251,6 +255,8 @@ class Watcher:
             watch.due_within = stretched_interval(
                 watch.schedule.interval, tasks=tasks, polls_per_second=polls_per_second
             )
+            if step.expired():
+                continue  # it was called back already, and has not come to that yet
             step.reschedule(now if watch.asked_at is None else max(now, watch.asked_at + gap))
 
     async def _sleep(self, watch: Watch) -> None:

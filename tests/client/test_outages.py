@@ -1,5 +1,6 @@
 """When an outage is said to be over."""
 
+import asyncio
 from collections.abc import Sequence
 
 import pytest
@@ -8,14 +9,19 @@ from apixo_async import (
     ApixoError,
     NotFoundError,
     NotSentError,
+    PollSchedule,
     RateLimitedError,
     ServerError,
+    TextToVideo,
     UnansweredError,
     UnexpectedAnswerError,
 )
 from apixo_async.client.outages import Outages
+from tests.fakes import FakeApi, client_for
+from tests.virtual import virtual
 
 GAP = 5.0
+OCEAN = TextToVideo("a calm ocean")
 GONE = NotSentError("gone", host="api.test", reason="refused")
 
 
@@ -70,3 +76,33 @@ def test_an_outage_ends_once() -> None:
 
     assert outages.answered(now=10.0, gap=GAP, hung=lambda: 0)
     assert not outages.answered(now=20.0, gap=GAP, hung=lambda: 0)
+
+
+@virtual
+async def test_two_ends_of_an_outage_in_a_row_call_everybody_back_once() -> None:
+    """Whoever is being called back at that moment is left to it."""
+    api = FakeApi()
+    async with client_for(api) as client:
+        asked = [asyncio.create_task(client.generate(OCEAN)) for _ in range(5)]
+        await asyncio.sleep(100)
+        watcher, now = client.engine._watcher, asyncio.get_running_loop().time()
+        for watch in watcher._steps:
+            watch.failures = 1
+        for _ in range(4):
+            watcher._call_back_to_work(now, GAP)
+            await asyncio.sleep(0)
+        tasks = await asyncio.gather(*asked)
+
+    assert all(task.urls for task in tasks)
+
+
+@virtual
+async def test_an_answer_that_takes_longer_than_the_interval_is_waited_for() -> None:
+    """A short interval makes no slow API an outage: no look that would be answered is cut."""
+    api = FakeApi(latency=3.0, duration=lambda _: 20.0)
+    schedule = PollSchedule(first=1.0, interval=0.5)
+    async with client_for(api, schedule=schedule) as client:
+        tasks = await asyncio.gather(*(client.generate(OCEAN) for _ in range(20)))
+
+    assert all(task.urls for task in tasks)
+    assert api.answered == api.statuses
