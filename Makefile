@@ -18,6 +18,13 @@ PYTEST = -q -n 2 --dist worksteal
 # How many seeds `make simulate` tries, and which is the first.
 SEEDS = 2000
 FIRST = 0
+# Where no line or branch may be left out: what decides about money, limits and records.
+CORE = */apixo_async/retries.py $(CORE_PACKAGES:%=*/apixo_async/%/*)
+CORE_PACKAGES = _wire polling limits batch/journal webhooks
+# What `make mutate` tries: so many mutants of each of MODULES (all of them if it is empty).
+SAMPLE = 100
+MODULES =
+MUTATE =
 # Where Python code is; those that exist are checked.
 CODE = apixo_async tests benchmarks examples tools
 
@@ -51,12 +58,19 @@ simulate: ## SEEDS whole lives of batches under faults and crashes; prints what 
 	$(IN_VENV) cli,speed build test
 	@$(BIN)/python -W ignore -m tests.simulation --seeds $(SEEDS) --first $(FIRST)
 
-coverage: ## run the tests and say which lines and branches they leave out
+coverage: ## run all tests; 95 % of lines and branches, and all of CORE, have to be reached
 	$(IN_VENV) cli,speed build test
 	@rm -f .coverage .coverage.*
 	@$(BIN)/python -Im coverage run -m pytest -q
 	@$(BIN)/python -Im coverage combine -q
-	@$(BIN)/python -Im coverage report
+	@core="$(CORE)"; failed=0; \
+	    $(BIN)/python -Im coverage report || failed=1; \
+	    $(BIN)/python -Im coverage report --fail-under=100 --include="$${core// /,}" || failed=1; \
+	    exit $$failed
+
+mutate: ## does a test fail for each small change to MODULES? SAMPLE of each, or all (docs/mutation.md)
+	$(IN_VENV) cli,speed build test
+	@$(BIN)/python -m tools.mutation --sample $(SAMPLE) $(MUTATE) $(MODULES)
 
 check: lint types floors wheel links audit ## all checks that are not tests: the next six
 
@@ -110,8 +124,9 @@ format: ## let ruff format the code and mend what it can
 	@$(BIN)/ruff check --fix --show-fixes $(EXISTING_CODE)
 
 clean: ## remove all that was made here, demo videos included
-	@rm -rf $(VENV) $(VENV)-oldest $(VENV)-peers $(VENV)-audit demo dist build htmlcov .coverage .coverage.* .hypothesis \
-	    .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf $(VENV) $(VENV)-oldest $(VENV)-peers $(VENV)-audit demo dist build htmlcov .coverage .coverage.* \
+	    .hypothesis .import_linter_cache .mutation .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -prune -exec rm -rf {} +
 
-.PHONY: help demo test test-all test-oldest simulate coverage check lint types floors wheel links audit audit-online bench bench-peers format clean
+.PHONY: help demo test test-all test-oldest simulate coverage mutate check lint types floors wheel links \
+    audit audit-online bench bench-peers format clean

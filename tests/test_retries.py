@@ -30,6 +30,7 @@ from apixo_async.errors import (
 from apixo_async.retries import (
     SubmitVerdict,
     is_look_fatal,
+    may_generate_again,
     resubmit_delay,
     stops_batch,
     submit_verdict,
@@ -209,3 +210,40 @@ def test_a_task_that_is_denied(
 ) -> None:
     """A new task may be unknown for a minute; an old one is given up after 3 denials in 120 s."""
     assert expected == fatal(error, age=age, in_a_row=in_a_row, span=span)
+
+
+def failed(code: str | None) -> TaskFailedError:
+    """The error of a task that failed with this code."""
+    return TaskFailedError(Task(id="t", model="veo-3-1", fail_code=code))
+
+
+@pytest.mark.parametrize(
+    ("error", "done", "expected"),
+    [
+        (failed("timeout"), 0, True),
+        (failed("timeout"), 1, True),
+        (failed("timeout"), 2, False),
+        (failed("timeout"), 3, False),
+        (failed("other"), 0, False),
+        (failed(None), 0, False),
+        (ContentViolationError(Task(id="t", model="veo-3-1", fail_code="timeout")), 0, False),
+        (InvalidImageURLError(Task(id="t", model="veo-3-1", fail_code="timeout")), 0, True),
+        (ServerError("timeout"), 0, False),
+        (None, 0, False),
+    ],
+    ids=[
+        "a named code",
+        "once more",
+        "as often as allowed",
+        "more often than allowed",
+        "another code",
+        "no code",
+        "a content violation",
+        "another failure of a named code",
+        "no failed task",
+        "no failure at all",
+    ],
+)
+def test_what_may_be_paid_for_again(error: ApixoError | None, done: int, expected: bool) -> None:
+    """Only a task that failed with a named code, so often and no more, and never a violation."""
+    assert expected is may_generate_again(error, codes=["timeout"], done=done, times=2)

@@ -353,3 +353,8 @@ async def test_an_answer_does_not_end_a_pause() -> None:
     await bucket.acquire()
 
     assert now() - begin == pytest.approx(5.0, abs=0.01)
+
+
+def test_a_new_bucket_is_open() -> None:
+    """There is no pause before the first one, whatever the clock says."""
+    assert Bucket(BucketSize(1.0, 1.0)).closed_for(0.0) == 0.0

@@ -299,6 +299,40 @@ def test_probes_of_the_rate_double_while_they_go_well() -> None:
     assert now < 300
 
 
+def test_the_slowest_rates_are_probed_in_the_smallest_steps() -> None:
+    """A quarter of three requests a minute is one, and then two."""
+    three = RateFinder(60, 3)
+    first = three.probed(good=3, now=0.0)
+    second = first.probed(good=4, now=first.next_probe)
+
+    assert (first.rate, second.rate) == (4, 6)
+
+
+def test_a_run_of_probes_knows_where_it_began_and_what_is_proven() -> None:
+    """It began where its first step did; what came through is proven, up to the rate itself."""
+    first = TEN.probed(good=10, now=30.0)
+    second = first.probed(good=11, now=first.next_probe)
+    third = second.probed(good=99, now=second.next_probe)
+
+    assert (first.began, second.began, third.began) == (10, 10, 10)
+    assert (first.proven, second.proven, third.proven) == (10, 11, 16)
+
+
+def test_a_fall_below_what_was_refused_of_less_is_not_judged() -> None:
+    """Where fewer came through than the smallest plan has, as many may be refused as before."""
+    assert FULL.refused(good=9, part=0.4, now=0.0).before == 0
+    assert FULL.refused(good=10, part=0.4, now=0.0).before == 10_000
+    assert RateFinder(60, 40, before=50, part=0.3).refused(good=25, now=0.0).before == 50
+
+
+@pytest.mark.parametrize(
+    ("good", "best"), [(10, 10), (9_499, 9_499), (9_500, 10_000), (10_000, 10_000)]
+)
+def test_a_cut_remembers_the_rate_that_it_was_made_at(good: int, best: int) -> None:
+    """A run of probes that only comes back to it has gained nothing."""
+    assert FULL.refused(good=good, now=0.0).best == best
+
+
 def test_a_refused_probe_ends_where_it_began_and_the_next_waits_longer() -> None:
     """What was seen to work stays; each run without gain doubles the wait, up to five minutes."""
     finder, now, waits = TEN, 0.0, list[float]()

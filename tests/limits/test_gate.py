@@ -262,6 +262,57 @@ def test_status_calls_have_a_row_of_their_own() -> None:
     run_virtual(main())
 
 
+def test_a_row_of_looks_begins_anew_after_a_good_one() -> None:
+    """The second refusal after it is the second, and not the first."""
+
+    async def main() -> None:
+        gate = new_gate()
+        await refuse(gate, submit=False)
+        gate.answered(await gate.permit(poll=True))
+        pauses = [await refuse(gate, submit=False) for _ in range(3)]
+
+        assert pauses == pytest.approx([0.5, 1, 2])
+
+    run_virtual(main())
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "expected"), [(None, 60.0), (1.0, 4.0)], ids=["no advice", "advice"]
+)
+def test_after_a_fall_of_the_rate_a_minute_has_to_pass(
+    retry_after: float | None, expected: float
+) -> None:
+    """Twelve requests at once and four refusals: nobody goes on before that is a minute old."""
+
+    async def main() -> float:
+        gate = new_gate()
+        for _ in range(12):
+            gate.answered(await gate.permit(poll=True))
+        for _ in range(3):
+            await refuse(gate, submit=False, retry_after=retry_after)
+        closed_for = await refuse(gate, submit=False, retry_after=retry_after)
+        assert gate.statistics().requests_cap == 12
+        return closed_for
+
+    assert run_virtual(main()) == pytest.approx(expected, rel=0.2)
+
+
+def test_a_look_before_the_first_refusal_does_not_prove_the_second() -> None:
+    """Only looks that pass while submits are refused tell that the rate is not to blame."""
+
+    async def main() -> None:
+        gate = new_gate(requests_per_minute=20)
+        await running(gate, 9)
+        await refuse(gate, submit=False)
+        gate.answered(await gate.permit(poll=True))
+        await refuse(gate)
+        await refuse(gate)
+
+        assert gate.statistics().tasks_cap == 1_000
+
+    run_virtual(main())
+
+
 def test_refused_looks_say_nothing_about_tasks() -> None:
     """However often looks are refused, the cap and the number of submits at once stay."""
 

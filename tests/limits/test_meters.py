@@ -56,3 +56,4 @@ def test_a_recent_rate_is_right_after_a_while_and_fades() -> None:
 def test_nothing_has_no_rate() -> None:
     """Before the first event the rate is nought at any time."""
     assert RecentRate().per_second(12_345.0) == 0
+    assert RecentRate().per_second(0.0) == 0

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from apixo_async.limits.buckets import bucket_size
 from apixo_async.limits.rate import Permit, RateGate
 from tests.limits.judges import saturate, worst_window
 from tests.virtual import run_virtual, virtual
@@ -409,3 +410,192 @@ async def test_noise_is_forgotten_when_it_ends() -> None:
 
     assert before == 0.3
     assert gate.noise(now()) < 0.02
+
+
+@virtual
+async def test_a_fall_changes_what_submits_may_take_as_well() -> None:
+    """Four fifths of what was found."""
+    gate = RateGate(10_000)
+    await answered(gate, 40)
+    for number in (1, 2, 3, 4):
+        await refused(gate, in_a_row=number)
+
+    assert gate._submits.size == bucket_size(40, share=0.8)
+
+
+@virtual
+@pytest.mark.parametrize(("number", "part"), [(1, 0.0), (2, 0.0), (3, 3 / 39), (4, 4 / 40)])
+async def test_a_fall_knows_what_was_refused_before_it(number: int, part: float) -> None:
+    """Three refusals say which part it was, fewer say nothing."""
+    gate = RateGate(10_000)
+    await answered(gate, 36)
+    for _ in range(number - 1):
+        await refused(gate, in_a_row=1)
+    await refused(gate, in_a_row=4)
+
+    assert gate.finder.rate == 36
+    assert gate.finder.part == pytest.approx(part)
+
+
+@virtual
+async def test_the_minute_before_a_fall_explains_refusals_after_it() -> None:
+    """What fills the server's minute is no news; once it has passed, one refusal is a fault."""
+    gate = RateGate(10_000)
+    await answered(gate, 100)
+    for number in (1, 2, 3, 4):
+        await refused(gate, in_a_row=number)
+    fell_at = now()
+    known = gate.finder
+
+    assert await refused(gate, in_a_row=1)
+    await asyncio.sleep(59.9 - (now() - fell_at))
+    assert await refused(gate, in_a_row=1)
+    await asyncio.sleep(2)
+    assert not await refused(gate, in_a_row=1)
+    assert gate.finder is known
+
+
+@virtual
+async def test_what_came_before_the_fall_does_not_judge_it() -> None:
+    """The refusals after it count, and only once the minute before it has passed."""
+    gate = RateGate(10_000)
+    await answered(gate, 100)
+    for number in (1, 2, 3, 4):
+        await refused(gate, in_a_row=number)
+    fell_at = now()
+    await answered(gate, 10)
+    await asyncio.sleep(61 - (now() - fell_at))
+    assert gate._refused_part(now()) == 0.0
+    for _ in range(3):
+        await refused(gate, in_a_row=1)
+    await answered(gate, 9)
+
+    assert gate._refused_part(now()) == 3 / 12
+
+
+@virtual
+async def test_an_old_permit_begins_no_episode_and_ends_none() -> None:
+    """What was sent before the last 429 tells nothing about what came after it."""
+    gate = RateGate(10_000)
+    old = await gate.wait_open(poll=True)
+
+    assert gate.is_new_episode(old)
+    assert not gate.is_new_episode(old)
+    assert not gate.answered(old, now=now())
+    assert gate.answered(await gate.wait_open(poll=True), now=now())
+
+
+@virtual
+@pytest.mark.parametrize(("requests", "is_high"), [(299, False), (300, True)])
+async def test_a_configured_rate_is_high_from_the_half_on(requests: int, is_high: bool) -> None:
+    """Below that, a 429 is hardly about the rate."""
+    gate = RateGate(600)
+    for _ in range(requests):
+        gate.meter.count(now())
+
+    assert gate.is_high(now()) is is_high
+
+
+@virtual
+@pytest.mark.parametrize(("requests", "is_high"), [(39, False), (40, True)])
+async def test_a_found_rate_is_high_from_four_fifths_of_what_is_proven(
+    requests: int, is_high: bool
+) -> None:
+    """While it is probed upwards, what counts is what was seen to work."""
+    gate = RateGate(600)
+    gate.finder = attrs.evolve(gate.finder, rate=90, proven=50)
+    for _ in range(requests):
+        gate.meter.count(now())
+
+    assert gate.is_high(now()) is is_high
+
+
+@virtual
+@pytest.mark.parametrize(
+    ("odd", "looks", "noise"),
+    [(2, 18, 0.0), (3, 27, 0.1), (3, 12, 0.2), (9, 1, 0.4)],
+    ids=["too few to tell", "one in ten", "one in five", "more than any noise"],
+)
+async def test_looks_that_are_refused_at_a_low_rate_are_noise(
+    odd: int, looks: int, noise: float
+) -> None:
+    """By the part of looks that it is; submits are no looks."""
+    gate = RateGate(10_000)
+    await answered(gate, looks)
+    for _ in range(odd):
+        await gate.wait_open(poll=True)
+        gate.note_refused_look(now())
+        await gate.wait_open(poll=False)
+
+    assert gate.noise(now()) == pytest.approx(noise)
+
+
+@virtual
+async def test_looks_that_are_refused_at_a_high_rate_are_no_noise() -> None:
+    """There it may be the limit."""
+    gate = RateGate(20)
+    await answered(gate, 10)
+    for _ in range(5):
+        await gate.wait_open(poll=True)
+        gate.note_refused_look(now())
+
+    assert gate.noise(now()) == 0.0
+
+
+@virtual
+async def test_no_more_noise_is_believed_than_may_well_have_been() -> None:
+    """Of a hundred requests four were refused: it may be eleven by chance, but hardly thirty."""
+    gate = RateGate(10_000)
+    gate.finder = attrs.evolve(gate.finder, noise=0.3)
+    await answered(gate, 46)
+    await answered(gate, 50)
+    for _ in range(4):
+        await refused(gate, in_a_row=1)
+
+    assert gate.noise(now()) == pytest.approx((4 + 2 * 2 + 3) / 100)
+
+
+@virtual
+@pytest.mark.parametrize(
+    ("every", "polls", "share", "is_probed"),
+    [
+        (1.4, (True, False), 1.0, True),
+        (2.0, (True, False), 1.0, False),
+        (2.7, (True,), 0.5, True),
+        (5.0, (True,), 0.5, False),
+        (2.7, (True,), 1.0, False),
+    ],
+    ids=["all requests", "too few requests", "looks", "too few looks", "looks that may have more"],
+)
+async def test_a_rate_is_made_use_of_from_most_of_it_on(
+    every: float, polls: tuple[bool, ...], share: float, is_probed: bool
+) -> None:
+    """85 % of 40 a minute, or of the part of it that looks plan with."""
+    gate = RateGate(10_000)
+    await answered(gate, 40)
+    for number in (1, 2, 3, 4):
+        await refused(gate, in_a_row=number)
+    await asyncio.sleep(300)
+    gate.polls_per_second(share, now())
+    for number in range(30):
+        await asyncio.sleep(every)
+        gate.answered(await gate.wait_open(poll=polls[number % len(polls)]), now=now())
+
+    assert (gate.finder.rate > 40) is is_probed
+
+
+@virtual
+@pytest.mark.parametrize(
+    ("since", "good", "is_refuted"),
+    [(4.0, 0, True), (5.0, 0, False), (20.0, 79, False), (20.0, 82, True), (30.0, 999, False)],
+)
+async def test_when_a_limit_is_refuted(since: float, good: int, is_refuted: bool) -> None:
+    """If within seconds, or if twice as much came through since as a limit would have let."""
+    gate = RateGate(10_000)
+    await answered(gate, 40)
+    await refused(gate, in_a_row=1)
+    await asyncio.sleep(since)
+    for _ in range(good):
+        gate._good.count(now())
+
+    assert gate._is_refuted(now()) is is_refuted

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apixo_async.polling import Ends
-from apixo_async.polling.ends import ENOUGH, MEMORY
+from apixo_async.polling.ends import BINS, ENOUGH, MEMORY
+from tests.polling.by_hand import EDGES, TableByHand
 
 INTERVAL = 5.0
 LOOK_EVERY = 10.0
@@ -179,3 +180,82 @@ def test_any_scale_of_time_will_do(interval: float, age: float) -> None:
 
     assert ends.root(age) > 0
     assert ends.due(age, 1.0) > age
+
+
+def both(seed: int, count: int) -> tuple[Ends, TableByHand]:
+    """The table and the one done by hand, after the same looks at some tasks."""
+    rng = random.Random(seed)
+    ends, by_hand = Ends(INTERVAL), TableByHand()
+    for _ in range(count):
+        duration = rng.choice([0.09, 1.0, 60.0, 130.0, 700.0, 2_500.0]) * rng.lognormvariate(0, 0.2)
+        since, age = 0.0, rng.uniform(0.05, 60)
+        while age < duration:
+            ends.saw_alive(since, age)
+            by_hand.saw_alive(since, age)
+            since, age = age, age + rng.expovariate(1 / 40)
+        at = rng.choice([duration, None, since - 1, age + 1])
+        ends.saw_end(since, age, at=at)
+        by_hand.saw_end(since, age, at)
+    return ends, by_hand
+
+
+SOME_AGES = [0.0, 0.05, 0.104, 0.3, 1.5, 17.0, 59.0, 61.0, 117.0, 150.0, 700.0, 1_990.0, 9e3]
+
+
+@pytest.mark.parametrize("count", [1, 30, 400])
+def test_the_table_is_what_its_definition_says(count: int) -> None:
+    """Urgency, mean life and what comes together in it, bin by bin, are as done by hand."""
+    ends, by_hand = both(count, count)
+    roots = [ends.root(age) for age in SOME_AGES]
+
+    assert len(EDGES) == BINS + 1
+    assert roots == pytest.approx([math.sqrt(by_hand.hazard(age)) for age in SOME_AGES])
+    assert ends.lifetime == pytest.approx(by_hand.lifetime())
+    assert ends.typical == pytest.approx(by_hand.typical())
+
+
+@pytest.mark.parametrize("price", [0.003, 0.1, 1.0, 4.0, 9.0, 40.0])
+@pytest.mark.parametrize("age", SOME_AGES[:-1])
+def test_a_look_is_due_exactly_when_its_delay_is_worth_the_price(age: float, price: float) -> None:
+    """At the age that is given the delay is half the square of the price.
+
+    Within its own bin, where a steady hazard is taken to hold, after price / sqrt(hazard) seconds;
+    and not before the end of that bin if it is later.
+    """
+    ends, by_hand = both(5, 300)
+    due, end = ends.due(age, price), EDGES[sum(edge <= age for edge in EDGES)]
+    in_own_bin = age + price / math.sqrt(by_hand.hazard(age))
+
+    if in_own_bin <= end or by_hand.delay(age, end) >= price**2 / 2:
+        assert due == pytest.approx(min(in_own_bin, end))
+    elif due < EDGES[-2]:
+        assert by_hand.delay(age, due) == pytest.approx(price**2 / 2, rel=1e-6)
+    else:
+        assert by_hand.delay(age, EDGES[-2]) <= price**2 / 2 + 1e-6
+
+
+@pytest.mark.parametrize(("seen", "until"), [(3, 1), (8, 2), (100, 25), (256, 64), (1_000, 64)])
+def test_what_was_seen_counts_soon(seen: int, until: int) -> None:
+    """The table is made anew after a quarter more ends, and after 64 in any case."""
+    ends = learned(120, count=seen)
+    before = ends.root(300)
+    for _ in range(until - 1):
+        watch_one(ends, 300)
+
+    assert ends.root(300) == before
+    watch_one(ends, 300)
+    assert ends.root(300) > before
+
+
+def test_weights_that_are_cut_back_change_no_answer() -> None:
+    """What has been seen again and again for long is known as well before as after."""
+    ends = Ends(INTERVAL)
+    answers: list[list[float]] = []
+    for _ in range(3):
+        for _ in range(10 * MEMORY):
+            ends.saw_alive(0.0, 100.0)
+            ends.saw_end(100.0, 125.0, at=120.0)
+        ends.root(0.0)
+        answers.append([ends.root(age) for age in (50.0, 120.0)])
+
+    assert answers[2] == pytest.approx(answers[1], rel=1e-3)

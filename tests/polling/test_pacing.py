@@ -1,10 +1,12 @@
 import heapq
+import math
 import random
 
 import pytest
 
 from apixo_async.polling import LearnedSchedule, Look, Pacer
 from apixo_async.polling.pacing import KINDS_MAX, LONGEST
+from tests.polling.by_hand import INTERVAL, PriceByHand
 from tests.polling.test_ends import watch_one
 
 FAST = ("veo-3-1", "fast")
@@ -238,3 +240,174 @@ def test_what_is_known_stays_in_bounds() -> None:
         pacer.ends_of((f"model-{number}", None), SCHEDULE)
 
     assert not pacer.ends_of(FAST, SCHEDULE).is_known
+
+
+NOW = 10_000.0
+CROWDS = {
+    "ages of a batch": (150.0, 1_000, 0),
+    "less rate": (20.0, 1_000, 0),
+    "beside others": (150.0, 1_000, 400),
+    "beside too many others": (150.0, 1_000, 4_000),
+    "few, who may have more": (150.0, 3, 0),
+}
+
+
+@pytest.mark.parametrize(("rate", "tasks", "others"), CROWDS.values(), ids=CROWDS)
+@pytest.mark.parametrize("unit", [0.0, 0.3, 0.9])
+def test_the_price_of_a_look_is_what_its_definition_says(
+    rate: float, tasks: int, others: int, unit: float
+) -> None:
+    """It is that of all urgency, spread over nine tenths of the rate that others leave."""
+    pacer = pacer_with(rate=rate)
+    ages = [*steady_ages(tasks), 118.0]
+    looks = watched(pacer, ages, NOW)
+    for _ in range(others):
+        pacer.watch(Look(("other", None), SCHEDULE, NOW - 90))
+        pacer.watch(Look(("other", None), SCHEDULE, NOW - 89))  # not looked at yet
+    ends = pacer.ends_of(FAST, SCHEDULE)
+    price = PriceByHand(ends=ends, ages=ages, rate=0.9 * rate, others=others).price
+    price = max(price, ends.typical / 30)
+
+    pause = pacer.pause(looks[-1], now=NOW, unit=unit)
+
+    spread = price * (1 + 0.1 * (2 * unit - 1))
+    assert pause == pytest.approx(max(ends.due(118.0, spread) - 118.0, 1.0))
+
+
+@pytest.mark.parametrize("ages", [[1.0] * 1_000, [120.0] * 1_000], ids=["all young", "all ripe"])
+def test_the_price_stays_near_that_of_an_even_crowd(ages: list[float]) -> None:
+    """Tasks of one age are all of use at once or none is; a look then costs 0.7 to 2 times that."""
+    pacer = pacer_with()
+    looks = watched(pacer, ages, NOW)
+    ends = pacer.ends_of(FAST, SCHEDULE)
+    price = PriceByHand(ends=ends, ages=ages, rate=0.9 * RATE).price
+
+    pause = pacer.pause(looks[0], now=NOW, unit=0.5)
+
+    assert pause == pytest.approx(max(ends.due(ages[0], price) - ages[0], 1.0))
+
+
+def test_a_first_look_comes_anywhere_within_its_price() -> None:
+    """From none of it to all; the second one counts the jitter."""
+    pacer = pacer_with()
+    ages = [*steady_ages(500), 60.0]
+    watched(pacer, ages[:-1], NOW)
+    look = Look(FAST, SCHEDULE, NOW - 60)
+    pacer.watch(look)
+    ends = pacer.ends_of(FAST, SCHEDULE)
+    price = max(PriceByHand(ends=ends, ages=ages, rate=0.9 * RATE).price, ends.typical / 30)
+
+    first, second = (pacer.pause(look, now=NOW, unit=0.25) for _ in range(2))
+
+    assert first == pytest.approx(ends.due(60, 0.25 * price) - 60)
+    assert second == pytest.approx(ends.due(60, 0.95 * price) - 60)
+
+
+def test_a_price_holds_for_a_second() -> None:
+    """It is not made anew for every look, but each time that a fifth of an interval has passed."""
+    pacer = pacer_with()
+    (look,) = watched(pacer, [100.0], NOW)
+    pacer.pause(look, now=NOW, unit=0.5)
+    watched(pacer, [100.0] * 2_000, NOW)
+    asked = [pacer.pause(look, now=NOW + later, unit=0.5) for later in (0.0, 0.99, 1.0)]
+
+    assert asked[0] is not None
+    assert asked[1] == pytest.approx(asked[0], rel=0.2)
+    assert asked[2] is not None
+    assert asked[2] > 3 * asked[0]
+
+
+def pacer_of_long_tasks(rate: float) -> Pacer:
+    """One that has seen tasks of about twenty minutes, of which none ended in the first ten."""
+    pacer = Pacer(lambda share: share * rate)
+    rng = random.Random(4)
+    ends = pacer.ends_of(FAST, SCHEDULE)
+    for _ in range(2_000):
+        duration = max(700.0, 1_200 * rng.lognormvariate(0, 0.2))
+        ends.saw_alive(0.0, duration - 50)
+        ends.saw_end(duration - 50, duration + 50, at=duration)
+    return pacer
+
+
+@pytest.mark.parametrize(
+    ("rate", "tasks", "age", "longest"),
+    [
+        (0.5, 1, 1.0, 120.0),
+        (0.1, 1, 1.0, 1 / 0.05 / 0.09),
+        (0.2, 2, 1.0, 2 / 0.05 / 0.18),
+        (0.5, 1, 200.0, 200.0),
+    ],
+    ids=["alone", "with hardly any rate", "two with hardly any rate", "older than that"],
+)
+def test_even_what_can_wait_is_looked_at_in_time(
+    rate: float, tasks: int, age: float, longest: float
+) -> None:
+    """After two minutes, its own age, or when a twentieth of the looks has room for it."""
+    pacer = pacer_of_long_tasks(rate)
+    told = pauses(pacer, watched(pacer, [age] * tasks, NOW), NOW)
+
+    assert told == pytest.approx([longest] * tasks)
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+def test_a_look_at_a_living_task_teaches_its_age(is_told: bool) -> None:
+    """It was alive since the look before; one that comes out of order changes nothing."""
+    pacer, alike = Pacer(lambda share: share * RATE), Pacer(lambda share: share * RATE)
+    look = Look(FAST, SCHEDULE, 100.0, is_told=is_told)
+    pacer.watch(look)
+    for now in (100.0, 130.0, 120.0, 160.0):
+        pacer.saw(look, now=now, has_ended=False, duration=None)
+    ends = alike.ends_of(FAST, SCHEDULE)
+    ends.saw_alive(0.0, 30.0)
+    ends.saw_alive(30.0, 60.0)
+
+    assert look.since == 60.0
+    assert pacer.ends_of(FAST, SCHEDULE).lifetime == ends.lifetime
+    assert [pacer.ends_of(FAST, SCHEDULE).root(age) for age in range(90)] == [
+        ends.root(age) for age in range(90)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("duration", "ended_at"),
+    [(50.0, 50.0), (104.9, 100.0), (105.0, 100.0), (105.1, None), (0.0, None), (-1.0, None)],
+)
+def test_when_a_task_is_taken_to_have_ended(duration: float, ended_at: float | None) -> None:
+    """By its own time, where that is no more than an interval beyond what was seen."""
+    pacer, by_hand = Pacer(lambda share: share * RATE), Pacer(lambda share: share * RATE)
+    look = Look(FAST, SCHEDULE, 0.0, since=40.0)
+    pacer.watch(look)
+    pacer.saw(look, now=100.0, has_ended=True, duration=duration)
+    ends = by_hand.ends_of(FAST, SCHEDULE)
+    ends.saw_end(40.0, 100.0, at=ended_at)
+
+    assert [pacer.ends_of(FAST, SCHEDULE).root(age) for age in range(120)] == [
+        ends.root(age) for age in range(120)
+    ]
+
+
+def told_looks(pacer: Pacer, ages: list[float]) -> list[Look]:
+    """As `watched`, of tasks whose callbacks are expected."""
+    looks = [Look(FAST, SCHEDULE, NOW - age, is_told=True, since=age) for age in ages]
+    for look in looks:
+        pacer.watch(look)
+    return looks
+
+
+@pytest.mark.parametrize("rate", [150.0, 0.5], ids=["rate for all", "little rate"])
+@pytest.mark.parametrize("unit", [0.0, 0.5])
+def test_a_look_for_a_lost_callback_has_its_own_price(rate: float, unit: float) -> None:
+    """One in twenty is lost; where 3 % are, a delay of 1.5 s at least is worth a look."""
+    pacer, lost = pacer_with(rate=rate), 0.05
+    ages = [*steady_ages(300), 110.0]
+    look = told_looks(pacer, ages)[-1]
+    ends = pacer.ends_of(FAST, SCHEDULE)
+    of_all = PriceByHand(ends=ends, ages=ages, rate=0.9 * rate, told=math.sqrt(lost)).price
+    least = math.sqrt(2 * 0.3 * INTERVAL * 0.03 / lost)
+    price = max(of_all, least) / math.sqrt(lost) * (1 + 0.1 * (2 * unit - 1))
+    longest = max(120.0, len(ages) / (0.05 * 0.9 * rate))
+
+    pause = pacer.pause(look, now=NOW, unit=unit)
+
+    overdue = max(0.0, ends.lifetime - 110.0) + max(60.0, lost * longest)
+    assert pause == pytest.approx(min(ends.due(110.0, price) - 110.0, overdue))
