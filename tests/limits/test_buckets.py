@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from fractions import Fraction
 
+import attrs
 import pytest
 from aiolimiter import AsyncLimiter
 from hypothesis import given, settings
@@ -358,3 +359,52 @@ async def test_an_answer_does_not_end_a_pause() -> None:
 def test_a_new_bucket_is_open() -> None:
     """There is no pause before the first one, whatever the clock says."""
     assert Bucket(BucketSize(1.0, 1.0)).closed_for(0.0) == 0.0
+
+
+@attrs.frozen
+class Leaky(BucketSize):
+    """A size whose limiters begin empty."""
+
+    def limiter(self) -> AsyncLimiter:
+        return limiter_holding(BucketSize(self.burst, self.per_second), 0.0)
+
+
+@virtual
+async def test_a_limiter_that_would_make_us_wait_is_an_error() -> None:
+    """Tokens are taken out of a new one at once, or the limit would not be what it is taken for."""
+    with pytest.raises(RuntimeError, match="a new limiter is not full"):
+        limiter_holding(Leaky(10.0, 1.0), 5.0)
+
+
+@virtual
+@pytest.mark.parametrize("leaves_first", [True, False], ids=["leaves first", "is served first"])
+async def test_a_token_for_somebody_who_leaves_in_the_same_instant_goes_on(
+    leaves_first: bool,
+) -> None:
+    """Whether the token or the leave comes first, whoever stands behind gets it."""
+    bucket = Bucket(BucketSize(1.0, 0.1))
+    await bucket.acquire()
+    leaving, staying = (asyncio.create_task(bucket.acquire()) for _ in range(2))
+    await asyncio.sleep(1)
+    for step in (leaving.cancel, lambda: bucket._hand_over(now()))[:: 1 if leaves_first else -1]:
+        step()
+    await asyncio.sleep(0.1)
+
+    assert leaving.cancelled()
+    assert staying.done()
+    assert bucket.waiting == 0
+
+
+@virtual
+async def test_who_leaves_last_stops_the_service() -> None:
+    """Nobody is left who would take a token; the next one to come is served as ever."""
+    bucket = Bucket(BucketSize(1.0, 0.1))
+    await bucket.acquire()
+    alone = asyncio.create_task(bucket.acquire())
+    await asyncio.sleep(1)
+    alone.cancel()
+    await asyncio.gather(alone, return_exceptions=True)
+    begin = now()
+    await bucket.acquire()
+
+    assert now() - begin == pytest.approx(9, abs=0.1)

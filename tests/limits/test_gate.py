@@ -655,6 +655,56 @@ def test_a_cap_that_drops_while_a_turn_waits_for_its_permit_counts() -> None:
     run_virtual(main())
 
 
+def test_what_runs_already_has_its_slot_and_its_place() -> None:
+    """Tasks of an earlier process fill the cap, and more of them than it has room for."""
+
+    async def main() -> None:
+        gate = new_gate(concurrent_tasks=2)
+        leases = [gate.occupy() for _ in range(3)]
+        assert all(lease.is_running for lease in leases)
+        assert gate.statistics().tasks == 3
+        waiting = asyncio.create_task(gate.lease())
+        leases[0].release()
+        await asyncio.sleep(1)
+        assert not waiting.done()
+        leases[1].release()
+        turn = await asyncio.wait_for(gate.turn(await waiting), 1)
+        gate.accepted(turn.lease, turn.permit)
+        turn.end()
+        late = asyncio.create_task(gate.turn(leases[2]))
+        await asyncio.sleep(1)
+
+        assert not late.done(), "both places are taken"
+        turn.lease.release()
+        await asyncio.sleep(1)
+        assert late.done()
+
+    run_virtual(main())
+
+
+def test_an_answer_without_use_lets_the_others_follow() -> None:
+    """Who went ahead after a pause was answered with an error: it tells nothing of the limits."""
+
+    async def main() -> list[float]:
+        gate = new_gate()
+        await refuse(gate, submit=False)
+        loop = asyncio.get_running_loop()
+        passed = list[float]()
+
+        async def call() -> None:
+            permit = await gate.permit(poll=True)
+            passed.append(loop.time())
+            gate.failed(permit)
+
+        await asyncio.gather(*(call() for _ in range(3)))
+        assert await refuse(gate, submit=False) == pytest.approx(1.0), "the row goes on"
+        return passed
+
+    passed = run_virtual(main())
+
+    assert max(passed) - min(passed) < 1
+
+
 def test_a_turn_that_failed_leaves_no_trace() -> None:
     """A submit that was refused gives its place back, an accepted one keeps it with the lease."""
 
