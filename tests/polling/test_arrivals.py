@@ -3,7 +3,7 @@
 import pytest
 
 from apixo_async.polling import Look
-from apixo_async.polling.arrivals import LEAST, PRIOR, PRIOR_LOST, Arrivals
+from apixo_async.polling.arrivals import LEAST, Arrivals
 from apixo_async.polling.pacing import OVERDUE, Pacer
 from tests.polling.test_pacing import FAST, SCHEDULE, pacer_with
 
@@ -34,7 +34,16 @@ def pause_of(pacer: Pacer, age: float) -> float:
 
 def test_before_anything_is_known_few_get_lost() -> None:
     """One in twenty, as a guess."""
-    assert Arrivals().lost == pytest.approx(PRIOR_LOST / PRIOR)
+    assert Arrivals().lost == pytest.approx(1 / 20)
+
+
+@pytest.mark.parametrize(("was_told", "lost"), [(True, 0.0), (False, 1.0)])
+def test_one_end_counts_as_one_and_the_past_a_little_less(was_told: bool, lost: float) -> None:
+    """A two-hundredth of the past is forgotten with each."""
+    arrivals, past = Arrivals(), 1 - 1 / 200
+    arrivals.saw(was_told=was_told)
+
+    assert arrivals.lost == pytest.approx((past + lost) / (20 * past + 1))
 
 
 @pytest.mark.parametrize(("one_in", "lost"), [(1, 1.0), (2, 0.5), (5, 0.2)])
@@ -53,7 +62,7 @@ def test_nothing_lost_is_not_quite_believed() -> None:
     for _ in range(2_000):
         arrivals.saw(was_told=True)
 
-    assert arrivals.lost == LEAST
+    assert arrivals.lost == LEAST == 0.03
 
 
 def test_a_service_that_begins_to_lose_them_is_noticed() -> None:

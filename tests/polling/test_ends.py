@@ -1,3 +1,4 @@
+import itertools
 import math
 import random
 
@@ -259,3 +260,23 @@ def test_weights_that_are_cut_back_change_no_answer() -> None:
         answers.append([ends.root(age) for age in (50.0, 120.0)])
 
     assert answers[2] == pytest.approx(answers[1], rel=1e-3)
+
+
+@pytest.mark.parametrize("price", [1e-9, 1e-8, 1e-7])
+def test_the_end_of_a_bin_is_no_place_to_get_stuck(price: float) -> None:
+    """However near it is and however cheap a look, the next one is due there or soon after."""
+    ends = learned(120)
+    for edge in EDGES[100:300]:
+        due = ends.due(math.nextafter(edge, 0.0), price)
+
+        assert edge - 1e-9 <= due <= edge + 1e-3, "but for rounding"
+
+
+def test_an_age_that_surely_nobody_reaches_has_an_answer() -> None:
+    """Where the part that is alive is too small for a number, the end of the bin is soon enough."""
+    ends = Ends(INTERVAL)
+    middles = [(a + b) / 2 for a, b in itertools.pairwise(EDGES)]
+    for middle in middles * 50:
+        ends.saw_end(middle, middle, at=middle)
+
+    assert ends.due(middles[-2], 50.0) == pytest.approx(EDGES[-2])

@@ -61,6 +61,24 @@ def test_a_kind_that_is_not_known_has_no_answer_yet() -> None:
     assert pacer.pause(look, now=100.0, unit=0.5) is None
 
 
+def test_a_kind_is_known_once_enough_of_it_have_ended() -> None:
+    """As long as the task is watched."""
+    pacer = Pacer(lambda share: share * RATE)
+    look = Look(FAST, SCHEDULE, 0.0)
+    unknown = pacer.knows(look)
+    pacer.watch(look)
+    known: list[bool] = []
+    for _ in range(20):
+        known.append(pacer.knows(look))
+        watch_one(pacer.ends_of(FAST, SCHEDULE), 120)
+
+    assert unknown is False
+    assert known == [False] * 20
+    assert pacer.knows(look)
+    pacer.leave(look)
+    assert not pacer.knows(look)
+
+
 def test_what_is_not_watched_has_no_answer() -> None:
     """It takes no part in the rate."""
     pacer = pacer_with()
@@ -384,6 +402,41 @@ def test_when_a_task_is_taken_to_have_ended(duration: float, ended_at: float | N
     assert [pacer.ends_of(FAST, SCHEDULE).root(age) for age in range(120)] == [
         ends.root(age) for age in range(120)
     ]
+
+
+@pytest.mark.parametrize("age", [0.0, -3.0])
+def test_an_end_before_the_beginning_teaches_nothing(age: float) -> None:
+    """A task cannot have ended before it was accepted; the clocks differ."""
+    pacer = Pacer(lambda share: share * RATE)
+    look = Look(FAST, SCHEDULE, NOW)
+    pacer.watch(look)
+    pacer.saw(look, now=NOW + age, has_ended=True, duration=10.0)
+
+    assert pacer.ends_of(FAST, SCHEDULE).seen == 0
+
+
+def test_a_task_of_the_future_counts_as_new() -> None:
+    """Its age is never below nothing."""
+    pacer = pacer_with()
+    (new, future) = watched(pacer, [0.0, -2.0], NOW)
+
+    assert pacer.pause(future, now=NOW, unit=0.5) == pacer.pause(new, now=NOW, unit=0.5)
+
+
+def test_others_whose_callbacks_are_expected_take_less_of_the_rate() -> None:
+    """They are looked at for those that get lost, so they count by the root of their part."""
+    pacer, rate = pacer_with(rate=20.0), 0.9 * 20.0
+    ages = [*steady_ages(1_000), 118.0]
+    look = watched(pacer, ages, NOW)[-1]
+    for _ in range(100):
+        pacer.watch(Look(("other", None), SCHEDULE, NOW - 90, is_told=True))
+    ends = pacer.ends_of(FAST, SCHEDULE)
+    left = rate - 100 * math.sqrt(0.05) / INTERVAL
+    price = PriceByHand(ends=ends, ages=ages, rate=left).price
+
+    pause = pacer.pause(look, now=NOW, unit=0.5)
+
+    assert pause == pytest.approx(ends.due(118.0, price) - 118.0)
 
 
 def told_looks(pacer: Pacer, ages: list[float]) -> list[Look]:

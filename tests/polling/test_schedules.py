@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apixo_async.errors import InvalidSettingError
-from apixo_async.polling import PollSchedule, next_look, stretched_interval
+from apixo_async.polling import LearnedSchedule, PollSchedule, next_look, stretched_interval
 
 DOCUMENTED = PollSchedule()
 ALMOST_ONE = math.nextafter(1.0, 0.0)
@@ -245,3 +245,51 @@ def test_a_jitter_above_1_counts_as_1() -> None:
 
     assert look(schedule=wild, unit=0.0) == 0.0
     assert look(schedule=wild, unit=ALMOST_ONE) == pytest.approx(10.0)
+
+
+def test_a_learned_schedule_begins_as_another_one() -> None:
+    """It takes over all numbers of a plain one; one that learns already is left as it is."""
+    plain = PollSchedule(first=1.0, interval=2.0, jitter=0.3, deadline=4.0)
+    learned = LearnedSchedule(first=1.0, share=0.5)
+
+    expected = LearnedSchedule(first=1.0, interval=2.0, jitter=0.3, deadline=4.0)
+    assert LearnedSchedule.beginning_as(plain) == expected
+    assert LearnedSchedule.beginning_as(learned) is learned
+
+
+def test_the_defaults_of_a_learned_schedule_are_the_documented_ones_and_its_own() -> None:
+    """Nine tenths of the rate, a second between two looks, thirty looks on average."""
+    own = {"share": 0.9, "shortest": 1.0, "most_looks": 30.0}
+
+    assert attrs.asdict(LearnedSchedule()) == attrs.asdict(DOCUMENTED) | own
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "rule"),
+    [
+        ("share", 0, "above 0 and at most 1"),
+        ("share", 1.01, "above 0 and at most 1"),
+        ("share", math.nan, "above 0 and at most 1"),
+        ("share", True, "above 0 and at most 1"),
+        ("share", "1", "above 0 and at most 1"),
+        ("shortest", 0, "above 0 seconds"),
+        ("most_looks", 0.9, "at least 1"),
+        ("most_looks", math.inf, "at least 1"),
+        ("most_looks", True, "at least 1"),
+        ("most_looks", None, "at least 1"),
+    ],
+)
+def test_a_senseless_setting_of_a_learned_schedule_is_named(
+    field: str, value: object, rule: str
+) -> None:
+    """As those of the plain one are."""
+    message = re.escape(f"{field} must be {rule}, got {value!r}")
+    with pytest.raises(InvalidSettingError, match=f"^{message}$"):
+        LearnedSchedule(**{field: value})  # type: ignore[arg-type]  # that is the point
+
+
+def test_the_bounds_of_a_learned_schedule_are_allowed() -> None:
+    """All of the rate, and no more than one look a task."""
+    bounds = LearnedSchedule(share=1, most_looks=1)
+
+    assert (bounds.share, bounds.most_looks) == (1, 1)
