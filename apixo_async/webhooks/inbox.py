@@ -76,8 +76,6 @@ class Inbox:
                 except OSError as failure:
                     error = failure
                 for _, kept in group:
-                    if kept.done():
-                        continue
                     if error is None:
                         kept.set_result(None)
                     else:

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from apixo_async.polling import LearnedSchedule, Look, Pacer
-from apixo_async.polling.pacing import KINDS_MAX, LONGEST
+from apixo_async.polling.pacing import LONGEST
 from tests.polling.by_hand import INTERVAL, PriceByHand
 from tests.polling.test_ends import watch_one
 
@@ -252,10 +252,12 @@ def test_only_a_duration_that_can_be_is_believed(duration: float | None, is_beli
 
 
 def test_what_is_known_stays_in_bounds() -> None:
-    """A client used for ever more kinds forgets those it met first."""
+    """A client used for ever more kinds than 256 forgets those it met first."""
     pacer = pacer_with()
-    for number in range(KINDS_MAX + 10):
+    for number in range(255):
         pacer.ends_of((f"model-{number}", None), SCHEDULE)
+    assert pacer.ends_of(FAST, SCHEDULE).is_known
+    pacer.ends_of(("one more", None), SCHEDULE)
 
     assert not pacer.ends_of(FAST, SCHEDULE).is_known
 

@@ -143,6 +143,50 @@ async def test_what_cannot_be_written_is_not_confirmed(tmp_path: Path) -> None:
     assert await ours.take(Slip("a", 1), BODY) == HTTPStatus.SERVICE_UNAVAILABLE
 
 
+async def test_it_tells_which_jobs_it_keeps_anything_for(tmp_path: Path) -> None:
+    """Each is named once; before the first callback there is not even a file."""
+    box = Inbox(tmp_path / "in.db")
+    assert list(await box.jobs()) == []
+    for what in (callback("a"), callback("a", "t2"), callback("b")):
+        await box.put(what)
+
+    assert sorted(await box.jobs()) == ["a", "b"]
+
+
+async def test_a_place_that_is_no_file_is_an_error_of_the_disk(tmp_path: Path) -> None:
+    """As a full one is, so that the sender comes again."""
+    box = Inbox(tmp_path)
+
+    with pytest.raises(OSError, match=f"inbox {tmp_path}: unable to open"):
+        await box.put(callback("a"))
+
+
+async def test_it_goes_on_when_the_file_can_be_read_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What nobody takes stays in it, and is not told again."""
+    good, bad = tmp_path / "good.db", tmp_path / "in.db"
+    await Inbox(good).put(callback("a"))
+    await Inbox(good).put(callback("b"))
+    bad.write_bytes(b"this is no database, whatever it is called" * 100)
+    told: list[str] = []
+
+    async def tell(what: Callback) -> bool:
+        told.append(what.slip.job)
+        return what.slip.job == "b"
+
+    watching = asyncio.create_task(Inbox(bad).watch(tell))
+    while "cannot be read" not in caplog.text:  # noqa: ASYNC110  # nothing tells
+        await asyncio.sleep(0.01)
+    good.replace(bad)
+    while list(await Inbox(bad).jobs()) != ["a"]:  # noqa: ASYNC110  # nor does this
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.1)
+    watching.cancel()
+
+    assert told == ["a", "b"]
+
+
 async def test_each_event_loop_looks_for_itself(tmp_path: Path) -> None:
     """A client whose loop ends takes nothing from one on another loop."""
     shared = Receiver(URL, secret=SECRET, inbox=tmp_path / "in.db")

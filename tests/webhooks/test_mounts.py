@@ -555,6 +555,7 @@ async def test_serving_may_be_awaited_and_closed(alone: WebhookReceiver, slip: S
     await serving.aclose()
 
     assert answer.status == 200
+    assert repr(serving) == f"<Serving callbacks on port {serving.port}>"
     with pytest.raises(ConnectionRefusedError):
         await ask(url)
 

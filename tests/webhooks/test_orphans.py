@@ -50,6 +50,21 @@ async def test_orphans_are_forgotten_after_a_day() -> None:
     assert list(await orphans.find("b")) == [callback("b")]
 
 
+async def test_jobs_with_orphans_are_known() -> None:
+    """As long as there is one of them."""
+    now = 0.0
+    orphans = MemoryOrphans(lambda: now)
+    for job, task_id in [("a", "t1"), ("a", "t2"), ("b", "t1")]:
+        await orphans.put(callback(job, task_id))
+    await orphans.drop(callback("a"))
+    await orphans.drop(callback("b"))
+
+    assert list(await orphans.jobs()) == ["a"]
+    now = DAY + 1
+    assert list(await orphans.jobs()) == []
+    assert len(orphans) == 0
+
+
 async def test_the_oldest_make_room() -> None:
     """Memory has an end; what was taken takes none."""
     orphans = MemoryOrphans(most=2)
@@ -69,3 +84,4 @@ async def test_where_none_are_kept_the_sender_has_to_come_again() -> None:
     with pytest.raises(OSError, match="nobody has asked for job a"):
         await NoOrphans().put(callback("a"))
     assert list(await NoOrphans().find("a")) == []
+    assert list(await NoOrphans().jobs()) == []

@@ -189,7 +189,11 @@ async def test_what_nobody_asked_for_is_taken_and_kept() -> None:
     ours.disconnect(ear)
 
     assert ours.statistics().orphans == 1
-    assert [orphan.slip for orphan in await ours.orphans_of("job")] == [SLIP]
+    assert list(await ours.orphaned()) == ["job"]
+    (orphan,) = await ours.orphans_of("job")
+    assert orphan.slip == SLIP
+    await ours.drop_orphan(orphan)
+    assert list(await ours.orphaned()) == []
 
 
 async def test_what_cannot_be_recorded_is_not_confirmed(caplog: pytest.LogCaptureFixture) -> None:
@@ -243,6 +247,25 @@ async def test_a_client_may_live_in_another_thread() -> None:
         thread.join()
     assert await ours.take(SLIP, body()) == HTTPStatus.OK
     assert ours.statistics().orphans == 1, "a loop that is closed is passed over"
+
+
+async def test_a_loop_that_is_closed_in_this_moment_has_nobody_to_ask(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It still seemed to run, and does not take the question any more."""
+    closed = asyncio.new_event_loop()
+    closed.close()
+    monkeypatch.setattr(closed, "is_running", lambda: True)
+    ours = made()
+    ours._listeners[Ear("job")] = closed
+
+    assert await ours.take(SLIP, body()) == HTTPStatus.OK
+    assert ours.statistics().orphans == 1
+
+
+async def test_what_was_never_served_needs_no_end() -> None:
+    """Leaving a block that was not entered is nothing."""
+    await made().serve().__aexit__(None, None, None)
 
 
 def test_limits_are_those_that_are_documented() -> None:
