@@ -4,6 +4,8 @@
 #   make test PYTHON=python3.13 VENV=.venv-3.13     another interpreter, beside the usual one
 #   make test PYTEST="-k limits -x"                 other options for pytest; also for test-all
 #   make demo DEMO="apixo plan examples/prompts.jsonl"
+#   make mutate SAMPLE=all MODULES="retries wire"   all mutants of some modules
+#   make mutate MUTATE=--again                      the survivors once more; also --report
 
 SHELL = /bin/bash
 PYTHON = python3
@@ -21,7 +23,7 @@ FIRST = 0
 # Where no line or branch may be left out: what decides about money, limits and records.
 CORE = */apixo_async/retries.py $(CORE_PACKAGES:%=*/apixo_async/%/*)
 CORE_PACKAGES = _wire polling limits batch/journal webhooks
-# What `make mutate` tries: so many mutants of each of MODULES (all of them if it is empty).
+# What `make mutate` tries: so many mutants of each of MODULES, of all groups if that is empty.
 SAMPLE = 100
 MODULES =
 MUTATE =

@@ -73,6 +73,18 @@ def test_a_weak_secret_is_refused_without_being_shown(secret: object) -> None:
     assert "too short" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "secret",
+    ["x" * 16, b"x" * 16, ["y" * 16, b"x" * 16], "ü" * 8],
+    ids=["text", "bytes", "two", "eight characters of two bytes"],
+)
+def test_sixteen_bytes_are_a_secret(secret: str | bytes | list[str | bytes]) -> None:
+    """Of text those of its UTF-8."""
+    signer = Signer(secret)
+
+    assert signer.read(signer.token(Slip("j", 1))) == Slip("j", 1)
+
+
 def test_a_signer_does_not_show_its_secrets() -> None:
     """Neither does its repr."""
     assert NEW not in repr(Signer(NEW))

@@ -1,6 +1,7 @@
 """A file between the process that receives and the one that submits."""
 
 import asyncio
+import gc
 import os
 import sqlite3
 import subprocess
@@ -185,6 +186,54 @@ async def test_it_goes_on_when_the_file_can_be_read_again(
     watching.cancel()
 
     assert told == ["a", "b"]
+
+
+async def test_all_that_share_a_write_learn_that_it_failed(tmp_path: Path) -> None:
+    """Nobody waits for ever for what somebody else's thread could not write."""
+    box = Inbox(tmp_path)
+    puts = [box.put(callback(f"job{number}")) for number in range(3)]
+    failures = await asyncio.wait_for(asyncio.gather(*puts, return_exceptions=True), 10)
+
+    assert [type(failure) for failure in failures] == [OSError] * 3
+
+
+async def test_a_failure_that_nobody_waits_for_is_no_noise(tmp_path: Path) -> None:
+    """The sender has been told to come again; there is nothing more to say."""
+    loop, heard = asyncio.get_running_loop(), list[object]()
+    loop.set_exception_handler(lambda _, context: heard.append(context))
+    box = Inbox(tmp_path)
+    writing, waiting = (asyncio.create_task(box.put(callback(job))) for job in "ab")
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.gather(writing, waiting, return_exceptions=True)
+    with pytest.raises(OSError, match="unable to open"):
+        await box.put(callback("c"))
+    gc.collect()
+    await asyncio.sleep(0)
+
+    assert heard == []
+
+
+async def test_it_is_looked_into_now_and_then_and_not_all_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What comes between two looks waits for the next."""
+    monkeypatch.setattr(inbox, "LOOK_EVERY", 3600.0)
+    box, told = Inbox(tmp_path / "in.db"), asyncio.Queue[str]()
+    await box.put(callback("a"))
+
+    async def tell(what: Callback) -> bool:
+        told.put_nowait(what.slip.job)
+        return False
+
+    watching = asyncio.create_task(box.watch(tell))
+    assert await told.get() == "a"
+    await asyncio.sleep(0.1)
+    await box.put(callback("b"))
+    await asyncio.sleep(0.1)
+    watching.cancel()
+
+    assert told.empty()
 
 
 async def test_each_event_loop_looks_for_itself(tmp_path: Path) -> None:

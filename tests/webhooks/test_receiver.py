@@ -9,7 +9,7 @@ from http import HTTPStatus
 import pytest
 
 from apixo_async import InvalidSettingError, JournalError, WebhookReceiver
-from apixo_async.webhooks import Callback, Slip, reception
+from apixo_async.webhooks import Callback, Slip, bodies, reception
 from tests.virtual import virtual
 
 SECRET = "a secret of these tests alone"
@@ -196,6 +196,14 @@ async def test_what_nobody_asked_for_is_taken_and_kept() -> None:
     assert list(await ours.orphaned()) == []
 
 
+async def test_who_keeps_no_orphans_asks_for_them_again() -> None:
+    """So that another one of those who receive may know the job."""
+    ours = WebhookReceiver("https://example.com", secret=SECRET, keeps_orphans=False)
+
+    assert await ours.take(SLIP, body()) == HTTPStatus.SERVICE_UNAVAILABLE
+    assert list(await ours.orphaned()) == []
+
+
 async def test_what_cannot_be_recorded_is_not_confirmed(caplog: pytest.LogCaptureFixture) -> None:
     """503 makes the sender come again; 200 would lose the only evidence of a task."""
     ours = made()
@@ -270,4 +278,6 @@ async def test_what_was_never_served_needs_no_end() -> None:
 
 def test_limits_are_those_that_are_documented() -> None:
     """64 kB, 10 s for the body, an answer within a second."""
-    assert reception.RECORD_SECONDS < 1
+    assert bodies.BODY_MAX == 65_536
+    assert bodies.BODY_SECONDS == 10.0
+    assert reception.RECORD_SECONDS == 0.8

@@ -201,6 +201,9 @@ KINDS = f"must be one of {TEXT!r}, {FRAMES!r}, {REFERENCE!r}, got "
     ("row", "expected"),
     [
         ({}, [("prompt", "is missing")]),
+        ({"generationType": FRAMES, "image_urls": [A]}, [("prompt", "is missing")]),
+        ({"generationType": REFERENCE, "image_urls": [A]}, [("prompt", "is missing")]),
+        ({"taskId": "t"}, [("prompt", "is missing")]),
         ({"prompt": ""}, [("prompt", "must have 1 to 10,000 characters, has 0")]),
         (
             {"prompt": "x", "promt": "y", "model": "veo-3-1", "a": 1},
@@ -307,6 +310,9 @@ KINDS = f"must be one of {TEXT!r}, {FRAMES!r}, {REFERENCE!r}, got "
     ],
     ids=[
         "nothing",
+        "frames without a prompt",
+        "a reference without a prompt",
+        "an extension without a prompt",
         "an empty prompt",
         "misspelled fields",
         "unknown kind",
