@@ -6,7 +6,7 @@ import pytest
 
 from apixo_async.batch import events
 from apixo_async.batch.journal.entries import ENDED, Entry, JobState
-from apixo_async.batch.journal.history import IDS_MAX, after, event_row
+from apixo_async.batch.journal.history import IDS_MAX, after, can_follow, event_row
 from apixo_async.errors import JournalError
 from tests.batch.journal.jobs import (
     ACCEPTED,
@@ -210,3 +210,12 @@ def test_an_event_is_written_with_all_its_fields(event: events.JobEvent) -> None
 
     assert (at, kind) == (event.at.isoformat(timespec="milliseconds"), type(event).__name__)
     assert json.loads(data).keys() == fields - {"key", "at"}
+
+
+@pytest.mark.parametrize("state", JobState)
+@pytest.mark.parametrize("event", EVENTS, ids=name_of)
+def test_what_may_follow_can_be_asked_before(event: events.JobEvent, state: JobState) -> None:
+    """The answer is the same as that of the event itself."""
+    allowed = name_of(event) in ONLY_TOLD or state in FOLLOWS[name_of(event)]
+
+    assert can_follow(state, type(event)) is allowed

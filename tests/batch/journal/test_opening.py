@@ -1,6 +1,9 @@
+import asyncio
 import os
 import sqlite3
 import stat
+import threading
+import types
 from contextlib import closing
 from pathlib import Path
 
@@ -264,3 +267,213 @@ def test_damage_may_ask_for_more_memory_than_there_is(tmp_path: Path) -> None:
     message = r"run\.db: there is not enough memory; keep it as it"
     with pytest.raises(JournalError, match=message), translating(path):
         raise MemoryError
+
+
+# What SQLite may not open
+
+
+@pytest.mark.skipif(os.name != "posix", reason="statvfs is POSIX")
+@pytest.mark.parametrize(
+    ("readable", "writable", "is_read_only", "said"),
+    [
+        (False, True, False, "no permission to read it"),
+        (False, False, True, "no permission to read it"),
+        (True, True, True, None),
+        (True, False, True, "{directory} is on a read-only file system"),
+        (True, False, False, "no permission to write in {directory}"),
+    ],
+)
+def test_what_keeps_a_user_out_is_told(
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    readable: bool,
+    writable: bool,
+    is_read_only: bool,
+    said: str | None,
+) -> None:
+    """The file itself, or its directory, because SQLite writes beside it."""
+    allowed = {(path, os.R_OK): readable, (path.parent, os.W_OK): writable}
+    monkeypatch.setattr(os, "access", lambda place, mode: allowed[place, mode])
+    flags = os.ST_RDONLY | os.ST_NOSUID if is_read_only else os.ST_NOSUID
+    monkeypatch.setattr(os, "statvfs", lambda _: types.SimpleNamespace(f_flag=flags))
+
+    expected = said and said.format(directory=path.parent)
+    assert module.obstacle(path) == expected
+
+
+def cannot(code: int) -> sqlite3.OperationalError:
+    """What SQLite raises with an extended code of this kind."""
+    error = sqlite3.OperationalError("unable")
+    error.sqlite_errorcode = code | 7 << 8
+    return error
+
+
+@pytest.mark.parametrize(
+    ("code", "obstacle", "said"),
+    [
+        (sqlite3.SQLITE_CANTOPEN, "no permission", "cannot open journal {path}: no permission"),
+        (sqlite3.SQLITE_READONLY, "no permission", "cannot open journal {path}: no permission"),
+        (sqlite3.SQLITE_PERM, None, "journal {path}: unable"),
+        (sqlite3.SQLITE_AUTH, None, "journal {path}: unable"),
+        (sqlite3.SQLITE_BUSY, "no permission", "journal {path}: unable"),
+        (sqlite3.SQLITE_LOCKED, None, "journal {path}: unable"),
+        (sqlite3.SQLITE_FULL, None, "journal {path}: unable"),
+        (sqlite3.SQLITE_NOMEM, None, "journal {path}: unable"),
+        (sqlite3.SQLITE_CORRUPT, None, f"journal {{path}}: unable; {module.ADVICE}"),
+        (sqlite3.SQLITE_IOERR, "no permission", f"journal {{path}}: unable; {module.ADVICE}"),
+    ],
+)
+def test_only_what_may_be_damage_comes_with_advice(
+    path: Path, monkeypatch: pytest.MonkeyPatch, code: int, obstacle: str | None, said: str
+) -> None:
+    """A file that may not be opened, or a full disk, is not damaged."""
+    monkeypatch.setattr(module, "obstacle", lambda _: obstacle)
+    with pytest.raises(JournalError) as caught, module.translating(path):
+        raise cannot(code)
+
+    assert str(caught.value) == said.format(path=path)
+
+
+@pytest.mark.parametrize(
+    ("code", "obstacle", "log", "said"),
+    [
+        (sqlite3.SQLITE_CANTOPEN, "no permission", None, None),
+        (sqlite3.SQLITE_READONLY, "no permission", b"", None),
+        (sqlite3.SQLITE_CANTOPEN, "no permission", b"x", "because there is run.db-wal; copy both"),
+        (sqlite3.SQLITE_CANTOPEN, None, None, "unable"),
+        (sqlite3.SQLITE_CORRUPT, "no permission", None, "unable"),
+    ],
+    ids=["no log", "an empty log", "a log", "nothing in the way", "damage"],
+)
+async def test_a_file_beside_which_nothing_may_be_written_is_looked_at_as_it_is(
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    code: int,
+    obstacle: str | None,
+    log: bytes | None,
+    said: str | None,
+) -> None:
+    """Without a log it is complete; with one it is not, and that is said."""
+    async with opened(path) as journal:
+        await fill(journal)
+    usual, modes = module.connect, list[str]()
+    if log is not None:
+        module.log_path(path).write_bytes(log)
+
+    def connect(place: Path, *, mode: str = "rw") -> sqlite3.Connection:
+        modes.append(mode)
+        if mode == "ro":
+            raise cannot(code)
+        return usual(place, mode=mode)
+
+    monkeypatch.setattr(module, "connect", connect)
+    monkeypatch.setattr(module, "obstacle", lambda _: obstacle)
+    if said is not None:
+        with pytest.raises((JournalError, sqlite3.OperationalError), match=said):
+            module.connect_to_look(path)
+        assert modes == ["ro"]
+    else:
+        with closing(module.connect_to_look(path)) as database:
+            (number,) = database.execute("SELECT count(*) FROM jobs").fetchone()
+        assert number == len(JobState)
+        assert modes == ["ro", "ro&immutable=1"]
+
+
+def test_a_file_that_cannot_be_made_or_read_is_told(tmp_path: Path) -> None:
+    """With what the system says."""
+    missing, endless = tmp_path / "none" / "run.db", tmp_path / ("x" * 300)
+
+    with pytest.raises(JournalError, match=f"cannot open journal {missing}: No such file"):
+        module.prepare(missing, mark=None)
+    with pytest.raises(JournalError, match=f"cannot read journal {endless}: File name too long"):
+        module.check_to_look(endless)
+
+
+async def test_a_journal_whose_beginning_is_damaged_is_told_from_a_foreign_file(path: Path) -> None:
+    """What lies beside it tells what it was."""
+    async with opened(path):
+        pass
+    path.write_bytes(b"X" + path.read_bytes()[1:])
+    assert "is not a journal; is this the right path?" in await refused(path)
+    module.log_path(path).touch()
+
+    reason = await refused(path)
+    assert "its first bytes are not SQLite's" in reason
+    assert module.ADVICE in reason
+
+
+@pytest.mark.skipif(os.name != "posix", reason="directories can be synced on POSIX")
+def test_a_new_journal_is_safe_from_a_power_cut_before_it_is_used(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its name in the directory is synced, too."""
+    synced = list[int]()
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(os.fstat(file).st_ino))
+    assert module.prepare(path, mark=None)
+
+    assert synced == [path.parent.stat().st_ino]
+
+
+def test_the_first_of_equal_mounts_counts(tmp_path: Path) -> None:
+    """What is mounted over the same place later hides it, but the system lists it behind."""
+    place = tmp_path.resolve()
+    mounts = tmp_path / "mounts"
+    mounts.write_text(f"a {place} ext4 rw\nb / nfs rw\n")
+
+    assert file_system_of(tmp_path / "run.db", mounts) == "ext4"
+
+
+async def test_a_cancelled_opening_is_closed_when_it_is_done(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread cannot be cancelled; whoever comes then finds the journal free."""
+    begun, go_on = threading.Event(), threading.Event()
+    usual = Journal._verify
+
+    def slow(self: Journal, *, is_new: bool) -> None:
+        begun.set()
+        go_on.wait()
+        usual(self, is_new=is_new)
+
+    monkeypatch.setattr(Journal, "_verify", slow)
+    opening = asyncio.create_task(Journal.open(path))
+    await asyncio.to_thread(begun.wait)
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    assert is_in_use(path)
+    go_on.set()
+    while is_in_use(path):  # noqa: ASYNC110  # nothing tells
+        await asyncio.sleep(0.01)
+
+    async with opened(path):
+        pass
+
+
+async def test_a_cancelled_opening_that_fails_is_the_end_of_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is nothing to close then, and nobody to tell."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def failing(_: Journal, *, is_new: bool) -> None:
+        begun.set()
+        go_on.wait()
+        raise JournalError(f"no, {is_new}")
+
+    ends = list[bool]()
+    monkeypatch.setattr(Journal, "_verify", failing)
+    monkeypatch.setattr(Journal, "_end", lambda _, *, is_complete: ends.append(is_complete))
+    opening = asyncio.create_task(Journal.open(path))
+    await asyncio.to_thread(begun.wait)
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    go_on.set()
+    while is_in_use(path):  # noqa: ASYNC110  # nothing tells
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.05)
+
+    assert ends == []

@@ -124,3 +124,36 @@ def test_a_missing_price_is_named() -> None:
     assert unsent.cost == 0
     assert seen.known_cost == 9
     assert seen.missing_prices == ("other",)
+
+
+@pytest.mark.parametrize(
+    ("cap", "next_price", "is_capped"),
+    [
+        (None, Decimal(1), False),
+        (Decimal(1), None, False),
+        (Decimal("9.9"), Decimal(1), True),
+        (Decimal(10), Decimal(1), False),
+        (Decimal("10.1"), Decimal(1), False),
+    ],
+    ids=["no cap", "no price", "more than the cap", "just the cap", "less than the cap"],
+)
+def test_a_cap_is_for_what_was_paid_and_the_next_job(
+    cap: Decimal | None, next_price: Decimal | None, is_capped: bool
+) -> None:
+    """Nine dollars are spent, and the next one costs another."""
+    seen = overview(kinds=(kind(price=Decimal(1)),), max_cost=cap, next_price=next_price)
+
+    assert seen.is_capped is is_capped
+
+
+@pytest.mark.parametrize(
+    ("save_to", "unsaved", "expired", "has_work"),
+    [(None, 2, 0, False), ("videos", 2, 0, True), ("videos", 2, 1, True), ("videos", 2, 2, False)],
+)
+def test_results_that_can_still_be_saved_are_work(
+    save_to: str | None, unsaved: int, expired: int, has_work: bool
+) -> None:
+    """If they are to be saved at all, and their URLs work."""
+    seen = overview(states={}, save_to=save_to, unsaved=unsaved, expired_count=expired)
+
+    assert seen.has_work is has_work

@@ -1,7 +1,9 @@
+import errno
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from apixo_async.batch.journal import JobState, Journal, JournalReader
-from apixo_async.batch.journal.owner import OwnerLock, is_in_use, lock_path
+from apixo_async.batch.journal import owner as owner_module
+from apixo_async.batch.journal.owner import OwnerLock, is_in_use, lock_path, owner_of, read_mark
 from apixo_async.errors import JournalError
 from tests.batch.journal.jobs import SENDING, count_events, job, opened
 
@@ -241,3 +244,108 @@ async def test_a_journal_with_two_names_is_refused(path: Path) -> None:
 
     with pytest.raises(JournalError, match=r"has 2 names \(hard links\)"):
         await Journal.open(path)
+
+
+def held(path: Path) -> int:
+    """A lock file that somebody holds who has written nothing into it."""
+    import fcntl
+
+    file = os.open(lock_path(path), os.O_RDWR | os.O_CREAT)
+    fcntl.flock(file, fcntl.LOCK_EX)
+    return file
+
+
+def test_a_lock_that_cannot_be_filled_in_is_given_back(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk is told, and nobody owns the journal afterwards."""
+
+    def full(_: int, __: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        with pytest.raises(JournalError, match=r"cannot write to .*run.db.lock: No space left"):
+            OwnerLock(path)
+
+    assert not is_in_use(path)
+    OwnerLock(path).release(is_clean=True)
+
+
+def test_a_lock_file_that_was_removed_meanwhile_is_no_lock(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last owner may have removed what we opened: then the new one is locked instead."""
+    real, seen = owner_module._is_same, list[int]()
+
+    def removed_once(file: int, place: Path) -> bool:
+        seen.append(file)
+        if len(seen) == 1:
+            place.unlink()
+        return real(file, place)
+
+    monkeypatch.setattr(owner_module, "_is_same", removed_once)
+    lock = OwnerLock(path)
+
+    assert len(seen) == 2
+    assert is_in_use(path)
+    assert (owner_of(path) or "").startswith(f"process {os.getpid()} on ")
+    lock.release(is_clean=True)
+
+
+def test_a_forked_child_lets_go_of_its_copy(path: Path) -> None:
+    """All locks that are held are known to the hook of the fork; none is left in the child."""
+    one, two = OwnerLock(path), OwnerLock(path.with_name("two.db"))
+    two.release(is_clean=True)
+    owner_module._after_fork()
+
+    assert (one.was_forked, two.was_forked) == (True, False)
+    assert not is_in_use(path)
+    one.leave_to_parent()
+    one.release(is_clean=True)
+    assert not lock_path(path).exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'{"pid": 1, "host": "a"}'])
+def test_an_owner_that_left_no_name_is_another_process(path: Path, content: bytes) -> None:
+    """It owns the journal all the same."""
+    lock_path(path).write_bytes(content)
+    file = held(path)
+
+    assert owner_of(path) == "another process"
+    os.close(file)
+    assert owner_of(path) is None
+
+
+def test_a_mark_that_is_not_there_is_unknown(path: Path) -> None:
+    """No file, one without a mark, with half of one, or something that cannot be read."""
+    lock = OwnerLock(path)
+    assert (lock.mark, read_mark(path)) == (None, None)
+    lock.note(3)
+    assert read_mark(path) == 3
+    lock.release(is_clean=False)
+    whole = lock_path(path).read_bytes()
+    assert len(whole) == 512 + 12
+
+    lock_path(path).write_bytes(whole[:-1])
+    assert read_mark(path) is None
+    lock_path(path).write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert read_mark(path) is None
+    lock_path(path).unlink()
+    assert read_mark(path) is None
+    lock_path(path).mkdir()
+    assert read_mark(path) is None
+
+
+def test_who_only_asks_for_the_owner_is_waited_for(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It holds the lock for a moment: five looks, a hundredth of a second apart, and then one."""
+    pauses = list[float]()
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    file = held(path)
+
+    with pytest.raises(JournalError, match="is in use"):
+        OwnerLock(path)
+    assert pauses == [0.01] * 5
+    os.close(file)
