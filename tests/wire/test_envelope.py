@@ -1,5 +1,7 @@
+import importlib.util
 import json
 import re
+import sys
 from datetime import UTC, datetime
 from unittest import mock
 
@@ -582,3 +584,16 @@ def test_both_readers_of_json_accept_the_same(text: bytes) -> None:
         plain = read()
 
     assert repr(quick) == repr(plain)
+
+
+def test_without_the_extra_the_standard_library_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`speed` is an extra, and nothing else depends on it."""
+    monkeypatch.setitem(sys.modules, "orjson", None)
+    spec = importlib.util.find_spec(envelope_module.__name__)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    assert module.quick_loads is None
+    assert module.parse_json(b'{"a": [1]}') == {"a": [1]}

@@ -133,7 +133,7 @@ def _after_fork() -> None:
         lock.leave_to_parent()
 
 
-if hasattr(os, "register_at_fork"):
+if hasattr(os, "register_at_fork"):  # pragma: no branch  # it is POSIX
     os.register_at_fork(after_in_child=_after_fork)
 
 

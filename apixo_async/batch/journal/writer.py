@@ -133,7 +133,7 @@ class Writer:
                 self._tell([(piece, None, given_up) for piece in kept])
                 kept, is_complete = [], False
         self._on_end(is_complete)
-        self._from_loop(self._set_ended)
+        self._from_loop(self._ended.set_result, None)
 
     def _next_group(
         self, kept: list[_Piece], pause: float, *, is_last: bool
@@ -141,7 +141,7 @@ class Writer:
         group = list(kept)
         if kept:
             self._give_up.wait(pause)
-        elif not is_last:
+        else:  # there is more to come: after the last piece nobody asks without any that is kept
             piece = self._queue.get()
             if piece is None:
                 return group, True
@@ -209,10 +209,6 @@ class Writer:
     def _from_loop(self, call: Callable[..., None], *arguments: Any) -> None:  # noqa: ANN401  # of any call
         with contextlib.suppress(RuntimeError):  # the loop was closed without waiting for us
             self._loop.call_soon_threadsafe(call, *arguments)
-
-    def _set_ended(self) -> None:
-        if not self._ended.done():
-            self._ended.set_result(None)
 
 
 def _parts(group: list[_Piece]) -> Iterator[list[_Piece]]:

@@ -187,3 +187,20 @@ def test_ages_are_never_negative() -> None:
     accepted = after(sent, attrs.evolve(ACCEPTED, at=ahead))
 
     assert (sent.age, sent.doubt_age, accepted.age) == (0, 0, 0)
+
+
+def test_an_abandoned_task_is_no_failure_of_the_api() -> None:
+    """It may have succeeded; only the decision is known."""
+    entry = in_state(JobState.ACCEPTED).changed({"state": JobState.ABANDONED})
+
+    assert entry.task_id is not None
+    assert type(entry.outcome(0).error) is ApixoError
+
+
+def test_a_damaged_row_is_named() -> None:
+    """By its number and its key."""
+    row = [*in_state(JobState.QUEUED).row()]
+    row[2] = "accepted"
+
+    with pytest.raises(JournalError, match=r"^job 1 \('k'\) is damaged: its checksum is wrong$"):
+        Entry.of_row(row)

@@ -219,3 +219,8 @@ def test_what_may_follow_can_be_asked_before(event: events.JobEvent, state: JobS
     allowed = name_of(event) in ONLY_TOLD or state in FOLLOWS[name_of(event)]
 
     assert can_follow(state, type(event)) is allowed
+
+
+def test_what_callbacks_named_is_no_other_task_while_the_submit_is_open() -> None:
+    """It may be the job's own."""
+    assert "other_task_ids" not in after(after(in_state(S), CALLED_BACK), UNCERTAIN).why()

@@ -19,7 +19,8 @@ from apixo_async.batch.journal import JobState
 from apixo_async.batch.journal.overview import Standing
 from apixo_async.batch.journal.owner import OwnerLock, lock_path
 from apixo_async.batch.journal.reading import JournalReader
-from apixo_async.batch.journal.schema import APPLICATION_ID
+from apixo_async.batch.journal.schema import APPLICATION_ID, checksum
+from apixo_async.batch.journal.verifying import is_whole
 from apixo_async.batch.spending import Prices
 from apixo_async.errors import JournalError
 from tests.batch.journal.jobs import ACCEPTED, SENDING, fill, job, opened
@@ -336,3 +337,42 @@ async def test_memory_is_flat(path: Path) -> None:
             tracemalloc.stop()
 
     assert most < 200_000
+
+
+async def test_a_job_of_a_newer_version_is_told_from_damage(path: Path) -> None:
+    """Its checksum is right, so the file is as it was written."""
+    async with opened(path) as journal:
+        await fill(journal)
+    with closing(sqlite3.connect(path)) as database:
+        *values, _ = database.execute("SELECT * FROM jobs WHERE number = 1").fetchone()
+        values[2] = "paused"
+        change = "UPDATE jobs SET state = 'paused', checksum = ? WHERE number = 1"
+        database.execute(change, (checksum(values),))
+        database.commit()
+
+    said = refused(path)
+    assert said.startswith(f"{path}: job 'queued' has the unknown state 'paused'")
+    assert "damaged" not in said
+
+
+async def test_a_file_without_its_job_belongs_to_no_other(path: Path) -> None:
+    """It is passed over, and those behind it come with theirs."""
+    async with opened(path) as journal:
+        await fill(journal)
+    with closing(sqlite3.connect(path)) as database:
+        values = (0, "lost.mp4", 1, "ef", 1)
+        database.execute("INSERT INTO files VALUES (?, ?, ?, ?, ?, ?)", (*values, checksum(values)))
+        database.commit()
+
+    with JournalReader(path) as reader:
+        files = {entry.key: [str(one) for one in saved] for entry, saved in reader.with_files()}
+
+    assert files.pop("succeeded") == ["b.mp4"]
+    assert not any(files.values())
+
+
+def test_a_row_that_no_text_can_hold_is_not_whole() -> None:
+    """Half a character is not what was written, whatever its checksum says."""
+    assert is_whole(("a", None, 1, checksum(("a", None, 1))))
+    assert not is_whole(("\ud800", 0))
+    assert not is_whole(("a", 1, checksum(("a", "1", 2))))

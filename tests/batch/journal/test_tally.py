@@ -13,7 +13,7 @@ from apixo_async.batch.journal import Entry, JobState
 from apixo_async.batch.journal import tally as module
 from apixo_async.batch.journal.entries import stamp
 from apixo_async.batch.journal.history import after
-from apixo_async.batch.journal.overview import Doubt, Failure, Overview
+from apixo_async.batch.journal.overview import Doubled, Doubt, Failure, Overview
 from apixo_async.batch.journal.tally import Tally, expiry_of, failure_of, seconds_of
 from apixo_async.batch.spending import Prices
 from apixo_async.tasks import RESULT_LIFETIME, Task
@@ -324,3 +324,26 @@ def test_expiring_results_are_listed_up_to_a_bound(monkeypatch: pytest.MonkeyPat
     seen = summed(*[ended(13 * DAY, saved=0) for _ in range(3)])
 
     assert (seen.expiring_count, len(seen.expiring)) == (3, 1)
+
+
+def test_a_reason_names_the_first_few_jobs() -> None:
+    """All are counted."""
+    seen = summed(*(entry(JobState.REJECTED, f"k{number}") for number in range(7)))
+
+    (failure,) = seen.failures
+    assert (failure.count, failure.keys) == (7, ("k0", "k1", "k2", "k3", "k4"))
+
+
+def test_jobs_with_more_than_one_task_are_listed_up_to_a_bound(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each with its own task and the others; all are counted."""
+    monkeypatch.setattr(module, "LISTED", 2)
+    told = events.CalledBack(key="k", attempt=1, task_id="t2", state="success")
+    doubled = [after(entry(JobState.SUCCEEDED, f"k{number}"), told) for number in range(3)]
+    seen = summed(*doubled, entry(JobState.FAILED))
+
+    assert seen.doubled_count == 3
+    assert seen.doubled == tuple(
+        Doubled(key=f"k{number}", task_id="t1", others=("t2",)) for number in range(2)
+    )

@@ -233,3 +233,80 @@ async def test_the_loop_goes_on_while_the_disk_is_slow(disk: Disk) -> None:
     disk.gate.set()
     await future
     await writing.aclose()
+
+
+async def test_closing_twice_is_closing_once(disk: Disk) -> None:
+    """Both wait for the end, of which there is one."""
+    told = Told()
+    writing = writer(disk, told)
+    await asyncio.gather(writing.aclose(), writing.aclose())
+    await writing.aclose()
+
+    assert told.ends == [True]
+
+
+async def test_a_transaction_has_its_bounds(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much waits, so much of it is written at once and no more."""
+    monkeypatch.setattr(module, "GROUP_MAX", 3)
+    writing = writer(disk, Told())
+    disk.gate.clear()
+    futures = [writing.do(put(disk, 0))]
+    while not disk.real.in_transaction:  # noqa: ASYNC110  # nothing tells
+        await asyncio.sleep(0.001)
+    futures += [writing.do(put(disk, number)) for number in range(1, 8)]
+    disk.gate.set()
+
+    assert await asyncio.gather(*futures) == list(range(8))
+    assert disk.commits == 1 + 3
+    await writing.aclose()
+
+
+async def test_what_is_alone_shares_no_transaction(disk: Disk) -> None:
+    """Neither with what came before it nor with what comes after."""
+    writing = writer(disk, Told())
+    disk.gate.clear()
+    futures = [writing.do(put(disk, 0))]
+    while not disk.real.in_transaction:  # noqa: ASYNC110  # nothing tells
+        await asyncio.sleep(0.001)
+    futures += [writing.do(put(disk, number), is_alone=number in {3, 4}) for number in range(1, 7)]
+    disk.gate.set()
+    await asyncio.gather(*futures)
+
+    assert disk.rows() == list(range(7))
+    assert disk.commits == 1 + len([(1, 2), (3,), (4,), (5, 6)])
+    await writing.aclose()
+
+
+async def test_who_asked_to_be_told_is_told_once_it_is_kept(disk: Disk) -> None:
+    """Also when nobody waits any more, and not for what failed."""
+    writing, kept = writer(disk, Told()), list[str]()
+    waiting = writing.do(put(disk, 1), when_kept=lambda: kept.append("one"))
+    waiting.cancel()
+    twice = writing.do(put(disk, 1), when_kept=lambda: kept.append("again"))
+    await asyncio.gather(twice, return_exceptions=True)
+
+    assert isinstance(twice.exception(), JournalError)
+    assert kept == ["one"]
+    await writing.aclose()
+
+
+async def test_pauses_between_tries_grow_to_five_seconds(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a fifth of a second; a disk that works again begins anew."""
+    told = Told()
+    writing, waits = writer(disk, told), list[float]()
+
+    def wait(seconds: float) -> bool:
+        waits.append(seconds)
+        disk.refuses = len(waits) not in {8, 10}
+        return False
+
+    monkeypatch.setattr(writing._give_up, "wait", wait)
+    disk.refuses = True
+    await writing.do(put(disk, 1), keep_trying=True)
+    disk.refuses = True
+    await writing.do(put(disk, 2), keep_trying=True)
+
+    assert waits == [0.2 * 2**n for n in range(1, 5)] + [5.0] * 4 + [0.4, 0.8]
+    await writing.aclose()
