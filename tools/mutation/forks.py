@@ -32,6 +32,7 @@ def in_fork(work: Callable[[], Told]) -> Told | None:
 def told_by_fork(work: Callable[[Tell], None]) -> Iterator[Told]:
     """What `work` tells, as it comes."""
     place = tempfile.mkdtemp(prefix="mutant-")
+    os.chmod(place, 0o755)  # noqa: PTH101, S103  # some tests look as another user
     readable, writable = os.pipe()
     child = os.fork()
     if child == 0:

@@ -157,3 +157,11 @@ def test_results_that_can_still_be_saved_are_work(
     seen = overview(states={}, save_to=save_to, unsaved=unsaved, expired_count=expired)
 
     assert seen.has_work is has_work
+
+
+def test_what_is_not_told_is_nothing() -> None:
+    """No job with two tasks, no try that made none, no cap, and no next job."""
+    seen = overview()
+
+    assert (seen.doubled_count, seen.doubled, seen.not_sent) == (0, (), 0)
+    assert (seen.max_cost, seen.next_kind, seen.next_price, seen.save_to) == (None,) * 4
