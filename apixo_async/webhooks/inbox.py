@@ -80,7 +80,6 @@ class Inbox:
                         kept.set_result(None)
                     else:
                         kept.set_exception(error)
-                        kept.exception()  # nobody has to wait for it
         finally:
             self._is_writing = False
 

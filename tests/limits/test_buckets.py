@@ -408,3 +408,43 @@ async def test_who_leaves_last_stops_the_service() -> None:
     await bucket.acquire()
 
     assert now() - begin == pytest.approx(9, abs=0.1)
+
+
+@virtual
+async def test_a_token_that_comes_while_it_is_closed_is_spent() -> None:
+    """Whoever stands in line goes on waiting."""
+    bucket = Bucket(BucketSize(1.0, 0.1))
+    await bucket.acquire()
+    waiting = asyncio.create_task(bucket.acquire())
+    await asyncio.sleep(1)
+    bucket.close(5.0, now=now(), one_ahead=False)
+    bucket._hand_over(now())
+    await asyncio.sleep(1)
+
+    assert not waiting.done()
+    await waiting
+
+
+@virtual
+async def test_who_leaves_as_the_last_one_is_served_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The service has ended by then; it begins again for the next one to come."""
+    bucket = Bucket(BucketSize(1.0, 0.1))
+    await bucket.acquire()
+    leaving = asyncio.create_task(bucket.acquire())
+    hand_over = bucket._hand_over
+
+    def and_leave(moment: float) -> None:
+        hand_over(moment)
+        leaving.cancel()
+
+    monkeypatch.setattr(bucket, "_hand_over", and_leave)
+    await asyncio.gather(leaving, return_exceptions=True)
+    monkeypatch.undo()
+
+    assert leaving.cancelled()
+    assert bucket._server is None
+    begin = now()
+    await bucket.acquire()
+    assert now() - begin == pytest.approx(10, abs=0.1)

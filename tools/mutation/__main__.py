@@ -41,8 +41,8 @@ GROUPS = {
     "journal": ("batch/journal", ["tests/batch/journal"]),
     "webhooks": ("webhooks", ["tests/webhooks"]),
 }
-ENOUGH = 20.0
-"""Seconds of tests, without a mutant, after which a mutant is taken to have survived."""
+ENOUGH = 60.0
+"""Seconds of tests, as they take while they are watched, that a mutant has to survive."""
 Z95 = 1.96
 
 
@@ -94,14 +94,18 @@ class Group:
         print(f"{outcome.kind:9} {mutant.id:40} {mutant.change}", flush=True)
 
     def sample(self, size: int | None, *, seed: int, again: bool) -> list[Mutant]:
-        """A random part of the mutants of each module, less what is known already."""
+        """A random part of the mutants of each module that were not tried; `again`: survivors."""
         chosen: list[Mutant] = []
         for _, mutants in groupby(self.mutants, lambda mutant: mutant.module):
             own = sorted(mutants, key=lambda mutant: mutant.id)
             random.Random(seed).shuffle(own)
             part = 1.0 if size is None else size / len(self.mutants)
             chosen += own[: math.ceil(part * len(own))]
-        return [m for m in chosen if m.id not in self.done or (again and not self.is_killed(m))]
+        todo = [mutant for mutant in chosen if mutant.id not in self.done]
+        if again:
+            known = [mutant for mutant in self.mutants if mutant.id in self.done]
+            todo += [mutant for mutant in known if not self.is_killed(mutant)]
+        return todo
 
     def is_killed(self, mutant: Mutant) -> bool:
         """Whether a test failed, or did not end."""
