@@ -271,6 +271,6 @@ def file_system_of(path: Path, mounts: Path = Path("/proc/self/mounts")) -> str 
         if len(fields) <= 2:  # noqa: PLR2004  # place and kind are the second and the third
             continue
         point = Path(fields[1].replace("\\040", " "))
-        if place.is_relative_to(point) and len(point.parts) > best:
+        if place.is_relative_to(point) and len(point.parts) >= best:  # a later one hides it
             best, kind = len(point.parts), fields[2]
     return kind

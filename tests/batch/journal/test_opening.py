@@ -438,13 +438,13 @@ def test_a_new_journal_is_safe_from_a_power_cut_before_it_is_used(
     assert synced == [path.parent.stat().st_ino]
 
 
-def test_the_first_of_equal_mounts_counts(tmp_path: Path) -> None:
-    """What is mounted over the same place later hides it, but the system lists it behind."""
+def test_of_two_mounts_on_one_place_the_later_one_counts(tmp_path: Path) -> None:
+    """It hides the other; the system lists them in their order."""
     place = tmp_path.resolve()
     mounts = tmp_path / "mounts"
-    mounts.write_text(f"a {place} ext4 rw\nb / nfs rw\n")
+    mounts.write_text(f"a {place} ext4 rw\nb {place} nfs rw\nc / xfs rw\n")
 
-    assert file_system_of(tmp_path / "run.db", mounts) == "ext4"
+    assert file_system_of(tmp_path / "run.db", mounts) == "nfs"
 
 
 async def test_a_cancelled_opening_is_closed_when_it_is_done(
