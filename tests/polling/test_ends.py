@@ -235,6 +235,14 @@ def test_a_look_is_due_exactly_when_its_delay_is_worth_the_price(age: float, pri
         assert by_hand.delay(age, EDGES[-2]) <= price**2 / 2 + 1e-6
 
 
+@pytest.mark.parametrize("age", [EDGES[-2] + 0.1, EDGES[-1] - 0.1, EDGES[-1] + 0.1, 9e3])
+def test_in_the_last_bin_the_hazard_stays_what_it_is(age: float) -> None:
+    """It has no end, so a look is due after price / sqrt(hazard) seconds."""
+    ends, by_hand = both(5, 300)
+
+    assert ends.due(age, 20.0) == pytest.approx(age + 20 / math.sqrt(by_hand.hazard(age)))
+
+
 @pytest.mark.parametrize(("seen", "until"), [(3, 1), (8, 2), (100, 25), (256, 64), (1_000, 64)])
 def test_what_was_seen_counts_soon(seen: int, until: int) -> None:
     """The table is made anew after a quarter more ends, and after 64 in any case."""

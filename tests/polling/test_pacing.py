@@ -420,9 +420,14 @@ def test_an_end_before_the_beginning_teaches_nothing(age: float) -> None:
 def test_a_task_of_the_future_counts_as_new() -> None:
     """Its age is never below nothing."""
     pacer = pacer_with()
-    (new, future) = watched(pacer, [0.0, -2.0], NOW)
+    ages = [0.0, -2.0]
+    new, future = watched(pacer, ages, NOW)
+    ends = pacer.ends_of(FAST, SCHEDULE)
+    price = max(PriceByHand(ends=ends, ages=ages, rate=0.9 * RATE).price, ends.typical / 30)
+    told = [pacer.pause(look, now=NOW, unit=0.5) for look in (new, future)]
 
-    assert pacer.pause(future, now=NOW, unit=0.5) == pacer.pause(new, now=NOW, unit=0.5)
+    assert told == pytest.approx([ends.due(0.0, price)] * 2)
+    assert told[0] != pytest.approx(ends.due(1.0, price) - 1.0)
 
 
 def test_others_whose_callbacks_are_expected_take_less_of_the_rate() -> None:
