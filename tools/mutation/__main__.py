@@ -1,6 +1,6 @@
 """Mutation testing: does a test fail for each small change to a module?
 
-    python -m tools.mutation [--sample N|all] [--again] [--report] [GROUP...]
+    python -m tools.mutation [--sample N|all] [--again] [--report] [--results DIR] [GROUP...]
 
 Read docs/mutation.md for what is changed, what is not, and why this is no package of others. Tests
 are collected once for each group; every mutant is then tried in a fork, in which the code of the
@@ -49,8 +49,9 @@ Z95 = 1.96
 class Group:
     """The mutants of some modules, the tests for them, and what came of it."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, results: Path) -> None:
         self.name = name
+        self.results = results
         path, self.tests = GROUPS[name]
         place = PACKAGE / path
         files = [place] if place.is_file() else sorted(place.glob("*.py"))
@@ -64,7 +65,7 @@ class Group:
             self.mutants += mutants
             self.trees[module] = (str(file.resolve()), tree)
             self._source[module] = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
-        self._file = RESULTS / f"{name}.jsonl"
+        self._file = results / f"{name}.jsonl"
         self.done = self._read()
 
     def _read(self) -> dict[str, dict[str, Any]]:
@@ -159,7 +160,7 @@ def known_table(group: Group) -> Table:
     tests = [file for test in group.tests for file in sorted(Path().glob(f"{test}/**/*.py"))]
     tests = tests or [Path(test) for test in group.tests]
     digest = hashlib.sha256(b"".join(f.read_bytes() for f in (*group.files, *tests))).hexdigest()
-    file = RESULTS / f"{group.name}.tests.json"
+    file = group.results / f"{group.name}.tests.json"
     with contextlib.suppress(OSError, ValueError):
         kept = json.loads(file.read_text(encoding="utf-8"))
         if kept["digest"] == digest:
@@ -179,13 +180,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--again", action="store_true", help="try survivors again")
     parser.add_argument("--enough", type=float, default=ENOUGH, help="seconds of tests")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="a directory")
     parser.add_argument("--report", action="store_true", help="try nothing")
     options = parser.parse_args()
     size = None if options.sample == "all" else int(options.sample)
-    RESULTS.mkdir(exist_ok=True)
+    options.results.mkdir(exist_ok=True)
     sys.path.insert(0, str(Path.cwd()))
     prepare()
-    groups = [Group(name) for name in options.groups or GROUPS]
+    groups = [Group(name, options.results) for name in options.groups or GROUPS]
     for group in groups:
         if not options.report:
             began = time.monotonic()
