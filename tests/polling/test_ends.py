@@ -117,6 +117,7 @@ def test_a_long_history_stays_in_bounds() -> None:
     for _ in range(30 * MEMORY):
         ends.saw_end(100.0, 125.0, at=120.0)
 
+    assert ends._weight <= 1e9
     assert 0 < ends.root(120) < 10
     assert ends.typical < 100
 

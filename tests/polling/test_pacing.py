@@ -323,6 +323,17 @@ def test_a_first_look_comes_anywhere_within_its_price() -> None:
     assert second == pytest.approx(ends.due(60, 0.95 * price) - 60)
 
 
+def test_a_jitter_is_at_most_the_whole_price() -> None:
+    """However wild, it comes to between nothing and twice the price."""
+    pacer = pacer_with()
+    ages = [*steady_ages(500), 60.0]
+    look = watched(pacer, ages, NOW, LearnedSchedule(jitter=5.0))[-1]
+    ends = pacer.ends_of(FAST, SCHEDULE)
+    price = max(PriceByHand(ends=ends, ages=ages, rate=0.9 * RATE).price, ends.typical / 30)
+
+    assert pacer.pause(look, now=NOW, unit=0.9) == pytest.approx(ends.due(60, 1.8 * price) - 60)
+
+
 def test_a_price_holds_for_a_second() -> None:
     """It is not made anew for every look, but each time that a fifth of an interval has passed."""
     pacer = pacer_with()
@@ -390,7 +401,15 @@ def test_a_look_at_a_living_task_teaches_its_age(is_told: bool) -> None:
 
 @pytest.mark.parametrize(
     ("duration", "ended_at"),
-    [(50.0, 50.0), (104.9, 100.0), (105.0, 100.0), (105.1, None), (0.0, None), (-1.0, None)],
+    [
+        (0.5, 0.5),
+        (50.0, 50.0),
+        (104.9, 100.0),
+        (105.0, 100.0),
+        (105.1, None),
+        (0.0, None),
+        (-1.0, None),
+    ],
 )
 def test_when_a_task_is_taken_to_have_ended(duration: float, ended_at: float | None) -> None:
     """By its own time, where that is no more than an interval beyond what was seen."""

@@ -1,6 +1,7 @@
 """The receiver without a server: whom it lets in, what it answers, whom it tells."""
 
 import asyncio
+import inspect
 import json
 import logging
 import threading
@@ -167,6 +168,7 @@ async def test_what_is_no_json_object_comes_again(text: bytes) -> None:
 
     assert await ours.take(SLIP, text) == HTTPStatus.BAD_REQUEST
     assert not ear.heard
+    assert ours.statistics().refused == 1
 
 
 async def test_the_first_listener_that_knows_the_job_is_told() -> None:
@@ -274,6 +276,13 @@ async def test_a_loop_that_is_closed_in_this_moment_has_nobody_to_ask(
 async def test_what_was_never_served_needs_no_end() -> None:
     """Leaving a block that was not entered is nothing."""
     await made().serve().__aexit__(None, None, None)
+
+
+def test_by_default_it_listens_for_a_proxy_on_this_machine() -> None:
+    """Port 8080, as it is documented."""
+    parameters = inspect.signature(WebhookReceiver.serve).parameters
+
+    assert (parameters["host"].default, parameters["port"].default) == ("127.0.0.1", 8080)
 
 
 def test_limits_are_those_that_are_documented() -> None:
