@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apixo_async.limits import Gate, GateStatistics, Lease, Limits, Permit, Turn
+from apixo_async.limits.finding import CapFinder
 from tests.fakes import widen
 from tests.virtual import run_virtual
 
@@ -274,6 +275,23 @@ def test_a_row_of_looks_begins_anew_after_a_good_one() -> None:
         assert pauses == pytest.approx([0.5, 1, 2])
 
     run_virtual(main())
+
+
+@pytest.mark.parametrize(("cap", "is_hurried"), [(5, True), (6, False)])
+def test_a_task_limit_that_is_seen_to_grow_lets_the_rate_be_tried(
+    cap: int, is_hurried: bool
+) -> None:
+    """An upgrade changes both; a task that proves nothing changes neither."""
+
+    async def main() -> float:
+        gate = new_gate()
+        await running(gate, 4)
+        gate._finder = CapFinder(1_000, cap, step=4)
+        gate.rate.finder = attrs.evolve(gate.rate.finder, rate=500, next_probe=1e9)
+        await running(gate, 1)
+        return gate.rate.finder.next_probe
+
+    assert (run_virtual(main()) < 1e9) is is_hurried
 
 
 @pytest.mark.parametrize(

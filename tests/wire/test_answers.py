@@ -245,6 +245,7 @@ def test_only_a_failure_has_reasons(state: str) -> None:
         ({"failCode": " X\n", "failMsg": "<b>y</b>\x00"}, "X", "y"),
         ({"failCode": "", "failMsg": ""}, "", ""),
         ({"failMsg": "x" * 10_000}, None, "x" * EXCERPT_CHARACTERS),
+        ({"failMsg": "half\ud800"}, None, "half?"),
     ],
     ids=[
         "unknown code",
@@ -255,6 +256,7 @@ def test_only_a_failure_has_reasons(state: str) -> None:
         "dirt",
         "empty",
         "long",
+        "half a character",
     ],
 )
 def test_reasons_are_short_text(
@@ -409,7 +411,7 @@ def test_a_strange_state_is_shown_in_short() -> None:
     assert len(str(caught.value)) < 2 * EXCERPT_CHARACTERS
 
 
-@pytest.mark.parametrize("task_id", [ID, None, ...], ids=["named", "null", "missing"])
+@pytest.mark.parametrize("task_id", [ID, None, "", ...], ids=["named", "null", "empty", "missing"])
 def test_a_status_may_leave_its_id_out(task_id: object) -> None:
     """Who asked for one task gets the answer for it, named or not."""
     data = {"taskId": task_id, "state": "pending"}

@@ -25,6 +25,9 @@ JSON = st.recursive(
         ({"taskId": "", "state": ""}, Claim(None, None)),
         ({"taskId": "two words", "state": 5}, Claim(None, None)),
         ({"taskId": "x" * 513, "state": "y" * 65}, Claim(None, None)),
+        ({"taskId": "x" * 512, "state": "y" * 64}, Claim("x" * 512, "y" * 64)),
+        ({"taskId": "x", "state": "y"}, Claim("x", "y")),
+        ({"taskId": "t1", "state": "two\nlines"}, Claim("t1", None)),
         ({"taskId": ["t1"], "state": None}, Claim(None, None)),
     ],
 )
