@@ -277,6 +277,26 @@ def test_a_row_of_looks_begins_anew_after_a_good_one() -> None:
     run_virtual(main())
 
 
+def test_a_refused_probe_is_no_first_of_a_row() -> None:
+    """It is explained; the next refusal beside fewer tasks may be a passing fault."""
+
+    async def main() -> None:
+        gate = new_gate()
+        tasks = await running(gate, 5)
+        gate._finder = CapFinder(1_000, 5, known=5)
+        await refuse(gate)
+        for task in tasks[:2]:
+            task.release()
+        await refuse(gate)
+        assert gate._finder.cap == 5
+        await refuse(gate)
+
+        assert gate._finder.cap == 3
+        gate.close()
+
+    run_virtual(main())
+
+
 @pytest.mark.parametrize(("cap", "is_hurried"), [(5, True), (6, False)])
 def test_a_task_limit_that_is_seen_to_grow_lets_the_rate_be_tried(
     cap: int, is_hurried: bool

@@ -11,6 +11,7 @@ from apixo_async.limits.throttling import (
     is_rate_high,
     is_rate_limit,
     pause_seconds,
+    rare_row,
 )
 
 UNITS = st.floats(0, 1, exclude_max=True)
@@ -71,6 +72,15 @@ def test_advice_that_does_not_help_is_not_followed_for_ever(
 def test_no_pause_is_endless(asked: float | None, episode: int, unit: float) -> None:
     """Whatever a server says, the pause lies between nothing and 132 s."""
     assert 0 <= pause_seconds(asked, episode=episode, unit=unit) <= 132
+
+
+@pytest.mark.parametrize(
+    ("noise", "row"),
+    [(0.0, 0), (0.001, 2), (0.05, 4), (0.1, 4), (0.2, 6), (0.4, 8), (0.99, 8), (1.0, 0)],
+)
+def test_how_many_in_a_row_are_no_chance(noise: float, row: int) -> None:
+    """Fewer than one case in ten thousand; eight are too many for any service."""
+    assert rare_row(noise) == row
 
 
 @attrs.frozen(kw_only=True)

@@ -180,6 +180,7 @@ CASES: list[tuple[int, int | None, type[ApixoError]]] = [
     (599, 402, ServerError),
     # Redirects are not followed, and mean nothing, whatever they carry.
     (300, None, UnexpectedAnswerError),
+    (300, 200, UnexpectedAnswerError),
     (301, None, UnexpectedAnswerError),
     (302, 200, UnexpectedAnswerError),
     (307, 400, UnexpectedAnswerError),
