@@ -617,6 +617,44 @@ def test_after_a_refusal_posts_go_one_by_one_until_one_is_accepted() -> None:
     assert run_virtual(main()) == [1, 2, 8, 32, 17]
 
 
+def test_a_burst_that_is_refused_is_forgotten_no_slower_than_one_refusal() -> None:
+    """All of its refusals belong to one episode: submits go back to where they were."""
+
+    async def main() -> list[int]:
+        gate = new_gate(concurrent_submits=8)
+        widen(gate)
+        burst = [await gate.turn(await gate.lease()) for _ in range(8)]
+        for turn in burst:
+            gate.throttled(turn.permit, retry_after=None, submit=True)
+            turn.end()
+            turn.lease.release()
+        rounds = list[int]()
+        waiting = [asyncio.create_task(gate.turn(await gate.lease())) for _ in range(20)]
+        while waiting:
+            await asyncio.sleep(5)
+            turns = [turn.result() for turn in waiting if turn.done()]
+            waiting = [turn for turn in waiting if not turn.done()]
+            rounds.append(len(turns))
+            for turn in turns:
+                gate.accepted(turn.lease, turn.permit)
+                turn.end()
+        return rounds
+
+    assert run_virtual(main()) == [1, 2, 8, 8, 1]
+
+
+def test_a_turn_is_a_submit_to_the_rate() -> None:
+    """It draws on the part of the rate that submits have, and goes before looks."""
+
+    async def main() -> tuple[int, int]:
+        gate = new_gate()
+        await running(gate, 3)
+        await gate.permit(poll=True)
+        return gate.rate._submitted.total, gate.rate.meter.total
+
+    assert run_virtual(main()) == (3, 4)
+
+
 def test_submits_that_are_refused_for_what_they_ask_widen_the_way_as_well() -> None:
     """A million wrong rows need not go one by one; they say nothing about limits."""
 
@@ -866,6 +904,21 @@ def test_pauses_and_caps_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     ]
     pause, cap, _ = [vars(record) for record in caplog.records]
     assert (pause["pause"], pause["submit"], cap["cap"]) == (0.5, True, 10)
+
+
+def test_a_cap_that_was_never_lowered_needs_no_timer() -> None:
+    """There is nothing to find."""
+
+    async def main() -> None:
+        gate = new_gate(concurrent_tasks=2)
+        await running(gate, 2)
+        waiting = asyncio.create_task(gate.lease())
+        await asyncio.sleep(1)
+
+        assert gate._probe_timer is None
+        waiting.cancel()
+
+    run_virtual(main())
 
 
 def test_closing_leaves_no_timer() -> None:
