@@ -643,6 +643,22 @@ def test_a_burst_that_is_refused_is_forgotten_no_slower_than_one_refusal() -> No
     assert run_virtual(main()) == [1, 2, 8, 8, 1]
 
 
+def test_beyond_where_it_was_the_way_widens_slowly() -> None:
+    """Twice as many up to the four of before, and then one more with every answer."""
+
+    async def main() -> list[int]:
+        gate = new_gate()
+        gate._posts.set_cap(4)
+        await refuse(gate)
+        caps = list[int]()
+        for _ in range(5):
+            await running(gate, 1)
+            caps.append(gate._posts.cap)
+        return caps
+
+    assert run_virtual(main()) == [2, 4, 5, 6, 7]
+
+
 def test_a_turn_is_a_submit_to_the_rate() -> None:
     """It draws on the part of the rate that submits have, and goes before looks."""
 

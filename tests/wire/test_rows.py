@@ -271,6 +271,26 @@ KINDS = f"must be one of {TEXT!r}, {FRAMES!r}, {REFERENCE!r}, got "
             [("taskId", f"does not belong to {TEXT}")],
         ),
         (
+            {
+                "prompt": "x",
+                "model": "veo-3-1",
+                "taskId": "t",
+                "generationType": FRAMES,
+                "image_urls": [A],
+            },
+            [("taskId", f"does not belong to {FRAMES}")],
+        ),
+        (
+            {
+                "prompt": "x",
+                "model": "veo-3-1",
+                "taskId": "t",
+                "generationType": REFERENCE,
+                "image_urls": [A],
+            },
+            [("taskId", f"does not belong to {REFERENCE}")],
+        ),
+        (
             {"prompt": "x", "model": "seedance-2-0"},
             [
                 (
@@ -331,6 +351,8 @@ KINDS = f"must be one of {TEXT!r}, {FRAMES!r}, {REFERENCE!r}, got "
         "extension with a picture",
         "extension of nothing",
         "task beside the video model",
+        "task beside frames",
+        "task beside a reference",
         "another model without input",
         "input without a model",
         "another model with all faults",

@@ -219,3 +219,9 @@ def test_no_cut_gives_a_wrong_id(length: int) -> None:
     expected = "task_12345678" if length >= WHOLE.index('8"') + 2 else None
 
     assert expected == candidate_task_id(WHOLE[:length])
+
+
+def test_an_excerpt_is_made_of_the_first_8000_bytes() -> None:
+    """Enough for 2,000 of the largest characters; what comes behind them is not looked at."""
+    assert excerpt("😀".encode() * 2_000) == "😀" * 2_000
+    assert excerpt(b" " * 7_999 + b"x" + b"y") == "x"
