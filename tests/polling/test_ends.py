@@ -82,6 +82,13 @@ def test_tasks_that_still_run_are_no_quick_ones() -> None:
     assert many.root(30) < few.root(30) / 3
 
 
+def test_what_was_never_asked_is_a_guess() -> None:
+    """Until the table is made, a life is an interval, and nothing comes together in it."""
+    ends = Ends(INTERVAL)
+
+    assert (ends.typical, ends.lifetime, ends.seen) == (0.0, INTERVAL, 0)
+
+
 def test_the_floor_of_attention_is_kept_where_nobody_was_seen() -> None:
     """A task of an age that none had before is looked at, though not often."""
     ends = learned(120)
@@ -244,7 +251,9 @@ def test_in_the_last_bin_the_hazard_stays_what_it_is(age: float) -> None:
     assert ends.due(age, 20.0) == pytest.approx(age + 20 / math.sqrt(by_hand.hazard(age)))
 
 
-@pytest.mark.parametrize(("seen", "until"), [(3, 1), (8, 2), (100, 25), (256, 64), (1_000, 64)])
+@pytest.mark.parametrize(
+    ("seen", "until"), [(3, 1), (8, 2), (11, 2), (100, 25), (256, 64), (1_000, 64)]
+)
 def test_what_was_seen_counts_soon(seen: int, until: int) -> None:
     """The table is made anew after a quarter more ends, and after 64 in any case."""
     ends = learned(120, count=seen)
@@ -265,8 +274,10 @@ def test_weights_that_are_cut_back_change_no_answer() -> None:
         for _ in range(10 * MEMORY):
             ends.saw_alive(0.0, 100.0)
             ends.saw_end(100.0, 125.0, at=120.0)
+            ends.saw_alive(0.0, 290.0)
+            ends.saw_end(290.0, 310.0, at=300.0)
         ends.root(0.0)
-        answers.append([ends.root(age) for age in (50.0, 120.0)])
+        answers.append([ends.root(age) for age in (50.0, 120.0, 300.0)])
 
     assert answers[2] == pytest.approx(answers[1], rel=1e-3)
 

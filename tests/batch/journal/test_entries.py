@@ -166,9 +166,10 @@ def test_a_success_without_a_result_is_told_as_such() -> None:
     assert isinstance(failed.outcome(0).error, UnexpectedAnswerError)
 
 
-def test_an_answer_that_cannot_be_read_still_has_its_task_id() -> None:
+@pytest.mark.parametrize("answer", ["[1]", "{", '{"state": 5}', "null"])
+def test_an_answer_that_cannot_be_read_still_has_its_task_id(answer: str) -> None:
     """The id is what was paid for: it is there whatever the answer was."""
-    entry = attrs.evolve(in_state(JobState.SUCCEEDED), task="[1]")
+    entry = attrs.evolve(in_state(JobState.SUCCEEDED), task=answer)
 
     assert entry.snapshot() == Task(id="t1", model="veo-3-1")
 

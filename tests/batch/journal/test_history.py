@@ -224,3 +224,11 @@ def test_what_may_follow_can_be_asked_before(event: events.JobEvent, state: JobS
 def test_what_callbacks_named_is_no_other_task_while_the_submit_is_open() -> None:
     """It may be the job's own."""
     assert "other_task_ids" not in after(after(in_state(S), CALLED_BACK), UNCERTAIN).why()
+
+
+@pytest.mark.parametrize(("calls_back", "why"), [(True, {"calls_back": True}), (False, {})])
+def test_a_submit_that_will_be_called_back_is_noted(
+    calls_back: bool, why: dict[str, object]
+) -> None:
+    """After a crash it is waited for, and only then."""
+    assert after(in_state(Q), attrs.evolve(SENDING, calls_back=calls_back)).why() == why
