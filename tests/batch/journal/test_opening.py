@@ -499,3 +499,17 @@ async def test_a_cancelled_opening_that_fails_is_the_end_of_it(
     await asyncio.sleep(0.05)
 
     assert ends == []
+
+
+@pytest.mark.parametrize(
+    "error", [sqlite3.DatabaseError("odd"), OverflowError("odd"), UnicodeError("odd")], ids=repr
+)
+def test_what_a_file_cannot_hold_or_tell_is_an_error_of_the_journal(
+    path: Path, error: Exception
+) -> None:
+    """Whatever SQLite raises for it."""
+    with (
+        pytest.raises(JournalError, match=r"run\.db: odd; keep it as it is"),
+        module.translating(path),
+    ):
+        raise error
