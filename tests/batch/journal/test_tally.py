@@ -347,3 +347,19 @@ def test_jobs_with_more_than_one_task_are_listed_up_to_a_bound(
     assert seen.doubled == tuple(
         Doubled(key=f"k{number}", task_id="t1", others=("t2",)) for number in range(2)
     )
+
+
+@pytest.mark.parametrize(
+    ("why", "code"),
+    [
+        ({"fail_code": "X", "code": 400, "http_status": 500}, "X"),
+        ({"code": 400, "http_status": 500}, "400"),
+        ({"http_status": 500}, "500"),
+        ({}, None),
+    ],
+)
+def test_a_failure_has_the_code_that_says_most(why: dict[str, object], code: str | None) -> None:
+    """That of the task, else of the answer, else of HTTP."""
+    failed = entry(JobState.REJECTED).changed({"note": json.dumps({"reason": "no", **why})})
+
+    assert failure_of(failed) == (code, "no")
