@@ -30,7 +30,7 @@ from apixo_async.veo import (
     Request,
     TextToVideo,
 )
-from tests.batch.journal.jobs import ACCEPTED, SENDING, WAYS, K, job
+from tests.batch.journal.jobs import ACCEPTED, SENDING, UNCERTAIN, WAYS, K, job
 
 NOW = datetime(2026, 1, 9, 13, 33, 30, 929_999, tzinfo=UTC)
 REQUESTS: dict[str, Request] = {
@@ -148,6 +148,10 @@ def test_an_uncertain_outcome_says_what_arrived() -> None:
 
     assert isinstance(error, SubmitUncertainError)
     assert (error.phase, error.received, error.candidate_task_id) == ("answer", "{", "t9")
+    crashed = after(in_state(JobState.SENDING), attrs.evolve(UNCERTAIN, phase="crash"))
+    error = crashed.outcome(0).error
+    assert isinstance(error, SubmitUncertainError)
+    assert error.phase == "crash"
 
 
 def test_a_refusal_is_told_with_its_codes() -> None:

@@ -232,3 +232,13 @@ def test_a_submit_that_will_be_called_back_is_noted(
 ) -> None:
     """After a crash it is waited for, and only then."""
     assert after(in_state(Q), attrs.evolve(SENDING, calls_back=calls_back)).why() == why
+
+
+def test_an_event_is_written_with_its_values() -> None:
+    """Of a task no more than what it is known by."""
+    fields = {"reason": "bad", "error": "InvalidInputError", "code": 400, "http_status": 400}
+
+    assert json.loads(event_row(REJECTED)[2]) == {**fields, "is_final": True}
+    assert json.loads(event_row(SUCCEEDED)[2]) == {
+        "task": {"id": "t1", "model": "veo-3-1", "state": "success"}
+    }

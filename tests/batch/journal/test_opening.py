@@ -276,10 +276,10 @@ async def test_an_event_that_was_changed_is_told(path: Path) -> None:
     async with opened(path) as journal:
         await fill(journal)
     with closing(sqlite3.connect(path)) as database:
-        database.execute("UPDATE events SET kind = 'NotSent' WHERE number = 2")
+        database.execute("UPDATE events SET kind = 'NotSent' WHERE number = 3")
         database.commit()
 
-    with pytest.raises(JournalError, match=r"row 2 of events has a wrong checksum"):
+    with pytest.raises(JournalError, match=r"row 3 of events has a wrong checksum"):
         await Journal.open(path)
 
 

@@ -349,3 +349,12 @@ def test_who_only_asks_for_the_owner_is_waited_for(
         OwnerLock(path)
     assert pauses == [0.01] * 5
     os.close(file)
+
+
+def test_a_lock_file_that_somebody_removed_is_no_trouble_at_the_end(path: Path) -> None:
+    """It was to go anyway."""
+    lock = OwnerLock(path)
+    lock_path(path).unlink()
+    lock.release(is_clean=True)
+
+    assert not is_in_use(path)

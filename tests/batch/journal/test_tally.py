@@ -363,3 +363,8 @@ def test_a_failure_has_the_code_that_says_most(why: dict[str, object], code: str
     failed = entry(JobState.REJECTED).changed({"note": json.dumps({"reason": "no", **why})})
 
     assert failure_of(failed) == (code, "no")
+
+
+def test_a_failure_without_a_reason_says_so() -> None:
+    """Neither the task nor the answer gave one."""
+    assert failure_of(entry(JobState.REJECTED).changed({"note": None})) == (None, "no reason given")
