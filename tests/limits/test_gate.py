@@ -277,6 +277,24 @@ def test_a_row_of_looks_begins_anew_after_a_good_one() -> None:
     run_virtual(main())
 
 
+def test_refused_probes_add_up_where_there_is_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One in ten is refused for no reason: the fourth in a row is the account's limit."""
+
+    async def main() -> list[bool]:
+        gate = new_gate()
+        await running(gate, 5)
+        gate._finder = before = CapFinder(1_000, 5, known=5)
+        monkeypatch.setattr(gate.rate, "noise", lambda _: 0.1)
+        found = list[bool]()
+        for _ in range(4):
+            await refuse(gate)
+            found.append(gate._finder is not before)
+        gate.close()
+        return found
+
+    assert run_virtual(main()) == [False, False, False, True]
+
+
 def test_a_refused_probe_is_no_first_of_a_row() -> None:
     """It is explained; the next refusal beside fewer tasks may be a passing fault."""
 
