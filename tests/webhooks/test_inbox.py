@@ -49,6 +49,14 @@ async def test_it_keeps_what_nobody_took_until_somebody_has_it(tmp_path: Path) -
     assert list(await one.find("b")) == [callback("b")]
 
 
+async def test_an_id_of_digits_stays_a_text(tmp_path: Path) -> None:
+    """Zeros in front of it included, as it is compared with what the API gave."""
+    box = Inbox(tmp_path / "in.db")
+    await box.put(callback("a", "007"))
+
+    assert list(await box.find("a")) == [callback("a", "007")]
+
+
 async def test_a_thousand_at_once_share_a_few_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
