@@ -43,7 +43,7 @@ class LoopWriter(Writer):
         assert not self._do_in_order(_parts(group)), "the disk refuses nothing here"
         if is_last:
             self._on_end(True)
-            self._from_loop(self._set_ended)
+            self._from_loop(self._ended.set_result, None)
 
 
 @contextmanager

@@ -55,7 +55,7 @@ def test_a_share_lies_between_0_and_1(value: object) -> None:
 def test_a_count_can_be_reckoned_with(field: str, value: int) -> None:
     """A number that no plan has is a mistake, and one that is too large for a float breaks sums."""
     with pytest.raises(InvalidSettingError, match=f"^{field} must be at most 1,000,000,000, got "):
-        Limits(**{field: value})  # type: ignore[arg-type]  # mypy does not know which
+        Limits(**{field: value})
 
 
 @pytest.mark.parametrize("field", COUNTS)

@@ -93,7 +93,7 @@ class InlineWriter(Writer):
         elif self._was_last:
             self._has_ended = True
             self._on_end(self._is_complete)
-            self._from_loop(self._set_ended)
+            self._from_loop(self._ended.set_result, None)
         elif not self._queue.empty():
             self._wake(COMMIT_SECONDS)
 
