@@ -218,7 +218,8 @@ class SubmitUncertainError(ApixoError):
     what happened. `phase` says how far it came: `sent` (it left, nothing came back), `answering`
     (the answer was cut), `answer` (a whole answer that makes no sense) or `crash` (the process
     ended). `received` is what came of the answer, shortened, and `received_bytes` how much that
-    was. `candidate_task_id` is an id seen in a broken answer, not confirmed.
+    was. `candidate_task_id` is an id seen in a broken answer, not confirmed; with
+    `candidate_denied` the API was asked about it and does not know it, without it nobody can say.
     """
 
     def __init__(
@@ -230,6 +231,7 @@ class SubmitUncertainError(ApixoError):
         received: str = "",
         received_bytes: int | None = None,
         candidate_task_id: str | None = None,
+        candidate_denied: bool = False,
         http_status: int | None = None,
     ) -> None:
         self.model = model
@@ -238,12 +240,20 @@ class SubmitUncertainError(ApixoError):
         self.received = received
         self.received_bytes = _size(received) if received_bytes is None else received_bytes
         self.candidate_task_id = candidate_task_id
+        self.candidate_denied = candidate_denied
         self.http_status = http_status
         seen = f"; it may be task {candidate_task_id}" if candidate_task_id else ""
+        if seen and candidate_denied:
+            seen += ", which the API does not know"
         super().__init__(
             f"it is unknown whether this {model} submit was accepted ({reason}){seen}; "
             "it was not sent again, because it may be running and billed"
         )
+
+    @property
+    def open_candidate(self) -> str | None:
+        """The candidate, unless the API has denied it: it may still turn out to be the task."""
+        return None if self.candidate_denied else self.candidate_task_id
 
 
 class TaskFailedError(ApixoError):

@@ -127,6 +127,6 @@ def may_submit_in_doubt(*, policy: str, done: int, named: bool) -> bool:
     """Whether a job may be sent once more whose submit may have made a task.
 
     Only by the policy `resubmit`, `done` times at most in one run, and not while it is `named`:
-    when a callback has told of a task that the API has not denied.
+    when a callback or its broken answer has told of a task that the API has not denied.
     """
     return policy == "resubmit" and done < UNCERTAIN_REPEATS and not named

@@ -98,6 +98,7 @@ SAMPLES: dict[str, ApixoError] = {
         phase="cancelled",
         received='{"data":{"taskId":"t1"',
         candidate_task_id="t1",
+        candidate_denied=True,
         http_status=200,
     ),
     "TaskFailedError": TaskFailedError(FAILED),
@@ -250,6 +251,7 @@ def test_a_subclass_of_a_user_survives_as_well() -> None:
                 "phase": "cancelled",
                 "received": '{"data":{"taskId":"t1"',
                 "candidate_task_id": "t1",
+                "candidate_denied": True,
                 "http_status": 200,
             },
         ),
@@ -289,7 +291,8 @@ def test_facts_are_attributes(name: str, attributes: dict[str, object]) -> None:
             "SubmitUncertainError",
             (
                 "it is unknown whether this veo-3-1 submit was accepted (reset); "
-                "it may be task t1; it was not sent again, because it may be running and billed"
+                "it may be task t1, which the API does not know; "
+                "it was not sent again, because it may be running and billed"
             ),
         ),
         (

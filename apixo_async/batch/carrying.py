@@ -153,8 +153,6 @@ class Carrier:
     async def _hear(
         self, story: Story, error: SubmitUncertainError, lease: Lease | None, window: float
     ) -> Outcome:
-        if story.ticket is None:
-            return story.uncertain_outcome(error)
         try:
             task = await self._client.engine.hear(
                 story.job.request,
@@ -165,8 +163,8 @@ class Carrier:
                 window=window,
                 age=story.doubt_age,
             )
-        except SubmitUncertainError:
-            return story.uncertain_outcome(error)
+        except SubmitUncertainError as doubt:
+            return story.uncertain_outcome(doubt)
         return await self._collect(story, task)
 
     async def carry_on(self, story: Story, task: Task) -> Outcome:

@@ -22,6 +22,7 @@ from apixo_async.batch.journal import (
     is_to_submit,
     is_to_submit_again,
     is_unheard_of,
+    open_candidate,
     stamp,
 )
 from apixo_async.batch.keys import KeyIndex
@@ -64,17 +65,17 @@ class AllJobs(Iterable[Job]):
 
 
 class Heard(Protocol):
-    """Waits for callbacks of submits whose answers were lost in an earlier process."""
+    """Looks for the tasks of submits whose answers were lost in an earlier process."""
 
     def story_of(self, entry: Entry) -> Story | None:
-        """The job with a ticket for its callbacks; `None` if none is to be expected."""
+        """The job, with a ticket if a callback may name its task; `None` if nothing does."""
 
     def hear(self, story: Story, entry: Entry, lease: Lease | None, window: float) -> None:
-        """Waits for so many seconds. `lease` is what is held for its task, if anything."""
+        """For so many seconds. `lease` is what is held for its task, if anything."""
 
 
 CONFIRM_SECONDS: Final = 60.0
-"""What the API may take to say whether it knows a task that a callback has named long ago."""
+"""What the API may take to say whether it knows a task that was named long ago."""
 
 
 class Continuation:
@@ -130,8 +131,9 @@ class Continuation:
     async def _hold_uncertain(self, next_index: Callable[[], int] | None) -> None:
         """An uncertain submit's task may be running: its slot is kept for a stated time.
 
-        Its callback is waited for if there may be one. Else, with the policy to resubmit, the job
-        is queued again beside it, unless a callback has named a task that nobody has denied.
+        It is asked about if its broken answer named it, and its callback is waited for if there may
+        be one. Else, with the policy to resubmit, the job is queued again beside it, unless a task
+        was named that nobody has denied.
         """
         async for entry in self.journal.entries(JobState.UNCERTAIN):
             lease = self._engine.books.hold_for(self.name_of(entry), age=entry.doubt_age)
@@ -145,21 +147,16 @@ class Continuation:
     async def _hear(
         self, entry: Entry, lease: Lease | None, next_index: Callable[[], int] | None
     ) -> bool:
-        """Waits for the callback of a submit whose answer was lost, if one may still come."""
-        callbacks, story = self._engine.callbacks, self._heard.story_of(entry)
-        if callbacks is None or story is None or story.ticket is None:
+        """Looks for the task of a submit whose answer was lost, if it may still be found."""
+        story = self._heard.story_of(entry)
+        if story is None:
             return False
         # From here on callbacks ring its ticket; before that, they were kept or recorded.
         self._going[entry.number] = story
-        await callbacks.take_orphans(story.ticket)
-        now = self.journal.numbered(entry.number) or entry
-        for task_id in now.why().get("called_back", ()):
-            story.ticket.task_ids.setdefault(task_id, entry.attempts)
-        window = self._settings.deadline - entry.doubt_age
-        if story.ticket.named() is not None:
-            window = max(window, CONFIRM_SECONDS)
+        window = await self._window(story, entry)
         if window <= 0:
-            story.ticket.close()
+            if story.ticket is not None:
+                story.ticket.close()
             self.ended(entry.number)
             return False
         if next_index is not None:
@@ -167,6 +164,19 @@ class Continuation:
             self._told.add(entry.number)
         self._heard.hear(story, entry, lease, window)
         return True
+
+    async def _window(self, story: Story, entry: Entry) -> float:
+        """For how many seconds its task is looked for; its ticket learns what was named before."""
+        window, is_named = 0.0, open_candidate(entry) is not None
+        callbacks, ticket = self._engine.callbacks, story.ticket
+        if callbacks is not None and ticket is not None:
+            await callbacks.take_orphans(ticket)
+            now = self.journal.numbered(entry.number) or entry
+            for task_id in now.why().get("called_back", ()):
+                ticket.task_ids.setdefault(task_id, entry.attempts)
+            window = self._settings.deadline - entry.doubt_age
+            is_named = is_named or ticket.named() is not None
+        return max(window, CONFIRM_SECONDS) if is_named else window
 
     async def _record(self, entry: Entry, callback: Callback) -> Entry:
         """The job once what a callback tells of its task is on disk, if it is anything new."""

@@ -89,6 +89,8 @@ class Uncertain(_JobEvent):
     received_bytes: int | None = None
     """`None`: as many as `received` has."""
     candidate_task_id: str | None = None
+    candidate_denied: bool = False
+    """Whether the API was asked about it and does not know it."""
 
 
 @attrs.frozen(kw_only=True)
@@ -171,8 +173,15 @@ class CalledBack(_JobEvent):
 
 
 @attrs.frozen(kw_only=True)
+class Denied(_JobEvent):
+    """The API does not know the candidate of an uncertain job; before, it could not be asked."""
+
+    task_id: str
+
+
+@attrs.frozen(kw_only=True)
 class Identified(_JobEvent):
-    """The task id of an uncertain job is known, by a person or by a callback that was checked."""
+    """The task id of an uncertain job is known: by a person, or named and confirmed by the API."""
 
     task_id: str
 
@@ -210,6 +219,7 @@ JobEvent: TypeAlias = (
     | Resubmitted
     | Abandoned
     | CalledBack
+    | Denied
     | Identified
     | NotStarted
 )

@@ -42,7 +42,8 @@ class BatchRunner:
 
     `save_to` is a directory for the videos, named by job key; `None` leaves them at their URLs.
     `uncertain` says what becomes of submits whose answer was lost: `keep` states them as outcomes,
-    `resubmit` sends them again, which may pay twice. `max_cost` in USD is a hard cap on what may be
+    `resubmit` sends them again, which may pay twice, but not while a task was named that the API
+    has not denied. `max_cost` in USD is a hard cap on what may be
     submitted, uncertain submits included, by `prices` in USD (see `Prices`); the first job that
     does not fit stops the batch. `retry_codes` are fail codes whose tasks are generated and paid
     for once more, at most `retries` times a job; never a content violation.

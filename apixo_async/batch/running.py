@@ -17,7 +17,7 @@ from apixo_async.batch.admission import Admission
 from apixo_async.batch.carrying import Carrier
 from apixo_async.batch.continuing import UNCLAIMED, Continuation
 from apixo_async.batch.feeding import BACKLOG, Feeder
-from apixo_async.batch.journal import Entry, Journal, may_be_called_back
+from apixo_async.batch.journal import Entry, Journal, may_be_called_back, open_candidate
 from apixo_async.batch.outcomes import Outcome, OutcomeStatus, StopReason
 from apixo_async.batch.settings import RunSettings
 from apixo_async.batch.source import Source
@@ -278,15 +278,17 @@ class Run:
         return story
 
     def story_of(self, entry: Entry) -> Story | None:
-        """A job of an earlier process whose submit was not answered, if its callback may come."""
-        if not may_be_called_back(entry):
+        """A job of an earlier process whose submit was not answered, if it may be found."""
+        may_call_back = self._client.engine.callbacks is not None and may_be_called_back(entry)
+        if not may_call_back and open_candidate(entry) is None:
             return None
         story = self._carrier.story(UNCLAIMED, entry.job(), entry)
-        self._carrier.ticket(story)
+        if may_call_back:
+            self._carrier.ticket(story)
         return story
 
     def hear(self, story: Story, entry: Entry, lease: Lease | None, window: float) -> None:
-        """Waits for that callback."""
+        """Looks for its task."""
         error = entry.outcome(UNCLAIMED).error
         if isinstance(error, SubmitUncertainError):
             self.publish(events.Uncertain(key=story.key, reason=error.reason, phase=error.phase))

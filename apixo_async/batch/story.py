@@ -129,7 +129,12 @@ class Story:
 
     @property
     def is_named(self) -> bool:
-        """Whether a callback has named a task of the last submit, and the API has not denied it."""
+        """Whether something names a task of the last submit that the API has not denied.
+
+        That is a callback, or the broken answer.
+        """
+        if self.doubt is not None and self.doubt.open_candidate is not None:
+            return True
         return self.ticket is not None and self.ticket.named() is not None
 
     @contextmanager
@@ -226,8 +231,15 @@ class Story:
         await self._write_end(self._uncertain(error))
         self._admission.note_doubt()
 
+    async def denied(self, error: SubmitUncertainError) -> None:
+        """The API does not know the task that the broken answer named."""
+        self.doubt = error
+        await self.recorder.write(
+            events.Denied(key=self.key, task_id=error.candidate_task_id or "")
+        )
+
     async def identified(self, task: Task) -> None:
-        """A callback has told which task it is after all."""
+        """Which task it is has turned out after all."""
         self.task, self.doubt = task, None
         await self._write_id(events.Identified(key=self.key, task_id=task.id))
         self._admission.note_accepted()
@@ -286,6 +298,7 @@ class Story:
             received=error.received,
             received_bytes=error.received_bytes,
             candidate_task_id=error.candidate_task_id,
+            candidate_denied=error.candidate_denied,
         )
 
     async def _write_end(self, event: events.JobEvent) -> None:

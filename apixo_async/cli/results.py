@@ -98,7 +98,8 @@ def failure_line(outcome: Outcome) -> str:
     task = outcome.task
     line = f"{outcome.status.replace('_', ' ')}: {outcome.key}: {reason_of(outcome)}"
     if isinstance(outcome.error, errors.SubmitUncertainError) and outcome.error.candidate_task_id:
-        return f"{line}; it may be task {outcome.error.candidate_task_id}"
+        unknown = ", which the API does not know" if outcome.error.candidate_denied else ""
+        return f"{line}; it may be task {outcome.error.candidate_task_id}{unknown}"
     if task is None:
         return line
     if outcome.status is OutcomeStatus.TIMED_OUT:

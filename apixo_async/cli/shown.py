@@ -219,7 +219,7 @@ def _doubled(overview: Overview) -> Iterator[tuple[str, str]]:
         own = "no task" if one.task_id is None else f"task {printable(one.task_id)}"
         yield (
             ("" if at else "doubled"),
-            f"{printable(one.key)}: {own}; callbacks name {others}, too",
+            f"{printable(one.key)}: {own}; {others} was named, too",
         )
     if overview.doubled_count > DOUBTS_SHOWN:
         yield "", f"and {overview.doubled_count - DOUBTS_SHOWN:,} more"
@@ -237,7 +237,8 @@ def _doubt(doubt: Doubt) -> str:
     if doubt.attempts > 1:
         parts.append(f"submit {doubt.attempts:,}")
     if doubt.candidate_task_id:
-        parts.append(f"it may be task {printable(doubt.candidate_task_id)}")
+        unknown = ", which the API does not know" if doubt.candidate_denied else ""
+        parts.append(f"it may be task {printable(doubt.candidate_task_id)}{unknown}")
     return "; ".join(parts)
 
 

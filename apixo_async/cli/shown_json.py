@@ -81,6 +81,7 @@ def _doubt_as_json(doubt: Doubt) -> dict[str, Any]:
         "received": doubt.received,
         "received_bytes": doubt.received_bytes,
         "candidate_task_id": doubt.candidate_task_id,
+        "candidate_denied": doubt.candidate_denied,
         "attempts": doubt.attempts,
     }
 

@@ -42,6 +42,8 @@ class Ticket:
     """What callbacks have named, and for which attempt."""
     denied: set[str] = attrs.field(factory=set[str], init=False)
     """Those of them that the API does not know, or that are of another job."""
+    candidate: str | None = attrs.field(default=None, init=False)
+    """What a broken answer names as the task of the last attempt, if not denied."""
     task_id: str | None = attrs.field(default=None, init=False)
     """The task that the last attempt is known to have made."""
     is_left: bool = attrs.field(default=False, init=False)
@@ -55,23 +57,33 @@ class Ticket:
     def next_url(self) -> str:
         """The URL of one more attempt."""
         self.attempts += 1
+        self.candidate = None
         return self.url(Slip(self.job, self.attempts))
 
     def named(self, *, but: Collection[str] = ()) -> str | None:
-        """What callbacks name as the task of the last attempt, if not denied and none of `but`."""
-        names = (name for name, attempt in self.task_ids.items() if attempt == self.attempts)
-        return next((name for name in names if name not in but and name not in self.denied), None)
+        """What is named as the task of the last attempt, if not denied and none of `but`."""
+        told = (name for name, attempt in self.task_ids.items() if attempt == self.attempts)
+        names = [name for name in told if name not in self.denied]
+        if self.candidate is not None:
+            names.append(self.candidate)
+        return next((name for name in names if name not in but), None)
 
     async def naming(self, *, but: Collection[str] = ()) -> str:
-        """Waits for a callback that names it."""
+        """Waits until it is named."""
         while (task_id := self.named(but=but)) is None:
             self._waiting.clear()
             await self._waiting.wait()
         return task_id
 
     def deny(self, task_id: str) -> None:
-        """This id is not that of our task."""
-        self.denied.add(task_id)
+        """This id is not that of our task.
+
+        A candidate is asked about once more if a callback names it later.
+        """
+        if task_id == self.candidate:
+            self.candidate = None
+        if task_id in self.task_ids:
+            self.denied.add(task_id)
 
     async def news(self) -> bool:
         """Waits for a callback that says something new; false if it was woken for nothing."""
@@ -84,6 +96,7 @@ class Ticket:
     def leave(self) -> None:
         """Nobody waits any more: what a callback has named, or names later, is told to the log."""
         self.is_left = True
+        self.candidate = None  # whoever leaves is told of it
         named = self.named() if self.task_id is None else None
         if named is not None and self.record is None:
             warn_of_left(named)
@@ -94,7 +107,7 @@ class Ticket:
 
     def know(self, task_id: str) -> None:
         """This is the task of the last attempt: callbacks tell something new if they end it."""
-        self.task_id = task_id
+        self.task_id, self.candidate = task_id, None
         if task_id in self.task_ids:  # one has told of it before its submit was answered
             self.has_news = True
         else:

@@ -33,6 +33,20 @@ def doubt_of(
     )
 
 
+def denied(doubt: SubmitUncertainError) -> SubmitUncertainError:
+    """The same doubt, now that its candidate is known not to be the task."""
+    return SubmitUncertainError(
+        model=doubt.model,
+        reason=doubt.reason,
+        phase=doubt.phase,
+        received=doubt.received,
+        received_bytes=doubt.received_bytes,
+        candidate_task_id=doubt.candidate_task_id,
+        candidate_denied=True,
+        http_status=doubt.http_status,
+    )
+
+
 def _size(failure: ApixoError | None, received: bytes) -> int:
     """Bytes of the answer that arrived; what is left of a long one was shortened."""
     return failure.received_bytes if isinstance(failure, UnansweredError) else len(received)

@@ -215,8 +215,8 @@ class Engine:
     ) -> Task:
         """Submits once; the lease is settled whatever happens (see `Submitter.submit`).
 
-        `ticket` is there where callbacks are wanted, `window` how long one is waited for after the
-        answer was lost, by default the schedule's deadline.
+        `ticket` is there where callbacks are wanted, `window` how long the task is looked for after
+        the answer was lost, by default the schedule's deadline.
         """
         try:
             submitter = self.submitter
@@ -243,13 +243,13 @@ class Engine:
         *,
         lease: Lease | None,
         observer: SubmitObserver,
-        ticket: Ticket,
+        ticket: Ticket | None,
         window: float,
         age: float,
     ) -> Task:
-        """The task of a submit made `age` seconds ago, in an earlier process, by its callback.
+        """The task of a submit made `age` seconds ago, in an earlier process (see `Hearing`).
 
-        Raises `error` if none does within `window` seconds.
+        Raises the doubt if it is not found within `window` seconds.
         """
         if lease is None:  # one that is not held any more
             lease = self.gate.occupy()

@@ -1,4 +1,4 @@
-"""Finding the task of a submit whose answer was lost, by the callbacks that name it."""
+"""Finding the task of a submit whose answer was lost, by what names it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Final
 
 from apixo_async.client.callbacks import Ticket
 from apixo_async.client.closing import Closing
+from apixo_async.client.doubts import denied
+from apixo_async.client.judging import is_denied
 from apixo_async.client.submission import Bookkeeper, Confirm, Submission
 from apixo_async.errors import ClientUsageError, SubmitUncertainError
 from apixo_async.tasks import Task
@@ -21,7 +23,10 @@ PAUSE: Final = 5.0
 
 
 class Hearing:
-    """Waits for callbacks; what they name is ours once the API confirms it and nobody has it."""
+    """Asks about what callbacks and a broken answer name, and waits for more callbacks.
+
+    It is ours once the API confirms it and nobody has it.
+    """
 
     def __init__(
         self,
@@ -37,10 +42,17 @@ class Hearing:
         self._is_known = is_known
 
     async def task_of(self, submission: Submission, error: SubmitUncertainError) -> Task:
-        """The task, from the moment its slot is its own; raises `error` after the window."""
-        ticket = submission.ticket
+        """The task, from the moment its slot is its own; after the window, raises the doubt.
+
+        That is `error`, or the same with its candidate denied. Without callbacks it is raised as
+        soon as there is nothing left to ask about.
+        """
+        ticket, submission.doubt = submission.ticket, error
         if ticket is None:
-            raise error
+            if error.open_candidate is None:
+                raise error
+            ticket = Ticket("", lambda _: "")  # nothing rings it: it holds the candidate alone
+        ticket.candidate = error.open_candidate
         task: Task | None = None
         try:
             with contextlib.suppress(ClientUsageError, TimeoutError):
@@ -49,17 +61,18 @@ class Hearing:
                         task = await self._found(submission, ticket)
         except asyncio.CancelledError:
             ticket.leave()
-            _LOGGER.warning("a submit whose caller was cancelled is in doubt: %s", error)
+            _LOGGER.warning("a submit whose caller was cancelled is in doubt: %s", submission.doubt)
             raise
         if task is None:
             ticket.leave()
-            raise error
+            raise submission.doubt
         _LOGGER.info("task %s (%s) is that of a submit whose answer was lost", task.id, task.model)
         if submission.observer is not None:
             await submission.observer.identified(task)
         return task
 
-    async def _found(self, submission: Submission, ticket: Ticket) -> Task:
+    async def _found(self, submission: Submission, ticket: Ticket) -> Task | None:
+        """`None` if what was named is denied, and nobody will name anything else."""
         model, unclear = submission.request.model, set[str]()
         while True:
             if unclear and ticket.named(but=unclear) is None:
@@ -69,12 +82,25 @@ class Hearing:
             is_there: bool | None = False
             if not self._is_known(submission, task_id):
                 is_there = await self._confirm(task_id, model)
-            if is_there is None:
+            if is_there and self._is_known(submission, task_id):
+                is_there = False
+            if is_denied(is_there=is_there):
+                await self._deny(submission, ticket, task_id)
+                if submission.ticket is None:
+                    return None
+            elif not is_there:
                 unclear.add(task_id)
-            elif not is_there or self._is_known(submission, task_id):
-                ticket.deny(task_id)
             else:
                 task = Task(id=task_id, model=model)
                 age = asyncio.get_running_loop().time() - submission.sent_at
                 self._books.task_started(task, submission.lease, ticket=ticket, age=age)
                 return task
+
+    async def _deny(self, submission: Submission, ticket: Ticket, task_id: str) -> None:
+        doubt, is_candidate = submission.doubt, task_id == ticket.candidate
+        ticket.deny(task_id)
+        if doubt is None or not is_candidate:
+            return
+        submission.doubt = denied(doubt)
+        if submission.observer is not None:
+            await submission.observer.denied(submission.doubt)

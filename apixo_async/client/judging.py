@@ -35,3 +35,8 @@ def judge(
     candidate = candidate or named
     verdict = submit_verdict(failure) if candidate is None else SubmitVerdict.UNCERTAIN
     return Judgement(verdict, answer, candidate)
+
+
+def is_denied(*, is_there: bool | None) -> bool:
+    """Whether the API denies a candidate; not if it could not be asked, for which `None` stands."""
+    return is_there is False

@@ -47,8 +47,11 @@ class SubmitObserver(Protocol):
     async def uncertain(self, error: SubmitUncertainError) -> None:
         """Nobody can say whether there is a task."""
 
+    async def denied(self, error: SubmitUncertainError) -> None:
+        """After `uncertain`: the API does not know the task that a broken answer named."""
+
     async def identified(self, task: Task) -> None:
-        """After `uncertain`: a callback has told the id of the task, and the API knows it."""
+        """After `uncertain`: a callback or a broken answer named the task, and the API knows it."""
 
     def cut(self, error: SubmitUncertainError) -> None:
         """Nobody can say it, and nobody waits any more: the client is torn down."""
@@ -77,7 +80,7 @@ class Submission:
     sent_at: float = 0.0
     post: asyncio.Task[Task] | None = attrs.field(default=None, init=False)
     doubt: SubmitUncertainError | None = attrs.field(default=None, init=False)
-    """What is known of a POST that was cut."""
+    """What is known of a POST that was cut, or whose answer was lost."""
 
     def cut(self, doubt: SubmitUncertainError) -> None:
         """The POST is given up, and nobody can say what came of it."""

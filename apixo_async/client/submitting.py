@@ -16,9 +16,9 @@ from apixo_async._wire import (
 )
 from apixo_async.client.callbacks import Ticket
 from apixo_async.client.closing import Closing, end_all
-from apixo_async.client.doubts import answer_of, doubt_of
+from apixo_async.client.doubts import answer_of, denied, doubt_of
 from apixo_async.client.hearing import Hearing
-from apixo_async.client.judging import Judgement, judge
+from apixo_async.client.judging import Judgement, is_denied, judge
 from apixo_async.client.submission import Answer, Bookkeeper, Confirm, Submission
 from apixo_async.errors import (
     ApixoError,
@@ -71,8 +71,8 @@ class Submitter:
         """The accepted task; repeated only after `NotSentError` (within `patience`) and 429.
 
         On an error the lease is released, except when a task is or may be running behind it. A
-        cancelled caller leaves at once; a POST in flight is still answered and recorded. With a
-        `ticket`, a submit whose answer was lost becomes a task by its callback.
+        cancelled caller leaves at once; a POST in flight is still answered and recorded. One whose
+        answer was lost becomes a task by what its answer or, with a `ticket`, a callback names.
         """
         try:
             return await self._attempts(submission)
@@ -232,13 +232,17 @@ class Submitter:
             candidate = None
         error = doubt_of(submission, str(failure), failure, judged.answer.text, candidate)
         try:
-            is_there = candidate is not None and await self._confirm(candidate, model)
+            is_there = None if candidate is None else await self._confirm(candidate, model)
         except asyncio.CancelledError:
             submission.cut(error)
             raise
-        # Another submit may have been given the same id while it was confirmed.
-        if candidate is not None and is_there and not self._is_known(submission, candidate):
-            return await self._accepted(submission, candidate, permit, judged.answer)
+        if candidate is not None and is_there:
+            # Another submit may have been given the same id while it was confirmed.
+            if not self._is_known(submission, candidate):
+                return await self._accepted(submission, candidate, permit, judged.answer)
+            is_there = False
+        if candidate is not None and is_denied(is_there=is_there):
+            error = denied(error)
         if submission.observer is not None:
             await submission.observer.uncertain(error)
         raise error

@@ -115,8 +115,9 @@ class ApixoClient:
 
         If the caller is cancelled with the POST on its way, the answer is still awaited and the
         task id logged. `callback_url` asks the API to POST the result there, and to no `webhook`
-        of this client. With a `webhook`, a submit whose answer was lost waits for its callback, the
-        schedule's deadline at most, before it is called uncertain.
+        of this client. A submit whose answer was lost is called uncertain once the schedule's
+        deadline is over in which its callback, with a `webhook`, or the API could tell its task; at
+        once where neither a callback nor an id in a broken answer is there to ask about.
 
         Raises `SubmitUncertainError` when nobody can say whether a task was created,
         `NotSentError` when the host cannot be reached, an `APIError` when the API refused.

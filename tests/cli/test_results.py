@@ -69,6 +69,15 @@ def test_a_failure_line_shows_the_way_back() -> None:
     assert failure_line(outcome("uncertain", uncertain)).endswith("may be task t9")
 
 
+def test_a_failure_line_says_that_a_candidate_was_denied() -> None:
+    """Nobody has to look for it."""
+    denied = SubmitUncertainError(
+        model="m", reason="reset", candidate_task_id="t9", candidate_denied=True
+    )
+
+    assert failure_line(outcome("uncertain", denied)).endswith("t9, which the API does not know")
+
+
 def test_an_uncertain_job_without_a_candidate_names_no_task() -> None:
     """Where no task can be meant, the line ends with the reason."""
     uncertain = SubmitUncertainError(model="m", reason="answered with the id of another task")

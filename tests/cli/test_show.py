@@ -416,6 +416,29 @@ def test_how_far_a_submit_came_is_told_in_words(phase: str, said: str) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("denied", "said"),
+    [(False, "it may be task t9"), (True, "it may be task t9, which the API does not know")],
+    ids=["open", "denied"],
+)
+def test_what_is_known_of_a_candidate_is_shown(denied: bool, said: str) -> None:
+    """One that the API denies need not be looked for."""
+    doubt = Doubt(
+        key="a",
+        sent_at=None,
+        phase="answer",
+        reason="why",
+        received="",
+        received_bytes=7,
+        candidate_task_id="t9",
+        attempts=1,
+        candidate_denied=denied,
+    )
+
+    shown = fact("uncertain", states={JobState.UNCERTAIN: 1}, doubts=(doubt,))
+    assert shown.split("; ")[-1] == said
+
+
 def test_results_that_expire_are_shown_with_what_saves_them() -> None:
     """The first end decides how much time is left; what has gone is told apart."""
     soon = tuple(Expiry(key=f"k{n}", at=NOW + timedelta(hours=30 + n)) for n in range(7))

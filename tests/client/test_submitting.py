@@ -62,6 +62,9 @@ class Recorder:
     async def uncertain(self, error: SubmitUncertainError) -> None:
         self.steps.append("uncertain")
 
+    async def denied(self, error: SubmitUncertainError) -> None:
+        self.steps.append(f"denied {error.candidate_task_id}")
+
     async def identified(self, task: Task) -> None:
         self.steps.append(f"identified {task.id}")
 

@@ -12,18 +12,25 @@ from tests.model.world import Phase, Record, World
 
 
 def ticket_of(world: World) -> Ticket:
-    """The product's ticket, as this process has it."""
-    assert world.process is not None
-    ticket = Ticket("job", lambda _: "", attempts=world.process.attempts)
-    ticket.task_ids.update(world.process.heard)
-    ticket.denied.update(world.process.denied)
+    """The product's ticket, as this process has it; without callbacks, what it asks about."""
+    process = world.process
+    assert process is not None
+    ticket = Ticket("job", lambda _: "", attempts=process.attempts)
+    ticket.task_ids.update(process.heard)
+    ticket.denied.update(process.denied)
+    if process.phase is not Phase.CONFIRMING:
+        ticket.candidate = process.candidate or None
     return ticket
 
 
 def with_ticket(world: World, ticket: Ticket) -> World:
     """The process with what its ticket knows now."""
     heard = tuple(ticket.task_ids.items())
-    return world.doing(attempts=ticket.attempts, heard=heard, denied=frozenset(ticket.denied))
+    denied = frozenset(ticket.denied)
+    candidate = world.process.candidate if world.process is not None else ""
+    if world.process is None or world.process.phase is not Phase.CONFIRMING:
+        candidate = ticket.candidate or ""
+    return world.doing(attempts=ticket.attempts, heard=heard, denied=denied, candidate=candidate)
 
 
 def called(model: Model, world: World, task_id: str, attempt: int) -> World:

@@ -84,12 +84,16 @@ def _hearing(model: Model, world: World, _: Process) -> Iterator[Step]:
     task_id = ticket.named()
     over = repeat_or_end(model, world, OutcomeStatus.UNCERTAIN)
     # While an id is known, only an API that never answers lets the time run out.
-    yield Step("nobody waits longer for a callback", over, is_own=task_id is None)
+    yield Step("nobody waits longer for the task", over, is_own=task_id is None)
     if task_id is None:
         return
     if task_id not in world.ids() and model.rules.asks:
+        is_candidate = task_id == ticket.candidate
         ticket.deny(task_id)
-        yield Step("the API denies the id", with_ticket(world, ticket))
+        denying = with_ticket(world, ticket)
+        if is_candidate:
+            denying = record(model, denying, events.Denied(key=KEY, at=AT, task_id=task_id))
+        yield Step("the API denies the id", denying)
         return
     ticket.know(task_id)
     found = with_ticket(world, ticket).doing(task=task_id)

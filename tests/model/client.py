@@ -81,7 +81,7 @@ def decided(model: Model, world: World, event: events.JobEvent | None) -> World:
         case events.Accepted() | events.Identified():
             task_id = event.task_id
             return world._replace(shown=world.shown | {task_id}).doing(phase=Phase.WAITING)
-        case events.Uncertain():
+        case events.Uncertain() | events.Denied():
             return in_doubt(model, world)
         case events.Succeeded() | events.Rejected():
             return end(world, world.kept.outcome(0).status)
@@ -123,10 +123,13 @@ def take_over(model: Model, world: World) -> World:
 def doubt_taken_over(model: Model, world: World) -> World:
     """An uncertain job is heard of, sent again by policy, or left alone."""
     entry, rules = world.kept, model.rules
+    candidate = rules.open_candidate(entry) or ""
     if model.callbacks and rules.may_be_called_back(entry):
         named = entry.why().get("called_back", ())
         heard = tuple((task_id, entry.attempts) for task_id in named)
-        return world.doing(phase=Phase.HEARING, heard=heard)
+        return world.doing(phase=Phase.HEARING, heard=heard, candidate=candidate)
+    if candidate:
+        return world.doing(phase=Phase.HEARING, candidate=candidate)
     if rules.is_to_submit_again(entry, policy=model.policy):
         # A submit of the queue, like any other: it is no repeat of this run.
         return resubmit(model, world.doing(done=-1), "policy")
@@ -205,28 +208,41 @@ def confirmed(model: Model, world: World, says: bool | None) -> World:
     task_id = world.process.candidate
     if says:
         return accept(model, world, task_id)
-    return doubt(model, world, "cut", candidate=task_id)
+    is_denied = model.rules.is_denied(is_there=says)
+    return doubt(model, world, "cut", candidate=task_id, is_denied=is_denied)
 
 
 def doubt(
-    model: Model, world: World, reason: str, *, candidate: str | None = None, knows: bool = False
+    model: Model,
+    world: World,
+    reason: str,
+    *,
+    candidate: str | None = None,
+    is_denied: bool = False,
+    knows: bool = False,
 ) -> World:
     """Nobody can say whether there is a task; `knows` if somebody could."""
     if knows:
         world = world.sinned("a doubt without need")
     event = events.Uncertain(
-        key=KEY, at=AT, reason=reason, phase="sent", candidate_task_id=candidate
+        key=KEY,
+        at=AT,
+        reason=reason,
+        phase="sent",
+        candidate_task_id=candidate,
+        candidate_denied=is_denied,
     )
     return record(model, world.doing(reply="", candidate=""), event)
 
 
 def in_doubt(model: Model, world: World) -> World:
-    """The doubt is on disk: of this process, or of one that crashed."""
+    """A doubt is on disk, of this process or a crashed one, or that its candidate is denied."""
     assert world.process is not None
     if not world.process.attempts:
         return take_over(model, world)
-    if model.callbacks:
-        return world.doing(phase=Phase.HEARING)
+    candidate = model.rules.open_candidate(world.kept) or ""
+    if model.callbacks or candidate:
+        return world.doing(phase=Phase.HEARING, candidate=candidate)
     return repeat_or_end(model, world, OutcomeStatus.UNCERTAIN)
 
 
@@ -256,7 +272,7 @@ def resubmit(model: Model, world: World, reason: str) -> World:
     if reason == "retry":
         world = world.excusing(reason, but=lambda task: task.state != "failed", needs_task=True)
     elif model.policy == "resubmit":
-        known = world.acked | world.shown
+        known = world.acked | world.shown | ids_noted(world.kept)
         world = world.excusing(reason, but=lambda task: task.id in known)
     return record(model, world, events.Resubmitted(key=KEY, at=AT, reason=reason))
 

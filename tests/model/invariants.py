@@ -47,7 +47,8 @@ def has_evidence(world: World) -> bool:
     entry = world.kept
     if entry.state is not JobState.UNCERTAIN or not world.budgets.runs:
         return False
-    named = entry.why().get("called_back", ())
+    why = entry.why()
+    named = {*why.get("called_back", ()), why.get("candidate_task_id")}
     return any(task.id in named and task.attempt == entry.attempts for task in world.tasks)
 
 

@@ -115,7 +115,9 @@ class Rules:
     doubt_after_crash: Callable[[Entry], events.Uncertain | None] = leftovers.doubt_after_crash
     is_to_submit: Callable[[Entry], bool] = leftovers.is_to_submit
     may_be_called_back: Callable[[Entry], bool] = leftovers.may_be_called_back
+    open_candidate: Callable[[Entry], str | None] = leftovers.open_candidate
     is_to_submit_again: Callable[..., bool] = leftovers.is_to_submit_again
+    is_denied: Callable[..., bool] = judging.is_denied
     may_submit_in_doubt: Callable[..., bool] = retries.may_submit_in_doubt
     may_generate_again: Callable[..., bool] = generate_again
     is_unheard_of: Callable[..., bool] = history.is_unheard_of

@@ -13,8 +13,10 @@ import pytest
 
 from apixo_async import BatchRunner, Job, PollSchedule, TextToVideo, UnansweredError
 from apixo_async._wire import Reply
+from apixo_async.client import hearing
+from apixo_async.client.engine import CONFIRM_LOOKS
 from tests import fakes
-from tests.fakes import Answer, FakeApi, refusal
+from tests.fakes import Answer, FakeApi, FakeTask, refusal
 from tests.model.rules import Model
 from tests.model.traces import admits
 from tests.model.world import Budgets
@@ -63,6 +65,11 @@ def only(answer: Answer) -> Callable[[int, object], Answer]:
     return lambda number, _: answer if number == 1 else None
 
 
+def out_at_first(task: FakeTask) -> Answer:
+    """The API cannot be asked, as often as the submit itself asks."""
+    return refusal(503) if task.looks <= CONFIRM_LOOKS else None
+
+
 WAYS: dict[str, tuple[Model, dict[str, Any], dict[str, Any], str]] = {
     "accepted": (Model(BUDGETS), {}, {}, "Sending POST Accepted Succeeded"),
     "put off": (
@@ -83,6 +90,12 @@ WAYS: dict[str, tuple[Model, dict[str, Any], dict[str, Any], str]] = {
         {"on_submit": only(DAMAGED), "accept_anyway": True},
         {},
         "Sending POST Accepted Succeeded",
+    ),
+    "answer damaged, and asked about later": (
+        Model(BUDGETS),
+        {"on_submit": only(DAMAGED), "accept_anyway": True, "on_status": out_at_first},
+        {},
+        "Sending POST Uncertain Identified Succeeded",
     ),
     "sent again by policy": (
         Model(BUDGETS, policy="resubmit"),
@@ -111,9 +124,19 @@ WAYS: dict[str, tuple[Model, dict[str, Any], dict[str, Any], str]] = {
 }
 
 
+@pytest.fixture(autouse=True)
+def asks_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an answer named is asked about again after a moment."""
+    monkeypatch.setattr(hearing, "PAUSE", FAST.interval)
+
+
 @pytest.mark.parametrize(("model", "api", "runner", "expected"), WAYS.values(), ids=WAYS.keys())
 async def test_a_real_batch_goes_a_way_of_the_model(
-    model: Model, api: dict[str, Any], runner: dict[str, Any], expected: str, tmp_path: Path
+    model: Model,
+    api: dict[str, Any],
+    runner: dict[str, Any],
+    expected: str,
+    tmp_path: Path,
 ) -> None:
     """Its records, requests and answers come in an order that the model knows, and in no other."""
     watched = Watched(db=tmp_path / "run.db", duration=lambda _: 0.6, latency=0.05, **api)

@@ -144,7 +144,7 @@ class Step(NamedTuple):
 
 
 def ids_noted(entry: Entry) -> set[str]:
-    """Every task id that a row of the journal holds, but for mere candidates."""
+    """Every task id that a row of the journal holds."""
     why = entry.why()
     named = [*why.get("called_back", ()), *why.get(OTHER_TASKS, ()), *why.get(PAST_TASKS, ())]
-    return {*named, *([entry.task_id] if entry.task_id else [])}
+    return {*named, *filter(None, (entry.task_id, why.get("candidate_task_id")))}

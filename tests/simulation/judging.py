@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from typing import Final
 
 from apixo_async import OutcomeStatus
@@ -17,6 +18,8 @@ from tests.simulation.world import World
 PAST_TASKS: Final = "past_task_ids"
 KEPT_WITHIN: Final = 30.0
 """Seconds after which an answer must be on record, whatever the disk says."""
+ASKED_WITHIN: Final = 130.0
+"""Seconds after which a damaged answer must be on record: the API is asked about its id before."""
 HELD: Final = 600.0
 """Seconds for which a submit without a known answer keeps its slot at the least."""
 
@@ -71,9 +74,26 @@ class Judge:
                 yield f"DOUBLED: {after.id} although there was {before.id}"
 
     def _was_known(self, task: BilledTask, when: float) -> bool:
-        """Whether the client had told of the task, or confirmed a callback for it, by then."""
+        """Whether the client had told of the task, or answered a callback for it, by then.
+
+        Or it had been given its id in a damaged answer, and nobody had denied that.
+        """
         told = self._known.get(task.key, {}).get(task.id)
-        return any(at is not None and at < when for at in (told, task.told_at))
+        named = next(filter(None, map(partial(self._named_at, task), self._posts(task.key))), None)
+        if self._watched.denied.get(task.id, when) < when:
+            named = None
+        return any(at is not None and at < when for at in (told, task.told_at, named))
+
+    def _posts(self, key: str) -> list[Post]:
+        return self._watched.posts.get(key, [])
+
+    def _named_at(self, task: BilledTask, post: Post) -> float | None:
+        """When this submit's answer named its task, if the client had time to write it down."""
+        if post.answered_at is None or post.sent_at != task.sent_at or post.candidate != task.id:
+            return None
+        ended_at, in_order = self._ended[post.life]
+        had_time = in_order or ended_at - post.answered_at > ASKED_WITHIN
+        return post.answered_at if had_time else None
 
     # Lost
 
@@ -102,6 +122,7 @@ class Judge:
         posts = self._watched.posts.get(entry.key, [])
         if posts:
             yield from self._careless(entry, posts[-1])
+            yield from self._unasked(entry, posts[-1])
         if not posts:
             if entry.why().get("phase") != "crash":
                 yield "UNCERTAIN although nothing was sent"
@@ -122,6 +143,14 @@ class Judge:
                 yield f"LOST: {task.id} was answered, and is not on record"
         if post.answer is None and post.is_undisturbed and in_order:
             yield "LOST: nobody waited for the answer"
+
+    def _unasked(self, entry: Entry, post: Post) -> Iterator[str]:
+        """Whether nobody asked about the task that a damaged answer named."""
+        task = self._server.tasks.get(post.candidate or "")
+        if task is None or self._named_at(task, post) is None:
+            return
+        if task.id not in self._watched.denied.keys() | _on_record(entry):
+            yield f"LOST: {task.id} was named, and is neither taken nor denied"
 
     # Stuck, or wrong
 

@@ -15,7 +15,7 @@ from apixo_async.batch.admission import Admission
 from apixo_async.batch.continuing import Continuation
 from apixo_async.batch.journal import JobState, Journal
 from apixo_async.batch.story import Recorder, Story
-from apixo_async.client import submitting, watching
+from apixo_async.client import hearing, submitting, watching
 from apixo_async.client.books import Books
 from apixo_async.client.engine import Engine
 from apixo_async.client.submitting import Submitter
@@ -184,6 +184,18 @@ def an_answer_is_lost_with_its_caller() -> AbstractContextManager[object]:
 def one_id_is_taken_for_two_jobs() -> AbstractContextManager[object]:
     """An answer that names another job's task is believed."""
     return swapped(Submitter, _new_id=lambda _, __, task_id: task_id)
+
+
+@planted
+def a_candidate_that_could_not_be_asked_about_is_taken_for_denied() -> AbstractContextManager[
+    object
+]:
+    """The id in a damaged answer counts for nothing if the API was away at that moment."""
+
+    def lax(*, is_there: bool | None) -> bool:
+        return not is_there
+
+    return both(swapped(submitting, is_denied=lax), swapped(hearing, is_denied=lax))
 
 
 @planted

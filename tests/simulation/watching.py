@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from typing import TYPE_CHECKING, Final
+from urllib.parse import parse_qs, urlsplit
 
 import attrs
 
-from apixo_async._wire import Reply
+from apixo_async._wire import Reply, candidate_task_id
 from apixo_async.errors import UnansweredError
 from tests.simulation.world import World
 
@@ -30,6 +31,13 @@ class Post:
     answered_at: float | None = None
     answer: Reply | UnansweredError | None = None
 
+    @property
+    def candidate(self) -> str | None:
+        """The task that its answer names, in however bad a state that came."""
+        if isinstance(self.answer, Reply):
+            return candidate_task_id(self.answer.body.decode())
+        return None if self.answer is None else candidate_task_id(self.answer.received)
+
 
 class Watched:
     """Collects what went over the wire; breaches of rules are added to `found`."""
@@ -38,6 +46,8 @@ class Watched:
         self._world = world
         self.found: list[str] = []
         self.posts: dict[str, list[Post]] = {}
+        self.denied: dict[str, float] = {}
+        """By task, when the server first said that it does not know it."""
         self._sent: deque[float] = deque()
         self._life = 0
         self._quiet: dict[str, tuple[float, float]] = {}
@@ -78,6 +88,9 @@ class Watched:
             for post in self.posts[request.name]:
                 if post.sent_at == request.sent_at and post.life == request.life:
                     post.answer, post.answered_at = answer, self._world.time
+        elif isinstance(answer, Reply) and answer.status == 404:
+            (task_id,) = parse_qs(urlsplit(request.path).query)["taskId"]
+            self.denied.setdefault(task_id, self._world.time)
         if isinstance(answer, Reply) and (answer.status == 429 or b'"code":429' in answer.body):
             self._ask_to_wait(request.method, answer.retry_after or "")
 

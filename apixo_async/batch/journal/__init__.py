@@ -8,6 +8,7 @@ from apixo_async.batch.journal.leftovers import (
     is_to_submit,
     is_to_submit_again,
     may_be_called_back,
+    open_candidate,
 )
 from apixo_async.batch.journal.noted import Noted, read_noted
 from apixo_async.batch.journal.overview import Overview
@@ -32,6 +33,7 @@ __all__ = [
     "is_to_submit_again",
     "is_unheard_of",
     "may_be_called_back",
+    "open_candidate",
     "read_noted",
     "stamp",
 ]

@@ -206,6 +206,7 @@ def _error_of(state: JobState, why: Mapping[str, Any], model: str, task: Task | 
             received=str(why.get("received") or ""),
             received_bytes=why.get("received_bytes"),
             candidate_task_id=why.get("candidate_task_id"),
+            candidate_denied=bool(why.get("candidate_denied")),
         )
     if state is JobState.REJECTED:
         kind = getattr(errors, str(why.get("error")), APIError)

@@ -107,6 +107,8 @@ def _rejected(entry: Entry, event: events.Rejected) -> dict[str, Any]:
 def _uncertain(entry: Entry, event: events.Uncertain) -> dict[str, Any]:
     names = ("reason", "phase", "received", "received_bytes", "candidate_task_id")
     why, before = _fields(event, *names), entry.why()
+    if event.candidate_denied:
+        why["candidate_denied"] = True
     why.update({name: before[name] for name in ("calls_back", "called_back") if name in before})
     note = _note(entry, why, is_open=True)
     return {"state": JobState.UNCERTAIN, "charges": entry.charges + 1, "note": note}
@@ -159,6 +161,13 @@ def _called_back(entry: Entry, event: events.CalledBack) -> dict[str, Any]:
     return {"note": text_of({**why, name: [*ids, told]})}
 
 
+def _denied(entry: Entry, event: events.Denied) -> dict[str, Any]:
+    why = entry.why()
+    if why.get("candidate_task_id") != event.task_id:
+        return {}
+    return {"note": text_of({**why, "candidate_denied": True})}
+
+
 def _identified(entry: Entry, event: events.Identified) -> dict[str, Any]:
     # The charge was counted when the submit became uncertain.
     began = entry.sending_at or stamp(event.at)
@@ -184,12 +193,15 @@ def _note(
 ) -> str | None:
     """What is noted instead of what was: `why`, and for ever the tasks that are one too many.
 
-    Unless the submit is still open, what callbacks have named and is not `task_id` is one of them.
+    Unless the submit is still open, what callbacks or a broken answer have named and is not
+    `task_id` is one of them.
     """
     if entry.note is None:
         return text_of(why) if why else None
     before = entry.why()
-    named: list[str] = [] if is_open else before.get("called_back", [])
+    named: list[str] = [] if is_open else [*before.get("called_back", [])]
+    if not is_open and (candidate := before.get("candidate_task_id")) is not None:
+        named.append(candidate)
     others: list[str] = [*before.get(OTHER_TASKS, []), *named]
     kept = [name for name in dict.fromkeys(others) if name != task_id][:IDS_MAX]
     note: dict[str, Any] = {**why, **({OTHER_TASKS: kept} if kept else {})}
@@ -199,7 +211,7 @@ def _note(
 
 
 OTHER_TASKS: Final = "other_task_ids"
-"""Noted: tasks that callbacks say were made for the job beside its own; each may be billed."""
+"""Noted: tasks that callbacks or broken answers name beside its own; each may be billed."""
 PAST_TASKS: Final = "past_task_ids"
 """Noted: tasks of the job that ended before it was submitted again."""
 IDS_MAX: Final = 8
@@ -223,5 +235,6 @@ _CHANGES: Final[Mapping[type[Any], tuple[frozenset[JobState], _Changes]]] = {
     events.Resubmitted: (_SETTLED, _resubmitted),
     events.Abandoned: (_UNDECIDED, _abandoned),
     events.CalledBack: (frozenset(JobState), _called_back),
+    events.Denied: (frozenset({JobState.UNCERTAIN}), _denied),
     events.Identified: (frozenset({JobState.UNCERTAIN, JobState.ABANDONED}), _identified),
 }

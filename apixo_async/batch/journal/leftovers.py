@@ -30,10 +30,20 @@ def may_be_called_back(entry: Entry) -> bool:
     return bool(why.get("called_back") or why.get("calls_back"))
 
 
+def open_candidate(entry: Entry) -> str | None:
+    """What the broken answer to an uncertain submit named, unless the API has denied it."""
+    if entry.state is not JobState.UNCERTAIN:
+        return None
+    why = entry.why()
+    candidate: str | None = why.get("candidate_task_id")
+    return None if why.get("candidate_denied") else candidate
+
+
 def is_to_submit_again(entry: Entry, *, policy: str) -> bool:
     """Whether a job that is in doubt, and that no callback is waited for, is sent once more.
 
-    Only by the policy `resubmit`, and not if a callback has named a task that nobody has denied.
+    Only by the policy `resubmit`, and not if a callback or its broken answer has named a task that
+    nobody has denied.
     """
-    is_uncertain = entry.state is JobState.UNCERTAIN
-    return is_uncertain and policy == "resubmit" and "called_back" not in entry.why()
+    is_named = "called_back" in entry.why() or open_candidate(entry) is not None
+    return entry.state is JobState.UNCERTAIN and policy == "resubmit" and not is_named

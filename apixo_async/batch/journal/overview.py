@@ -127,11 +127,13 @@ class Doubt:
     """How much arrived."""
     candidate_task_id: str | None
     attempts: int
+    candidate_denied: bool = False
+    """Whether the API was asked about it and does not know it."""
 
 
 @attrs.frozen(kw_only=True)
 class Doubled:
-    """A job that callbacks name tasks for beside its own; each of them may be billed."""
+    """A job that something names tasks for beside its own; each of them may be billed."""
 
     key: str
     task_id: str | None
@@ -180,7 +182,7 @@ class Overview:
     """The same from the first submit to the last end; `None` before one has ended."""
     doubled_count: int = 0
     doubled: tuple[Doubled, ...] = ()
-    """Jobs that more than one task was made for, by what callbacks say."""
+    """Jobs that more tasks may have been made for, by what callbacks and broken answers name."""
     not_sent: int = 0
     """Tries to submit that surely made no task: the POST did not leave, or was answered 429."""
     next_kind: tuple[str, str | None] | None = None

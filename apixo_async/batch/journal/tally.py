@@ -257,6 +257,7 @@ def doubt_of(entry: Entry) -> Doubt:
     was_sending = entry.state is JobState.SENDING
     received = str(why.get("received") or "")
     size = why.get("received_bytes")
+    called_back = next(iter(why.get("called_back", ())), None)
     return Doubt(
         key=entry.key,
         sent_at=None if entry.sending_at is None else datetime.fromisoformat(entry.sending_at),
@@ -264,6 +265,7 @@ def doubt_of(entry: Entry) -> Doubt:
         reason=str(why.get("reason") or (_CRASH if was_sending else "no reason given")),
         received=received,
         received_bytes=len(received.encode("utf-8", "surrogatepass")) if size is None else size,
-        candidate_task_id=next(iter(why.get("called_back", ())), why.get("candidate_task_id")),
+        candidate_task_id=called_back or why.get("candidate_task_id"),
         attempts=entry.attempts,
+        candidate_denied=called_back is None and bool(why.get("candidate_denied")),
     )

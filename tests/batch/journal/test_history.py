@@ -42,6 +42,7 @@ EVENTS: list[events.JobEvent] = [
     events.Resubmitted(key=K, reason="settled"),
     events.Abandoned(key=K),
     events.CalledBack(key=K, attempt=1),
+    events.Denied(key=K, task_id="t9"),
     events.Identified(key=K, task_id="t7"),
     events.NotStarted(key=K, reason="stopped"),
 ]
@@ -58,6 +59,7 @@ FOLLOWS: dict[str, dict[JobState, JobState]] = {
     "AllSaved": {OK: OK},
     "Resubmitted": {U: Q, F: Q, R: Q, GONE: Q},
     "Abandoned": {U: GONE, A: GONE},
+    "Denied": {U: U},
     "Identified": {U: A, GONE: A},
 }
 """By event, the states it may come in and the state that follows; all others are refused."""
@@ -124,6 +126,15 @@ def test_a_charge_is_counted_once_for_a_task_found_later() -> None:
     assert (again.charges, again.attempts) == (2, 2)
 
 
+KEPT: dict[JobState, dict[str, list[str]]] = {
+    U: {"other_task_ids": ["t9"]},
+    GONE: {"other_task_ids": ["t9"]},
+    F: {"past_task_ids": ["t1"]},
+    R: {},
+}
+"""By state, the ids that stay noted when the job is submitted again."""
+
+
 @pytest.mark.parametrize("state", [U, F, R, GONE], ids=str)
 def test_a_job_submitted_anew_has_forgotten_its_task(state: JobState) -> None:
     """What is known of the first task does not stick to the second; the bill does."""
@@ -131,7 +142,7 @@ def test_a_job_submitted_anew_has_forgotten_its_task(state: JobState) -> None:
     entry = after(before, events.Resubmitted(key=K, reason="settled"))
 
     assert (entry.task_id, entry.task, entry.ended_at) == (None,) * 3
-    assert entry.why() == ({"past_task_ids": ["t1"]} if before.task_id else {})
+    assert entry.why() == KEPT[state]
     assert entry.charges == before.charges
 
 
@@ -155,7 +166,7 @@ def test_a_crash_does_not_forget_what_callbacks_named() -> None:
     identified = after(entry, events.Identified(key=K, task_id="t2"))
 
     assert (entry.state, entry.why()["called_back"]) == (U, ["t2"])
-    assert (identified.task_id, identified.note) == ("t2", None)
+    assert (identified.task_id, identified.why()) == ("t2", {"other_task_ids": ["t9"]})
 
 
 @pytest.mark.parametrize("state", [A, OK, F, R, GONE], ids=str)
@@ -165,8 +176,48 @@ def test_another_task_is_kept_for_ever(state: JobState) -> None:
     for event in (SUCCEEDED,) if state is A else ():
         entry = after(entry, event)
 
-    assert entry.why()["other_task_ids"] == ["t2"]
+    assert entry.why()["other_task_ids"] == [*(["t9"] if state is GONE else []), "t2"]
     assert after(entry, attrs.evolve(CALLED_BACK, task_id=entry.task_id)) is entry
+
+
+DENIED = events.Denied(key=K, task_id="t9")
+
+
+def test_a_denial_is_noted_beside_the_rest() -> None:
+    """Whether it comes with the doubt or later; that of another id adds nothing."""
+    uncertain = in_state(U)
+    late = after(uncertain, DENIED)
+    at_once = after(in_state(S), attrs.evolve(UNCERTAIN, candidate_denied=True))
+
+    assert late.why() == at_once.why() == {**uncertain.why(), "candidate_denied": True}
+    assert late.charges == uncertain.charges
+    assert after(uncertain, attrs.evolve(DENIED, task_id="t8")) is uncertain
+
+
+@pytest.mark.parametrize("way", [(), (DENIED,)], ids=["open", "denied"])
+@pytest.mark.parametrize(
+    "then",
+    [
+        (events.Resubmitted(key=K, reason="policy"), SENDING, ACCEPTED, SUCCEEDED),
+        (events.Abandoned(key=K),),
+        (events.Identified(key=K, task_id="t1"), SUCCEEDED),
+    ],
+    ids=lambda then: type(then[0]).__name__,
+)
+def test_a_candidate_is_never_lost_from_sight(
+    way: tuple[events.JobEvent, ...], then: tuple[events.JobEvent, ...]
+) -> None:
+    """It stays noted beside the job's own task, whatever is decided, and denied or not."""
+    entry = in_state(U)
+    for event in (*way, *then):
+        entry = after(entry, event)
+
+    assert entry.why()["other_task_ids"] == ["t9"]
+
+
+def test_a_candidate_that_is_the_task_is_no_other_one() -> None:
+    """Once the API has confirmed it."""
+    assert after(in_state(U), events.Identified(key=K, task_id="t9")).note is None
 
 
 def test_of_two_that_were_named_the_other_one_is_kept() -> None:

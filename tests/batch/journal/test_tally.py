@@ -17,7 +17,7 @@ from apixo_async.batch.journal.overview import Doubled, Doubt, Failure, Overview
 from apixo_async.batch.journal.tally import Tally, expiry_of, failure_of, seconds_of
 from apixo_async.batch.spending import Prices
 from apixo_async.tasks import RESULT_LIFETIME, Task
-from tests.batch.journal.jobs import FAILED, WAYS, job
+from tests.batch.journal.jobs import FAILED, WAYS, K, job
 
 NOW = datetime(2026, 5, 20, 12, tzinfo=UTC)
 SECOND, MINUTE, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(days=1)
@@ -248,6 +248,34 @@ def test_a_doubt_has_all_that_is_known() -> None:
         candidate_task_id="t9",
         attempts=1,
     )
+
+
+@pytest.mark.parametrize(
+    ("told", "candidate", "is_denied"),
+    [
+        ((events.Denied(key=K, task_id="t9"),), "t9", True),
+        ((events.CalledBack(key=K, attempt=1, task_id="t8"),), "t8", False),
+        (
+            (
+                events.Denied(key=K, task_id="t9"),
+                events.CalledBack(key=K, attempt=1, task_id="t8"),
+            ),
+            "t8",
+            False,
+        ),
+    ],
+    ids=["denied", "called back", "denied, then called back"],
+)
+def test_a_doubt_names_the_likeliest_task(
+    told: tuple[events.JobEvent, ...], candidate: str, is_denied: bool
+) -> None:
+    """What a callback has named comes before what a damaged answer showed."""
+    doubtful = entry(JobState.UNCERTAIN)
+    for event in told:
+        doubtful = after(doubtful, event)
+    (doubt,) = summed(doubtful).doubts
+
+    assert (doubt.candidate_task_id, doubt.candidate_denied) == (candidate, is_denied)
 
 
 def test_a_submit_of_a_dead_process_is_a_doubt() -> None:
