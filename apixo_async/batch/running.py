@@ -291,7 +291,15 @@ class Run:
         """Looks for its task."""
         error = entry.outcome(UNCLAIMED).error
         if isinstance(error, SubmitUncertainError):
-            self.publish(events.Uncertain(key=story.key, reason=error.reason, phase=error.phase))
+            self.publish(
+                events.Uncertain(
+                    key=story.key,
+                    reason=error.reason,
+                    phase=error.phase,
+                    candidate_task_id=error.candidate_task_id,
+                    candidate_denied=error.candidate_denied,
+                )
+            )
             work = functools.partial(self._carrier.hear, story, error, lease, window)
             self._start(self._carried(story, work), None)
 

@@ -172,7 +172,7 @@ async def test_a_denied_candidate_lets_the_policy_resubmit(
         await ran(api, db, uncertain="resubmit")
         assert len(api.submits) == 1
     api.on_status = denies
-    report = await ran(api, db, uncertain="resubmit", deadline=2)
+    report = await ran(api, db, uncertain="resubmit", deadline=1)
     entry = await the_entry(db)
 
     assert statuses(report) == [S]
