@@ -219,7 +219,7 @@ def _doubled(overview: Overview) -> Iterator[tuple[str, str]]:
         own = "no task" if one.task_id is None else f"task {printable(one.task_id)}"
         yield (
             ("" if at else "doubled"),
-            f"{printable(one.key)}: {own}; {others} was named, too",
+            f"{printable(one.key)}: {own}; callbacks or broken answers name {others}, too",
         )
     if overview.doubled_count > DOUBTS_SHOWN:
         yield "", f"and {overview.doubled_count - DOUBTS_SHOWN:,} more"
