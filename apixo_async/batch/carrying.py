@@ -137,6 +137,7 @@ class Carrier:
         story.ticket = callbacks.ticket(
             name, attempts=story.attempts, record=story.called_back, owner=self
         )
+        story.ticket.rule_out(story.past_tasks)
 
     def close_tickets(self) -> None:
         """What comes now is not for this run any more."""

@@ -12,7 +12,7 @@ from apixo_async import _killpoints
 from apixo_async._wire import excerpt
 from apixo_async.batch import events
 from apixo_async.batch.admission import Admission, NotAdmittedError
-from apixo_async.batch.journal import IDS_MAX, Entry, Journal, is_unheard_of
+from apixo_async.batch.journal import IDS_MAX, Entry, Journal, is_unheard_of, past_tasks
 from apixo_async.batch.outcomes import Job, Outcome, OutcomeStatus
 from apixo_async.client import Answer, Ticket
 from apixo_async.downloads import SavedFile
@@ -106,7 +106,8 @@ class Story:
         """Whether a POST left that may have made a task, and nothing was recorded about it."""
         self.task: Task | None = None
         """The task as last seen, from its acceptance on."""
-        self._past_tasks: set[str] = set()
+        self.past_tasks: set[str] = set() if entry is None else set(past_tasks(entry))
+        """Tasks of the job that ended before it was submitted again."""
         self._kept: asyncio.Future[None] | None = None
         self._warned_of: set[str] = set()
         self.doubt: SubmitUncertainError | None = None
@@ -118,7 +119,9 @@ class Story:
         """The job is submitted once more: what is known of its task was told before."""
         self.is_sent = False
         if self.task is not None:
-            self._past_tasks.add(self.task.id)
+            self.past_tasks.add(self.task.id)
+            if self.ticket is not None:
+                self.ticket.rule_out(self.past_tasks)
         self.task = self.doubt = None
         self.age = 0.0
 
@@ -129,13 +132,13 @@ class Story:
 
     @property
     def is_named(self) -> bool:
-        """Whether something names a task of the last submit that the API has not denied.
+        """Whether something names a task of the job that the API has not denied, nor seen to end.
 
         That is a callback, or the broken answer.
         """
         if self.doubt is not None and self.doubt.open_candidate is not None:
             return True
-        return self.ticket is not None and self.ticket.named() is not None
+        return self.ticket is not None and self.ticket.named(of_any=True) is not None
 
     @contextmanager
     def waiting_to_send(self) -> Generator[asyncio.Task[Any]]:
@@ -266,7 +269,7 @@ class Story:
         )
         task = self.task
         own = None if task is None else task.id
-        if is_unheard_of(told, own=own, past=self._past_tasks):
+        if is_unheard_of(told, own=own, past=self.past_tasks):
             await self.recorder.write(event, keep_trying=False)
             if task is not None and told not in self._warned_of and len(self._warned_of) < IDS_MAX:
                 self._warned_of.add(told)

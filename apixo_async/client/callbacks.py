@@ -60,17 +60,20 @@ class Ticket:
         self.candidate = None
         return self.url(Slip(self.job, self.attempts))
 
-    def named(self, *, but: Collection[str] = ()) -> str | None:
-        """What is named as the task of the last attempt, if not denied and none of `but`."""
-        told = (name for name, attempt in self.task_ids.items() if attempt == self.attempts)
+    def named(self, *, but: Collection[str] = (), of_any: bool = False) -> str | None:
+        """What is named as the task of the last attempt, if not denied and none of `but`.
+
+        With `of_any`, as that of any attempt: what an earlier one made is the job's, too.
+        """
+        told = (name for name, at in self.task_ids.items() if of_any or at == self.attempts)
         names = [name for name in told if name not in self.denied]
         if self.candidate is not None:
             names.append(self.candidate)
         return next((name for name in names if name not in but), None)
 
-    async def naming(self, *, but: Collection[str] = ()) -> str:
+    async def naming(self, *, but: Collection[str] = (), of_any: bool = False) -> str:
         """Waits until it is named."""
-        while (task_id := self.named(but=but)) is None:
+        while (task_id := self.named(but=but, of_any=of_any)) is None:
             self._waiting.clear()
             await self._waiting.wait()
         return task_id
@@ -84,6 +87,10 @@ class Ticket:
             self.candidate = None
         if task_id in self.task_ids:
             self.denied.add(task_id)
+
+    def rule_out(self, task_ids: Collection[str]) -> None:
+        """These have ended, and the job was submitted again: they are not looked for."""
+        self.denied.update(task_ids)
 
     async def news(self) -> bool:
         """Waits for a callback that says something new; false if it was woken for nothing."""

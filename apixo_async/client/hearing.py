@@ -75,16 +75,16 @@ class Hearing:
         """`None` if what was named is denied, and nobody will name anything else."""
         model, unclear = submission.request.model, set[str]()
         while True:
-            if unclear and ticket.named(but=unclear) is None:
+            if unclear and ticket.named(but=unclear, of_any=True) is None:
                 unclear.clear()  # all in turn, so that none can keep the others from being asked
                 await asyncio.sleep(PAUSE)
-            task_id = await ticket.naming(but=unclear)
+            task_id = await ticket.naming(but=unclear, of_any=True)
             is_there: bool | None = False
             if not self._is_known(submission, task_id):
                 is_there = await self._confirm(task_id, model)
-            if is_there and self._is_known(submission, task_id):
-                is_there = False
-            if is_denied(is_there=is_there):
+            age = asyncio.get_running_loop().time() - submission.sent_at
+            is_anothers = self._is_known(submission, task_id)
+            if is_anothers or is_denied(is_there=is_there, age=age):
                 await self._deny(submission, ticket, task_id)
                 if submission.ticket is None:
                     return None
@@ -92,7 +92,6 @@ class Hearing:
                 unclear.add(task_id)
             else:
                 task = Task(id=task_id, model=model)
-                age = asyncio.get_running_loop().time() - submission.sent_at
                 self._books.task_started(task, submission.lease, ticket=ticket, age=age)
                 return task
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import attrs
 
 from apixo_async._wire import Reply, candidate_task_id
 from apixo_async.client.doubts import answer_of
 from apixo_async.client.submission import Answer
 from apixo_async.errors import ApixoError
-from apixo_async.retries import SubmitVerdict, submit_verdict
+from apixo_async.retries import NEW_TASK_GRACE, SubmitVerdict, submit_verdict
 from apixo_async.veo import Request
 
 
@@ -37,6 +39,9 @@ def judge(
     return Judgement(verdict, answer, candidate)
 
 
-def is_denied(*, is_there: bool | None) -> bool:
-    """Whether the API denies a candidate; not if it could not be asked, for which `None` stands."""
-    return is_there is False
+def is_denied(*, is_there: bool | None, age: float = math.inf) -> bool:
+    """Whether the API denies a task; not if it could not be asked, for which `None` stands.
+
+    Nor if its submit is `age` seconds old, and that is so little that the task may be unknown yet.
+    """
+    return is_there is False and age >= NEW_TASK_GRACE

@@ -240,8 +240,9 @@ class Submitter:
             # Another submit may have been given the same id while it was confirmed.
             if not self._is_known(submission, candidate):
                 return await self._accepted(submission, candidate, permit, judged.answer)
-            is_there = False
-        if candidate is not None and is_denied(is_there=is_there):
+            error = denied(error)
+        age = asyncio.get_running_loop().time() - submission.sent_at
+        if candidate is not None and is_denied(is_there=is_there, age=age):
             error = denied(error)
         if submission.observer is not None:
             await submission.observer.uncertain(error)

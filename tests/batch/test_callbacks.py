@@ -299,6 +299,26 @@ async def test_a_task_that_was_named_is_not_made_again(tmp_path: Path) -> None:
     assert len(api.billed) == 1
 
 
+async def test_a_task_of_an_earlier_try_is_the_job_s(tmp_path: Path) -> None:
+    """Its callback comes when the job was submitted again and is in doubt again: enough is paid."""
+    api = called_back(on_submit=lambda *_: CUT, callbacks=lambda _: ())
+    async with client_for(api) as client:
+        runner = BatchRunner(
+            client, journal=tmp_path / "run.db", uncertain="resubmit", deadline=0.5
+        )
+        running = asyncio.create_task(runner.run(jobs(1)))
+        while len(api.tasks) < 2:  # noqa: ASYNC110  # nothing tells
+            await asyncio.sleep(0.01)
+        api.call_in(0.0, api.bodies[0]["callback_url"], {"taskId": "task_1"})
+        report = await running
+
+    (outcome,) = report.outcomes
+    assert outcome.status is OutcomeStatus.SUCCEEDED
+    assert outcome.task is not None
+    assert outcome.task.id == "task_1"
+    assert len(api.billed) == 2
+
+
 async def test_nobody_is_answered_before_the_task_is_on_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

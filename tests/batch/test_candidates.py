@@ -19,7 +19,7 @@ from apixo_async import (
 )
 from apixo_async.batch import continuing, events
 from apixo_async.batch.journal import Entry, JobState, Journal
-from apixo_async.client import hearing
+from apixo_async.client import hearing, judging
 from tests import fakes
 from tests.fakes import Answer, FakeApi, FakeTask, receiver, refusal
 
@@ -143,7 +143,14 @@ async def test_the_next_run_asks(
     assert not noted.get("candidate_denied")
 
 
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task is not new for longer than it takes to ask."""
+    monkeypatch.setattr(judging, "NEW_TASK_GRACE", 0.0)
+
+
 @calls_back
+@pytest.mark.usefixtures("soon")
 async def test_a_denial_is_recorded_once(calls_back: bool, tmp_path: Path) -> None:
     """The job stays uncertain, says that the API was asked, and is not asked about again."""
     api, db, told = damaged(calls_back=calls_back), tmp_path / "run.db", Counter[str]()
@@ -162,6 +169,7 @@ async def test_a_denial_is_recorded_once(calls_back: bool, tmp_path: Path) -> No
 
 
 @calls_back
+@pytest.mark.usefixtures("soon")
 @pytest.mark.parametrize("is_late", [False, True], ids=["in the same run", "in the next"])
 async def test_a_denied_candidate_lets_the_policy_resubmit(
     is_late: bool, calls_back: bool, tmp_path: Path

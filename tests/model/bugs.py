@@ -177,7 +177,7 @@ BUGS: Final[Mapping[str, Bug]] = {
         LOSS._replace(runs=2),
         {"paid twice": 15},
         more={"policy": "resubmit"},
-        is_denied=lambda *, is_there: not is_there,
+        is_denied=lambda *, is_there, **_: not is_there,
     ),
     "a candidate ignored when its job is resumed": bug(
         CRASH._replace(losses=1), {"evidence leads to nothing": 9}, open_candidate=lambda _: None

@@ -183,7 +183,7 @@ class Network:
         data = self._server.data(task)
         url = task.url or ""
         if lie == "call_names_another":
-            data["taskId"] = world.rng.choice(("task_1", "task_2", "task_elsewhere"))
+            data["taskId"] = world.rng.choice((*self._server.given(), "task_elsewhere"))
         elif lie == "call_names_nothing":
             data.pop("taskId")
         elif lie == "call_forged":

@@ -192,7 +192,7 @@ def a_candidate_that_could_not_be_asked_about_is_taken_for_denied() -> AbstractC
 ]:
     """The id in a damaged answer counts for nothing if the API was away at that moment."""
 
-    def lax(*, is_there: bool | None) -> bool:
+    def lax(*, is_there: bool | None, **_: object) -> bool:
         return not is_there
 
     return both(swapped(submitting, is_denied=lax), swapped(hearing, is_denied=lax))

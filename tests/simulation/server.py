@@ -18,6 +18,7 @@ WINDOW: Final = 60.0
 GATEWAY: Final = Reply(502, b"<html><body><h1>502 Bad Gateway</h1></body></html>")
 RETRY_AFTER: Final = (None, None, "3", "20", "0", "-1", "soon")
 FOREVER: Final = 2_500.0
+DENIALS: Final = 3
 
 
 @attrs.define
@@ -35,6 +36,7 @@ class BilledTask:
     """Answers that say success and give no URL yet."""
     sent_at: float = 0.0
     life: int = 0
+    denied_in_a_row: int = 0
     answered_at: float | None = None
     """When the client was given the whole answer that names it."""
     told_at: float | None = None
@@ -99,7 +101,7 @@ class Server:
         if refused is not None:
             return refused
         half = fault in {"gateway", "code_500"} and world.rng.random() < 0.5
-        earlier = [known.id for known in self.tasks.values() if known.answered_at is not None]
+        earlier = self.given()
         task = None if half else self._bill(body, sent_at)
         if fault == "gateway":
             return GATEWAY
@@ -138,6 +140,10 @@ class Server:
         world.note("billed", task.id, task.key)
         return task
 
+    def given(self) -> list[str]:
+        """Ids that a client was given: about others nobody could tell whose they are."""
+        return [task.id for task in self.tasks.values() if task.answered_at is not None]
+
     def note_answer(self, answer: object) -> None:
         """A client was given this: what it names is known to it from now on."""
         task_id = named(answer) if isinstance(answer, Reply) else None
@@ -153,7 +159,10 @@ class Server:
         if self.is_over_limit() or fault == "look_throttled":
             return self.throttle()
         task = self.tasks.get(task_id)
-        if task is None or world.time < task.visible_at or fault == "look_denied":
+        if task is None or world.time < task.visible_at:
+            return refusal(404, "task not found")
+        task.denied_in_a_row = task.denied_in_a_row + 1 if fault == "look_denied" else 0
+        if 0 < task.denied_in_a_row < DENIALS:  # denied for good, it would not be there
             return refusal(404, "task not found")
         if fault == "look_gateway":
             return GATEWAY

@@ -1,7 +1,7 @@
 """The durable record of a batch: one SQLite file, written before anything happens that costs."""
 
 from apixo_async.batch.journal.entries import ENDED, Entry, JobState, stamp
-from apixo_async.batch.journal.history import IDS_MAX, OTHER_TASKS, is_unheard_of
+from apixo_async.batch.journal.history import IDS_MAX, OTHER_TASKS, is_unheard_of, past_tasks
 from apixo_async.batch.journal.ledger import check_same
 from apixo_async.batch.journal.leftovers import (
     CRASHED,
@@ -34,6 +34,7 @@ __all__ = [
     "is_unheard_of",
     "may_be_called_back",
     "open_candidate",
+    "past_tasks",
     "read_noted",
     "stamp",
 ]

@@ -238,3 +238,8 @@ _CHANGES: Final[Mapping[type[Any], tuple[frozenset[JobState], _Changes]]] = {
     events.Denied: (frozenset({JobState.UNCERTAIN}), _denied),
     events.Identified: (frozenset({JobState.UNCERTAIN, JobState.ABANDONED}), _identified),
 }
+
+
+def past_tasks(entry: Entry) -> Collection[str]:
+    """Tasks of the job that ended before it was submitted again."""
+    return () if entry.note is None else entry.why().get(PAST_TASKS, ())
