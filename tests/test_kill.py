@@ -18,12 +18,13 @@ import pytest
 from apixo_async._killpoints import LABELS
 from apixo_async.emulator import EmulatorSettings
 from apixo_async.testing import EmulatorThread
+from tests.thorough import at_most
 
 SPEED = 100
 JOBS = 40
 POSTS_IN_FLIGHT = 32
 SLOTS = 60
-ROUNDS = 20
+ROUNDS = at_most(10, 20)
 MANY = 1_000
 KILLED = -signal.SIGKILL
 
@@ -142,7 +143,7 @@ def test_a_batch_killed_at_a_point_goes_on_where_it_was(
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(at_most(3, 10)))
 def test_a_batch_killed_again_and_again_never_pays_twice(
     seed: int, tmp_path: Path, emulator: EmulatorThread
 ) -> None:

@@ -1,6 +1,6 @@
 """How much is tried where there is more than a build has time for.
 
-Usually that is a part, the same each time; all of it with `APIXO_TEST_THOROUGH=1`, before a release.
+Usually that is a part, the same each time; with `APIXO_TEST_THOROUGH=1`, before a release, all.
 """
 
 import os
