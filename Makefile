@@ -17,6 +17,9 @@ DEMO = apixo batch examples/prompts.jsonl --emulator --save-to {}
 BENCHMARKS = benchmarks/[!_]*.py
 # Options for pytest; two workers suit two cores, and share what is slow until the end.
 PYTEST = -q -n 2 --dist worksteal
+# Tests of what no dependency has a part in, left out of `make test-oldest`.
+OWN = polling model simulation cancellation test_cancellation.py test_simulation.py test_docs.py \
+    test_docs_journal.py test_fault_matrix.py test_threat_model.py test_mutation.py test_herd.py test_soak.py
 # 1 tries in `make test-all` all of what it usually tries a part of: for hours.
 THOROUGH =
 # How many seeds `make simulate` tries, and which is the first.
@@ -56,7 +59,7 @@ test-all: ## with the slow ones (kill -9, failing disks, damaged bytes): a quart
 
 test-oldest: ## as test, with the oldest dependencies that pyproject.toml allows
 	@OLDEST=1 PYTHON="$(PYTHON)" tools/venv.sh "$(VENV)-oldest" cli,speed build test
-	@$(VENV)-oldest/bin/python -Im pytest $(PYTEST) -m "not slow"
+	@$(VENV)-oldest/bin/python -Im pytest $(PYTEST) -m "not slow" $(OWN:%=--ignore=tests/%)
 
 simulate: ## SEEDS whole lives of batches under faults and crashes; prints what repeats a failure
 	$(IN_VENV) cli,speed build test
