@@ -31,6 +31,7 @@ from apixo_async import (
 from apixo_async.emulator import EmulatorSettings
 from apixo_async.emulator.callbacks import FORGED_URL
 from apixo_async.testing import EmulatorThread
+from tests.thorough import at_most
 
 SPEED = 60
 SCHEDULE = LearnedSchedule(
@@ -46,8 +47,9 @@ UNKIND = {
     "callback_forged": 0.1,
     "callback_reordered": 0.1,
 }
+SLOW = [pytest.mark.slow, pytest.mark.timeout(300)]
 few_and_many = pytest.mark.parametrize(
-    "count", [200, pytest.param(5_000, marks=[pytest.mark.slow, pytest.mark.timeout(300)])]
+    "count", [200, pytest.param(at_most(2_000, 5_000), marks=SLOW)]
 )
 
 

@@ -9,6 +9,7 @@ import pytest
 from apixo_async import Limits, OutcomeStatus, PollSchedule, TextToVideo
 from tests.outages import LATE, SCHEDULES, Aftermath, after_outage, busiest, mean
 from tests.simulated import Account, Fate, Outage, client_of
+from tests.thorough import THOROUGH
 from tests.virtual import virtual
 
 TICK = PollSchedule().interval
@@ -19,6 +20,7 @@ MANY = [pytest.mark.slow, pytest.mark.timeout(600)]
 CASES = [
     pytest.param(fate, name, tasks, id=f"{fate.name.lower()}-{name}-{tasks}", marks=marks)
     for (tasks, marks), name, fate in product([(100, []), (1_000, MANY)], SCHEDULES, Fate)
+    if tasks == 100 or THOROUGH or fate is Fate.BUSY
 ]
 every_outage = pytest.mark.parametrize(("fate", "name", "tasks"), CASES)
 

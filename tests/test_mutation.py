@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -103,4 +104,4 @@ def test_mutants_are_tried_and_not_tried_again(tmp_path: Path) -> None:
     assert {line["id"].split(":")[2] for line in lines} >= {"constant", "compare"}
     assert len(lines) == len({line["id"] for line in lines}) == 12
     for done in (first, second):
-        assert "retries: 12 of 54 mutants tried, 12 killed (100.0%" in done.stdout
+        assert re.search(r"retries: 12 of \d+ mutants tried, 12 killed \(100\.0%", done.stdout)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import os
 import shutil
 import tempfile
@@ -192,6 +193,8 @@ def _job(row: Row) -> tuple[Job | None, Rules]:
     rules = [*row.rules, *_key_rules(key)]
     if not is_object(metadata):
         rules.append(("metadata", "must be a JSON object"))
+    elif not _is_finite(metadata):
+        rules.append(("metadata", "must hold no number beyond all bounds, because JSON has none"))
     try:
         request = request_from_row(given)
     except InvalidRequestError as error:
@@ -221,3 +224,12 @@ def _claimed(keys: KeyIndex, job: Job, line: int) -> tuple[Job | None, Rules]:
         what = "the same request; leave one out, or give it a key of its own to pay for both"
     rule = f"{job.key!r} was used in line {keys.place_of(job.key or '')} for {what}"
     return None, [("key", rule)]
+
+
+def _is_finite(metadata: Mapping[str, object]) -> bool:
+    """Whether it can be written down as it was read: `1e999` is read as infinity."""
+    try:
+        json.dumps(metadata, allow_nan=False)
+    except ValueError:
+        return False
+    return True

@@ -22,6 +22,29 @@ from tests.simulation.planted import BUGS
 
 PLANTED_WITHIN: Final = 1_000
 CHUNK: Final = 25
+FOUND_BY: Final = {
+    "a_submit_is_repeated_after_a_timeout": 3,
+    "a_submit_is_repeated_after_5xx": 6,
+    "what_a_crash_cut_is_sent_again": 0,
+    "failed_tasks_are_made_again_without_end": 18,
+    "nothing_is_on_record_before_a_submit": 0,
+    "a_submit_leaves_before_its_record_is_durable": 25,
+    "an_id_is_told_before_it_is_durable": 107,
+    "an_id_is_dropped_when_the_disk_refuses_it": 107,
+    "an_answer_is_lost_with_its_caller": 38,
+    "one_id_is_taken_for_two_jobs": 19,
+    "a_candidate_that_could_not_be_asked_about_is_taken_for_denied": 51,
+    "a_success_without_a_url_is_believed_at_once": 59,
+    "a_callback_is_believed": 941,
+    "a_callback_is_confirmed_before_it_is_on_record": 314,
+    "a_late_callback_is_ignored": 48,
+    "a_slot_is_free_when_its_submit_is_answered": 0,
+    "a_doubtful_submit_keeps_no_slot": 0,
+    "tasks_of_a_dead_process_have_no_slots": 157,
+    "retry_after_is_ignored": 11,
+    "looks_take_no_token": 27,
+}
+"""Seeds that have found the planted bugs."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -89,8 +112,12 @@ def _many(seeds: range, bug: str | None, workers: int) -> int:
 
 
 def found_at(bug: str) -> Verdict | None:
-    """The first seed of a thousand that finds a planted bug, and breaks no rule without it."""
-    verdicts = map(partial(simulate, bug=bug), range(PLANTED_WITHIN))
+    """A seed of the first thousand that finds a planted bug, and breaks no rule without it.
+
+    That which did so last is tried first.
+    """
+    seeds = sorted(range(PLANTED_WITHIN), key=lambda seed: seed != FOUND_BY.get(bug))
+    verdicts = map(partial(simulate, bug=bug), seeds)
     broken = (verdict for verdict in verdicts if verdict.broken)
     return next((found for found in broken if not simulate(found.seed).broken), None)
 

@@ -183,7 +183,9 @@ class Network:
         data = self._server.data(task)
         url = task.url or ""
         if lie == "call_names_another":
-            data["taskId"] = world.rng.choice((*self._server.given(), "task_elsewhere"))
+            known = self._server.given()
+            is_known = bool(known) and world.rng.random() < 0.3
+            data["taskId"] = world.rng.choice(known) if is_known else "task_elsewhere"
         elif lie == "call_names_nothing":
             data.pop("taskId")
         elif lie == "call_forged":

@@ -15,7 +15,7 @@ from apixo_async.batch.admission import Admission
 from apixo_async.batch.continuing import Continuation
 from apixo_async.batch.journal import JobState, Journal
 from apixo_async.batch.story import Recorder, Story
-from apixo_async.client import hearing, submitting, watching
+from apixo_async.client import hearing, judging, submitting, watching
 from apixo_async.client.books import Books
 from apixo_async.client.engine import Engine
 from apixo_async.client.submitting import Submitter
@@ -67,7 +67,7 @@ def _sent_again(
         failure = instead(str(failure)) if isinstance(failure, kind) else failure
         return await refused(self, submission, failure, *others)
 
-    return both(swapped(submitting, submit_verdict=verdict), swapped(Submitter, _refused=lax))
+    return both(swapped(judging, submit_verdict=verdict), swapped(Submitter, _refused=lax))
 
 
 # What is sent again

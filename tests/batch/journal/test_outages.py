@@ -64,7 +64,7 @@ def test_every_call_of_the_disk_may_fail(tmp_path: Path, part: int, code: int, c
     """Whichever call fails: nothing is sent without a record, and no record is lost."""
     calls = calls_of_a_life(tmp_path / "whole.db")
     assert calls > 20
-    for first in range(1 + part, calls + 1, 4 * every(3)):
+    for first in range(1 + part, calls + 1, 4 * every(12)):
         path = tmp_path / f"{first}.db"
         check(path, live(path, first, count, code))
 
