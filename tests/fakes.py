@@ -80,7 +80,7 @@ class FakeApi:
     """Status calls whose caller was still there for the answer."""
     peak_unfinished: int = 0
     is_closed: bool = False
-    _ends: list[float] = attrs.field(factory=list)
+    _ending: list[float] = attrs.field(factory=list, init=False)
 
     @property
     def billed(self) -> list[str]:
@@ -113,10 +113,10 @@ class FakeApi:
         if "callback_url" in body:
             for delay in self.callbacks(task):
                 self.call_in(ends_at + delay - now, body["callback_url"], {"taskId": task.id})
-        while self._ends and self._ends[0] <= now:
-            heapq.heappop(self._ends)
-        heapq.heappush(self._ends, ends_at)
-        self.peak_unfinished = max(self.peak_unfinished, len(self._ends))
+        while self._ending and self._ending[0] <= now:
+            heapq.heappop(self._ending)
+        heapq.heappush(self._ending, ends_at)
+        self.peak_unfinished = max(self.peak_unfinished, len(self._ending))
         return instead or envelope({"taskId": task.id})
 
     def call_in(self, seconds: float, url: str, data: Mapping[str, object]) -> None:
