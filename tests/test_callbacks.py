@@ -47,9 +47,9 @@ UNKIND = {
     "callback_forged": 0.1,
     "callback_reordered": 0.1,
 }
-SLOW = [pytest.mark.slow, pytest.mark.timeout(300)]
+LONG = [pytest.mark.slow, pytest.mark.timeout(300)]
 few_and_many = pytest.mark.parametrize(
-    "count", [200, pytest.param(at_most(2_000, 5_000), marks=SLOW)]
+    "count", [200, pytest.param(at_most(2_000, 5_000), marks=LONG)]
 )
 
 

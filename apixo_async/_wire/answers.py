@@ -37,7 +37,7 @@ def _check_id(value: object, task_id: str) -> None:
         return
     given = value if isinstance(value, str) else _shown(value)
     if given not in {"", task_id}:
-        raise ValueError(f"asked for task {task_id}, answered for {given}")
+        raise ValueError(f"asked for task {task_id}, answered for {given!r}")
 
 
 def _text(value: object) -> str | None:

@@ -25,7 +25,7 @@ def excerpt(body: bytes) -> str:
     printable = text
     if not text.isprintable():
         printable = "".join(mark if mark.isprintable() else " " for mark in text)
-    return " ".join(printable.split())[:EXCERPT_CHARACTERS]
+    return " ".join(printable.split())[:EXCERPT_CHARACTERS].rstrip()
 
 
 def retry_after_seconds(value: str | None, *, now: datetime) -> float | None:

@@ -193,8 +193,8 @@ def _job(row: Row) -> tuple[Job | None, Rules]:
     rules = [*row.rules, *_key_rules(key)]
     if not is_object(metadata):
         rules.append(("metadata", "must be a JSON object"))
-    elif not _is_finite(metadata):
-        rules.append(("metadata", "must hold no number beyond all bounds, because JSON has none"))
+    elif not _can_be_written(metadata):
+        rules.append(("metadata", "must hold no endless number and no half character"))
     try:
         request = request_from_row(given)
     except InvalidRequestError as error:
@@ -226,10 +226,10 @@ def _claimed(keys: KeyIndex, job: Job, line: int) -> tuple[Job | None, Rules]:
     return None, [("key", rule)]
 
 
-def _is_finite(metadata: Mapping[str, object]) -> bool:
+def _can_be_written(metadata: Mapping[str, object]) -> bool:
     """Whether it can be written down as it was read: `1e999` is read as infinity."""
     try:
-        json.dumps(metadata, allow_nan=False)
+        json.dumps(metadata, ensure_ascii=False, allow_nan=False).encode()
     except ValueError:
         return False
     return True

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 
+from tests.thorough import THOROUGH
+
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
@@ -26,9 +28,10 @@ _HEALTH: Final = [HealthCheck.too_slow, HealthCheck.data_too_large]
 _QUICK: Final = settings(
     derandomize=True, database=None, deadline=None, suppress_health_check=_HEALTH
 )
-# Another part of the space each time; a failure prints what repeats it.
+# The same in every build, for the same reason; before a release others each time, and a failure prints
+# what repeats it.
 _LONG: Final = settings(
-    derandomize=False,
+    derandomize=not THOROUGH,
     database=None,
     deadline=None,
     print_blob=True,

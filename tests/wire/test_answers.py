@@ -376,9 +376,9 @@ def test_a_success_without_any_result() -> None:
         ({"state": ["success"]}, "data.state must be a non-empty string, got list: "),
         (
             {"state": "success", "taskId": "task_2"},
-            "asked for task task_12345678, answered for task_2",
+            "asked for task task_12345678, answered for 'task_2'",
         ),
-        ({"state": "success", "taskId": 7}, "asked for task task_12345678, answered for 7"),
+        ({"state": "success", "taskId": 7}, "asked for task task_12345678, answered for '7'"),
     ],
     ids=[
         "null",
