@@ -28,8 +28,8 @@ _HEALTH: Final = [HealthCheck.too_slow, HealthCheck.data_too_large]
 _QUICK: Final = settings(
     derandomize=True, database=None, deadline=None, suppress_health_check=_HEALTH
 )
-# The same in every build, for the same reason; before a release others each time, and a failure prints
-# what repeats it.
+# The same in every build, for the same reason; before a release others each time, and a failure
+# prints what repeats it.
 _LONG: Final = settings(
     derandomize=not THOROUGH,
     database=None,
