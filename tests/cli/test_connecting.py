@@ -90,6 +90,7 @@ def test_what_connects_can_be_dumped(key_file: Path) -> None:
 @pytest.mark.apixo_emulator(
     api_key=CANARY, speed=50, durations="5", faults={"submit_502_html_after": 0.5}
 )
+@pytest.mark.writes_key("errors", reason="the key is put into the base URL, which variables hold")
 def test_the_key_is_never_shown(
     apixo_emulator: EmulatorThread, prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
