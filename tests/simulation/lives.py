@@ -9,6 +9,7 @@ import logging
 import random
 import sys
 import tempfile
+import warnings
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
@@ -39,6 +40,7 @@ from tests.simulation.server import Server
 from tests.simulation.watching import Watched
 from tests.simulation.world import BEGIN, World
 
+_LOGGER: Final = logging.getLogger("apixo_async")
 CALM_LIVES: Final = 8
 """Processes without any fault, in which everything has to come to its end."""
 LIFETIME: Final = 40_000.0
@@ -122,8 +124,7 @@ class Simulation:
     @contextlib.contextmanager
     def _alone(self) -> Iterator[time_machine.Traveller]:
         """The calendar is the world's, and nobody hears what dead processes have to say."""
-        logger, log = logging.getLogger("apixo_async"), _Log(self.watched)
-        hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+        logger, log = _LOGGER, _Log(self.watched)
         before, logger.propagate = logger.propagate, False
         logger.addHandler(log)
         try:
@@ -133,9 +134,8 @@ class Simulation:
             ):
                 yield calendar
         finally:
-            gc.collect()
             logger.removeHandler(log)
-            logger.propagate, sys.unraisablehook = before, hook
+            logger.propagate = before
 
     # One process
 
@@ -257,8 +257,26 @@ class Simulation:
 
 def simulate(seed: int, *, bug: str | None = None, keeps_lines: bool = False) -> Verdict:
     """Runs one seed, with one of the planted bugs in the library if there is to be one."""
-    with sabotage(bug), tempfile.TemporaryDirectory(prefix="apixo-", dir=_memory()) as directory:
+    with (
+        sabotage(bug),
+        _cleared_away(),
+        tempfile.TemporaryDirectory(prefix="apixo-", dir=_memory()) as directory,
+    ):
         return Simulation(drawn(seed), Path(directory), keeps_lines=keeps_lines).run()
+
+
+@contextlib.contextmanager
+def _cleared_away() -> Iterator[None]:
+    """What dead processes left behind goes with the block, and without a word."""
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    propagate, _LOGGER.propagate = _LOGGER.propagate, False
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+            gc.collect()
+    finally:
+        _LOGGER.propagate, sys.unraisablehook = propagate, hook
 
 
 def _memory() -> str | None:
