@@ -49,7 +49,7 @@ demo: ## generate 200 videos without a key or cost, on an emulated APIXO
 	    command="$(DEMO)"; command=$${command//"{}"/$$directory}; \
 	    echo "$$ $$command"; PATH="$$(cd $(BIN) && pwd):$$PATH" bash -c "$$command"
 
-test: ## run all but the slow tests against the built and installed wheel: two to four minutes
+test: ## run all but the slow tests against the built and installed wheel: about five minutes
 	$(IN_VENV) cli,speed build test
 	@$(BIN)/python -Im pytest -m "not slow" $(PYTEST)
 

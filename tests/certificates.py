@@ -6,9 +6,9 @@ Made for these tests with `openssl x509 -req -days -1`; the one that is good is 
 from __future__ import annotations
 
 import ssl
-import tempfile
-from pathlib import Path
 from typing import Final
+
+from tests.faults import server_tls
 
 _KEY: Final = """\
 -----BEGIN PRIVATE KEY-----
@@ -34,12 +34,7 @@ WTxOnRLZG2GWxNUn
 
 def expired_tls() -> ssl.SSLContext:
     """A server's side of TLS with that certificate."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    with tempfile.TemporaryDirectory() as directory:
-        path = Path(directory) / "key-and-certificate.pem"
-        path.write_text(_KEY + _CERTIFICATE)
-        context.load_cert_chain(path)
-    return context
+    return server_tls(_KEY + _CERTIFICATE)
 
 
 def trusting_expired_tls() -> ssl.SSLContext:

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Final, Self, TypeAlias
 
 import attrs
+from aiohttp.abc import AbstractResolver, ResolveResult
 
 
 @attrs.frozen
@@ -289,12 +290,12 @@ AqXAkq++doVz9SMdmQIhAKSblkV7Ev7xUVS2BViy4Q58OFNVJ3rqh5Z50ONIAKxJ
 """
 
 
-def server_tls() -> ssl.SSLContext:
-    """A server's side of TLS with a certificate that no machine trusts."""
+def server_tls(certificate: str = _KEY + _CERTIFICATE) -> ssl.SSLContext:
+    """A server's side of TLS with this key and certificate, by default one that nobody trusts."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "key-and-certificate.pem"
-        path.write_text(_KEY + _CERTIFICATE)
+        path.write_text(certificate)
         context.load_cert_chain(path)
     return context
 
@@ -302,3 +303,20 @@ def server_tls() -> ssl.SSLContext:
 def trusting_tls() -> ssl.SSLContext:
     """A client's side of TLS that trusts exactly that certificate."""
     return ssl.create_default_context(cadata=_CERTIFICATE)
+
+
+class LocalResolver(AbstractResolver):
+    """Finds every name on this machine."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """The one address."""
+        return [
+            ResolveResult(
+                hostname=host, host="127.0.0.1", port=port, family=family, proto=0, flags=0
+            )
+        ]
+
+    async def close(self) -> None:
+        """Nothing to close."""

@@ -23,7 +23,7 @@ from apixo_async import (
     TextToVideo,
     Timeouts,
 )
-from apixo_async._transport import GRACE, _patience
+from apixo_async._transport.patience import GRACE, patience
 from apixo_async.batch import events
 from apixo_async.emulator import EmulatorSettings
 from apixo_async.testing import EmulatorThread
@@ -120,7 +120,7 @@ async def time_until_over(seconds: float) -> float:
     """How long it takes until a wait without an answer is given up."""
     begin = asyncio.get_running_loop().time()
     with pytest.raises(TimeoutError):
-        async with _patience(seconds):
+        async with patience(seconds):
             await asyncio.sleep(1_000)
     return asyncio.get_running_loop().time() - begin
 
@@ -142,7 +142,7 @@ async def test_a_submit_gets_a_second_more_only_if_its_timer_was_late() -> None:
 @virtual
 async def test_a_submit_whose_answer_is_read_in_that_second_is_not_over() -> None:
     """However long the loop was blocked."""
-    async with _patience(60):
+    async with patience(60):
         hold_up(300)
         await asyncio.sleep(GRACE / 2)
 

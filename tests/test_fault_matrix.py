@@ -1,7 +1,5 @@
 """The published fault matrix names, for every fault, tests that exist."""
 
-import ast
-import functools
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,7 +8,8 @@ from typing import Final
 import attrs
 import pytest
 
-ROOT: Final = Path(__file__).parents[1]
+from tests.named import ROOT, exists
+
 PAGE: Final = ROOT / "docs" / "faults.md"
 
 HEADER: Final = ["#", "fault", "what happens", "shown by"]
@@ -94,27 +93,8 @@ def _problems_of_proof(row: Row, root: Path) -> Iterator[str]:
                 yield f"{page} has no section #{anchor}"
         elif (test := _TEST.fullmatch(name)) is None:
             yield f"`{name}` is no test as tests/test_file.py::test_name"
-        elif "::".join(filter(None, test.groups()[1:])) not in _tests_in(root / test[1]):
+        elif not exists(*test.groups(default=""), root=root):
             yield f"{name} does not exist"
-
-
-@functools.cache
-def _tests_in(path: Path) -> frozenset[str]:
-    """Names of the tests of a file, those of a class behind its name."""
-    if not path.is_file():
-        return frozenset()
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    groups = [node for node in tree.body if isinstance(node, ast.ClassDef)]
-    methods = {f"{group.name}::{name}" for group in groups for name in _tests_of(group.body)}
-    return frozenset(methods.union(_tests_of(tree.body)))
-
-
-def _tests_of(body: list[ast.stmt]) -> Iterator[str]:
-    for node in body:
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name.startswith(
-            "test_"
-        ):
-            yield node.name
 
 
 def _anchors(path: Path) -> set[str]:

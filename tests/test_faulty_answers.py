@@ -12,7 +12,7 @@ from apixo_async import (
     TextToVideo,
     Timeouts,
 )
-from apixo_async import _transport as transport_module
+from apixo_async._transport import http as transport_module
 from tests.faults import FaultServer, answering, reply, saying
 
 KEY = "apx_CANARY_7f3b29d1c85e4a60"

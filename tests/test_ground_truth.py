@@ -13,18 +13,20 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
 import attrs
 import pytest
-from aiohttp.abc import AbstractResolver, ResolveResult
 
 from apixo_async import NotSentError, Timeouts, TransportError, UnansweredError
 from apixo_async._secret import Secret
 from apixo_async._transport import HttpTransport
 from tests import certificates, faults
-from tests.faults import Act, FaultServer, answering, reply, saying
+from tests.faults import Act, FaultServer, LocalResolver, answering, reply, saying
+
+if TYPE_CHECKING:
+    from aiohttp.abc import ResolveResult
 
 BODY: Final = b'{"input":{"prompt":"a calm ocean"}}'
 ACCEPTED: Final = b'{"code":200,"message":"success","data":{"taskId":"t-1"}}'
@@ -105,23 +107,7 @@ async def verdict(place: Place) -> TransportError | None:
 # Before there is a connection: surely not sent
 
 
-class _Here(AbstractResolver):
-    """Finds every name on this machine."""
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        return [
-            ResolveResult(
-                hostname=host, host="127.0.0.1", port=port, family=family, proto=0, flags=0
-            )
-        ]
-
-    async def close(self) -> None:
-        pass
-
-
-class _Nowhere(_Here):
+class _Nowhere(LocalResolver):
     """Finds nothing, as the system's resolver says it."""
 
     async def resolve(
@@ -173,7 +159,7 @@ async def untrusted() -> AsyncIterator[Place]:
 async def another_host() -> AsyncIterator[Place]:
     """A certificate that is trusted, of another host."""
     async with FaultServer(answering(reply(ACCEPTED)), tls=faults.server_tls()) as server:
-        session = through(ssl=faults.trusting_tls(), resolver=_Here())
+        session = through(ssl=faults.trusting_tls(), resolver=LocalResolver())
         yield Place(f"https://another.test:{server.port}", session)
         assert server.seen == []
 

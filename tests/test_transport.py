@@ -17,7 +17,6 @@ from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp.abc import AbstractResolver, ResolveResult
 
 from apixo_async import (
     ApixoClient,
@@ -35,7 +34,7 @@ from apixo_async import (
 from apixo_async._secret import Secret
 from apixo_async._transport import REPLY_CAP, HttpTransport, Method
 from tests import faults
-from tests.faults import FaultServer, answering, reply, saying
+from tests.faults import FaultServer, LocalResolver, answering, reply, saying
 
 KEY = "apx_CANARY_7f3b29d1c85e4a60"
 SUBMIT = "/generateTask/veo-3-1"
@@ -760,25 +759,9 @@ async def test_a_session_passed_in_is_left_open() -> None:
         assert server.connections == 1
 
 
-class _Everywhere(AbstractResolver):
-    """Finds every host on this machine."""
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        return [
-            ResolveResult(
-                hostname=host, host="127.0.0.1", port=port, family=family, proto=0, flags=0
-            )
-        ]
-
-    async def close(self) -> None:
-        """Nothing to close."""
-
-
 async def test_a_session_passed_in_brings_its_connector() -> None:
     """Name resolution, TLS and limits of the session's connector hold for both kinds of call."""
-    connector = aiohttp.TCPConnector(resolver=_Everywhere())
+    connector = aiohttp.TCPConnector(resolver=LocalResolver())
     async with (
         FaultServer(answering(reply(PENDING))) as server,
         aiohttp.ClientSession(connector=connector) as session,

@@ -220,7 +220,7 @@ class Carrier:
 
     async def _submit(self, story: Story, lease: Lease) -> Task:
         """The accepted task; raises `NotAdmittedError` if the batch stopped before it was sent."""
-        worked = self._client.engine.key_worked
+        worked = self._client.engine.reader.key_worked
         with story.waiting_to_send() as asyncio_task:
             self._reserve(story.job)
             self.ticket(story)

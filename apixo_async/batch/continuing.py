@@ -175,7 +175,7 @@ class Continuation:
             for task_id in now.why().get("called_back", ()):
                 ticket.task_ids.setdefault(task_id, entry.attempts)
             window = self._settings.deadline - entry.doubt_age
-            is_named = is_named or ticket.named() is not None
+            is_named = is_named or ticket.named(of_any=True) is not None
         return max(window, CONFIRM_SECONDS) if is_named else window
 
     async def _record(self, entry: Entry, callback: Callback) -> Entry:

@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import functools
 import logging
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 import attrs
 
@@ -23,21 +23,12 @@ from apixo_async.batch.settings import RunSettings
 from apixo_async.batch.source import Source
 from apixo_async.batch.story import Story
 from apixo_async.client import ApixoClient
-from apixo_async.client.closing import end_all
+from apixo_async.client.closing import end_all, listed
 from apixo_async.errors import ApixoError, JournalError, SubmitUncertainError
 from apixo_async.limits import Lease
 from apixo_async.tasks import Task
 
 _LOGGER = logging.getLogger("apixo_async")
-
-IDS_SHOWN: Final = 100
-"""Ids of tasks that one line of the log names."""
-
-
-def _task_ids(outcomes: Iterable[Outcome]) -> str:
-    ids = [outcome.task.id for outcome in outcomes if outcome.task is not None]
-    more = f" and {len(ids) - IDS_SHOWN:,} more" if len(ids) > IDS_SHOWN else ""
-    return ", ".join(ids[:IDS_SHOWN]) + more
 
 
 class Run:
@@ -115,7 +106,7 @@ class Run:
             _LOGGER.warning(
                 "%d tasks go on at the server: ids %s",
                 len(running),
-                _task_ids(running),
+                listed([done.task.id for done in running if done.task is not None]),
                 extra={"given_up": len(running)},
             )
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 from apixo_async.errors import ClientUsageError
 
@@ -27,6 +27,16 @@ async def end_all(tasks: Iterable[asyncio.Task[Any]]) -> None:
         left = {task for task in left if not task.done()}
     if interruption is not None:
         raise interruption
+
+
+IDS_SHOWN: Final = 100
+"""Ids of tasks that one line of the log names."""
+
+
+def listed(ids: Sequence[str]) -> str:
+    """The ids as a line of the log names them, not more than fit."""
+    more = f" and {len(ids) - IDS_SHOWN:,} more" if len(ids) > IDS_SHOWN else ""
+    return ", ".join(ids[:IDS_SHOWN]) + more
 
 
 class Closing:

@@ -7,24 +7,22 @@ import logging
 import random
 from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from apixo_async._transport import Transport
-from apixo_async._wire import BALANCE_PATH, read_balance, read_task, status_path, unwrap
 from apixo_async.client.books import Books
 from apixo_async.client.callbacks import Callbacks, Ticket
-from apixo_async.client.closing import Closing
+from apixo_async.client.closing import Closing, listed
+from apixo_async.client.reading import Reader
 from apixo_async.client.reclaiming import Reclaimer
 from apixo_async.client.submission import Submission, SubmitObserver
 from apixo_async.client.submitting import Submitter
 from apixo_async.client.tracking import Tracker
-from apixo_async.client.watching import Watch, Watcher
+from apixo_async.client.watches import Watch
+from apixo_async.client.watching import Watcher
 from apixo_async.errors import (
     ApixoError,
-    BadRequestError,
     ClientUsageError,
-    NotFoundError,
-    RateLimitedError,
     SubmitUncertainError,
 )
 from apixo_async.limits import Gate, Lease, Limits
@@ -45,8 +43,6 @@ _LOGGER = logging.getLogger("apixo_async")
 
 SUBMIT_PATIENCE: Final = 15.0
 """Seconds for which a single call goes on trying to reach a host before it says so."""
-CONFIRM_LOOKS: Final = 3
-IDS_SHOWN: Final = 100
 _ELSEWHERE: Final = "this client belongs to another event loop; open one client per loop"
 
 
@@ -73,14 +69,14 @@ class Engine:
         """Where submits get their callbacks from, if they ask for any."""
         if webhook is not None:
             self.callbacks = Callbacks(webhook, pause=schedule.interval)
-        self.key_worked = False
+        self.reader = Reader(self.gate)
         self._pacer = Pacer(self.gate.poll_budget)
         self._watcher = Watcher(
             self.look,
             self.closing,
             pacer=self._pacer,
             polls_per_second=lambda: self.gate.poll_budget(DOCUMENTED_SHARE),
-            key_worked=lambda: self.key_worked,
+            key_worked=lambda: self.reader.key_worked,
             rng=self._rng,
         )
         self._transport: Transport | None = None
@@ -170,13 +166,10 @@ class Engine:
                 "tasks go on at the server: ids %s",
                 submits,
                 len(ids),
-                ", ".join(ids[:IDS_SHOWN]) or "none",
+                listed(ids) or "none",
                 extra={"task_ids": ids, "submits": submits},
             )
-        if self.callbacks is not None:
-            self.callbacks.close()
-        if self._transport is not None:
-            await self._transport.aclose()
+        await self._close_network()
 
     async def _close_rest(self) -> None:
         # Whoever is cancelled here leaves nothing open.
@@ -185,10 +178,13 @@ class Engine:
         finally:
             self.books.close()
             self.gate.close()
-            if self.callbacks is not None:
-                self.callbacks.close()
-            if self._transport is not None:
-                await self._transport.aclose()
+            await self._close_network()
+
+    async def _close_network(self) -> None:
+        if self.callbacks is not None:
+            self.callbacks.close()
+        if self._transport is not None:
+            await self._transport.aclose()
 
     # Slots
 
@@ -233,7 +229,7 @@ class Engine:
             window=self.schedule.deadline if window is None else window,
         )
         task = await submitter.submit(submission)
-        self.key_worked = True
+        self.reader.key_worked = True
         return task
 
     async def hear(
@@ -267,61 +263,25 @@ class Engine:
 
     async def look(self, task_id: str, model: str) -> Task:
         """One status call. A task seen to end gives its slot back."""
-        data = await self._read(self.open(), status_path(model, task_id), poll=True)
-        return self._seen(data, task_id, model)
-
-    def _seen(self, data: object, task_id: str, model: str) -> Task:
-        task = read_task(data, model=model, task_id=task_id)
+        task = await self.reader.task(self.open(), task_id, model)
         if task.is_terminal:
             self.tracker.end(task_id)
         return task
 
     async def balance(self) -> float:
         """The USD left on this key."""
-        return read_balance(await self._read(self.open(), BALANCE_PATH, poll=False))
-
-    async def _read(self, transport: Transport, path: str, *, poll: bool) -> object:
-        """The data of one GET through the gate."""
-        permit = await self.gate.rate.wait_open(poll=poll)
-        reply = await transport.send("GET", path)
-        try:
-            data = unwrap(reply)
-        except RateLimitedError as error:
-            self.gate.throttled(permit, retry_after=error.retry_after, submit=False)
-            raise
-        except (NotFoundError, BadRequestError):
-            self.key_worked = True
-            self.gate.answered(permit)
-            raise
-        except ApixoError:
-            self.gate.failed(permit)
-            raise
-        self.key_worked = True
-        self.gate.answered(permit)
-        return data
+        return await self.reader.balance(self.open())
 
     async def _confirm(self, task_id: str, model: str) -> bool | None:
         """Whether the API knows a task id that was seen in a broken answer or a callback.
 
-        It is asked a few times, as a new task may be unknown at first, also while closing. `None`
-        if the last answer said nothing about that.
+        Also while closing. `None` if it could not be asked.
         """
-        transport, is_there = self._transport, None
-        for looks in range(CONFIRM_LOOKS if transport is not None else 0):
-            if looks:
-                await asyncio.sleep(self.schedule.interval)
-            try:
-                path = status_path(model, task_id)
-                data = await self._read(cast("Transport", transport), path, poll=True)
-                read_task(data, model=model, task_id=task_id)
-            except (NotFoundError, BadRequestError):
-                is_there = False
-            except ApixoError as error:
-                is_there = None
-                _LOGGER.debug("candidate %s not confirmed: %s", task_id, error)
-            else:
-                return True
-        return is_there
+        if self._transport is None:
+            return None
+        return await self.reader.knows(
+            self._transport, task_id, model, pause=self.schedule.interval
+        )
 
     # Waiting
 

@@ -10,19 +10,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mappi
 from contextlib import contextmanager
 from typing import Final
 
-import attrs
-
 from apixo_async.client.callbacks import Ticket
 from apixo_async.client.closing import Closing
 from apixo_async.client.outages import Outages
+from apixo_async.client.watches import Watch
 from apixo_async.errors import (
     ApixoError,
-    RateLimitedError,
     TaskTimeoutError,
     UnexpectedAnswerError,
 )
-from apixo_async.polling import POLL_INTERVAL, Pacer, PollSchedule, next_look, stretched_interval
-from apixo_async.polling import Look as PacedLook
+from apixo_async.polling import POLL_INTERVAL, Pacer, next_look, stretched_interval
 from apixo_async.retries import is_look_fatal
 from apixo_async.tasks import Task, TaskState
 
@@ -45,57 +42,6 @@ _PROGRESS: Final[Mapping[str, float]] = {TaskState.PENDING: 0, TaskState.PROCESS
 
 Look = Callable[[str, str], Awaitable[Task]]
 """One status call through the gate: task id and model to a snapshot, or an error."""
-
-
-@attrs.define(eq=False)
-class Watch:
-    """One wait for one task. Times are loop times; `born` is its acceptance, if known.
-
-    `paced` is there where the schedule learns, `ticket` where callbacks are expected.
-    """
-
-    task: Task
-    schedule: PollSchedule
-    started: float
-    deadline: float
-    born: float | None = None
-    paced: PacedLook | None = None
-    ticket: Ticket | None = None
-    scope: asyncio.Timeout | None = None
-    asked_at: float | None = None
-    """When the look under way was begun, `None` between looks."""
-    due_within: float | None = None
-    """An outage is over: the next look comes at a random moment within so many seconds."""
-    looks: int = 0
-    is_rung: bool = False
-    """Whether a callback has come that no look was answered after."""
-    was_rung: bool = False
-    """Whether the last look was for a callback; if that came too early, one more will tell."""
-    failures: int = 0
-    unusable: int = 0
-    ended: Task | None = None
-    """The first answer that said the task has ended, while that is looked at again."""
-    is_taken_back: bool = False
-    """Whether the last answer said that it still runs after all."""
-    told_steps_back: int = 0
-    """How loudly it was told that an answer contradicts an earlier one; each level once."""
-    trouble: type[ApixoError] | None = None
-    trouble_since: float = 0.0
-    trouble_in_a_row: int = 0
-
-    def note_success(self, task: Task) -> None:
-        """An answer came."""
-        self.task = task
-        self.failures, self.due_within = 0, None
-        self.trouble, self.trouble_in_a_row = None, 0
-
-    def note_failure(self, error: ApixoError, *, now: float) -> float:
-        """A look failed; returns for how long this kind of error has been going on."""
-        self.failures += not isinstance(error, RateLimitedError)  # the gate paces those
-        if type(error) is not self.trouble:
-            self.trouble, self.trouble_since, self.trouble_in_a_row = type(error), now, 0
-        self.trouble_in_a_row += 1
-        return now - self.trouble_since
 
 
 async def _rung(ticket: Ticket, pause: float) -> bool:
@@ -243,21 +189,18 @@ class Watcher:
         That is whoever waits longer because looks failed, or for an answer that does not come
         within `gap` either, and every task whose callback may have been lost meanwhile.
         """
-        held_up = [
-            (watch, step)
-            for watch, step in self._steps.items()
-            if watch.failures
-            or watch.asked_at is not None
-            or (watch.ticket is not None and watch.started < self._outages.failed_at)
-        ]
+        held_up = [(watch, step) for watch, step in self._steps.items() if self._is_held_up(watch)]
         tasks, polls_per_second = max(self._polling, len(held_up)), self._polls_per_second()
         for watch, step in held_up:
             watch.due_within = stretched_interval(
                 watch.schedule.interval, tasks=tasks, polls_per_second=polls_per_second
             )
-            if step.expired():
-                continue  # it was called back already, and has not come to that yet
-            step.reschedule(now if watch.asked_at is None else max(now, watch.asked_at + gap))
+            if not step.expired():  # else it was called back already, and has not come to that yet
+                step.reschedule(now if watch.asked_at is None else max(now, watch.asked_at + gap))
+
+    def _is_held_up(self, watch: Watch) -> bool:
+        may_be_called_in_vain = watch.ticket is not None and watch.started < self._outages.failed_at
+        return watch.failures > 0 or watch.asked_at is not None or may_be_called_in_vain
 
     async def _sleep(self, watch: Watch) -> None:
         """Returns when the next look is due, or earlier when a callback has come."""

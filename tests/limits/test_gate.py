@@ -613,6 +613,21 @@ def test_posts_begin_one_by_one_and_double_with_every_round() -> None:
     assert run_virtual(main()) == [1, 2, 4, 8, 10, 10, 10, 10, 5]
 
 
+async def rounds_of(gate: Gate, submits: int) -> list[int]:
+    """How many of these get their turn at once, where every one is accepted after 5 s."""
+    rounds = list[int]()
+    waiting = [asyncio.create_task(gate.turn(await gate.lease())) for _ in range(submits)]
+    while waiting:
+        await asyncio.sleep(5)
+        turns = [turn.result() for turn in waiting if turn.done()]
+        waiting = [turn for turn in waiting if not turn.done()]
+        rounds.append(len(turns))
+        for turn in turns:
+            gate.accepted(turn.lease, turn.permit)
+            turn.end()
+    return rounds
+
+
 def test_after_a_refusal_posts_go_one_by_one_until_one_is_accepted() -> None:
     """A refused burst is not repeated as a burst, but a passing fault costs few rounds."""
 
@@ -620,17 +635,7 @@ def test_after_a_refusal_posts_go_one_by_one_until_one_is_accepted() -> None:
         gate = new_gate(concurrent_submits=32)
         widen(gate)
         await refuse(gate)
-        rounds = list[int]()
-        waiting = [asyncio.create_task(gate.turn(await gate.lease())) for _ in range(60)]
-        while waiting:
-            await asyncio.sleep(5)
-            turns = [turn.result() for turn in waiting if turn.done()]
-            waiting = [turn for turn in waiting if not turn.done()]
-            rounds.append(len(turns))
-            for turn in turns:
-                gate.accepted(turn.lease, turn.permit)
-                turn.end()
-        return rounds
+        return await rounds_of(gate, 60)
 
     assert run_virtual(main()) == [1, 2, 8, 32, 17]
 
@@ -646,17 +651,7 @@ def test_a_burst_that_is_refused_is_forgotten_no_slower_than_one_refusal() -> No
             gate.throttled(turn.permit, retry_after=None, submit=True)
             turn.end()
             turn.lease.release()
-        rounds = list[int]()
-        waiting = [asyncio.create_task(gate.turn(await gate.lease())) for _ in range(20)]
-        while waiting:
-            await asyncio.sleep(5)
-            turns = [turn.result() for turn in waiting if turn.done()]
-            waiting = [turn for turn in waiting if not turn.done()]
-            rounds.append(len(turns))
-            for turn in turns:
-                gate.accepted(turn.lease, turn.permit)
-                turn.end()
-        return rounds
+        return await rounds_of(gate, 20)
 
     assert run_virtual(main()) == [1, 2, 8, 8, 1]
 

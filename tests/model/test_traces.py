@@ -14,7 +14,7 @@ import pytest
 from apixo_async import BatchRunner, Job, PollSchedule, TextToVideo, UnansweredError
 from apixo_async._wire import Reply
 from apixo_async.client import hearing
-from apixo_async.client.engine import CONFIRM_LOOKS
+from apixo_async.client.reading import CONFIRM_LOOKS
 from tests import fakes
 from tests.fakes import Answer, FakeApi, FakeTask, refusal
 from tests.model.rules import Model

@@ -6,11 +6,9 @@ import asyncio
 import random
 import shutil
 import sqlite3
-import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Final, Protocol, TypeVar
 from unittest import mock
 
@@ -34,16 +32,6 @@ class Process(Protocol):
     def reached(self, moment: str) -> None: ...
 
 
-class _Unstarted:
-    """A thread that is never needed."""
-
-    def __init__(self, **_: object) -> None:
-        pass
-
-    def start(self) -> None:
-        pass
-
-
 class InlineWriter(Writer):
     """The journal's writer without its thread: the same transactions, as steps of the loop."""
 
@@ -57,6 +45,9 @@ class InlineWriter(Writer):
         self._is_complete = True
         self._told_at = 0.0
         self.alive.append(self)
+
+    def _run(self) -> None:
+        """The thread has nothing to do."""
 
     def do(self, *arguments: Any, **keywords: Any) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = super().do(*arguments, **keywords)
@@ -119,8 +110,7 @@ def inline_journals(process: Process) -> Generator[None]:
     """Journals that are opened in this block write inline, for this process."""
     alive: list[InlineWriter] = []
     kind = type("InlineWriter", (InlineWriter,), {"process": process, "alive": alive})
-    threads = SimpleNamespace(Thread=_Unstarted, Event=threading.Event)
-    with mock.patch.object(writer, "threading", threads), mock.patch.object(store, "Writer", kind):
+    with mock.patch.object(store, "Writer", kind):
         try:
             yield
         finally:

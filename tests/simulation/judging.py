@@ -10,12 +10,11 @@ from typing import Final
 from apixo_async import OutcomeStatus
 from apixo_async._wire import Reply
 from apixo_async.batch import Outcome
-from apixo_async.batch.journal import ENDED, OTHER_TASKS, Entry, JobState
+from apixo_async.batch.journal import ENDED, OTHER_TASKS, Entry, JobState, past_tasks
 from tests.simulation.server import BilledTask, Server, named
 from tests.simulation.watching import Post, Watched
 from tests.simulation.world import World
 
-PAST_TASKS: Final = "past_task_ids"
 KEPT_WITHIN: Final = 30.0
 """Seconds after which an answer must be on record, whatever the disk says."""
 ASKED_WITHIN: Final = 130.0
@@ -205,5 +204,4 @@ class Judge:
 
 
 def _on_record(entry: Entry) -> set[str | None]:
-    why = entry.why()
-    return {entry.task_id, *why.get(PAST_TASKS, ()), *why.get(OTHER_TASKS, ())}
+    return {entry.task_id, *past_tasks(entry), *entry.why().get(OTHER_TASKS, ())}

@@ -8,12 +8,9 @@ decides is whether aiohttp reported that the request's headers were written.
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import math
-import ssl
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final, Literal, Protocol, TypeAlias
 from urllib.parse import SplitResult
@@ -25,6 +22,14 @@ from yarl import URL
 from apixo_async import _killpoints
 from apixo_async._narrow import as_number, shown
 from apixo_async._secret import Secret
+from apixo_async._transport.failures import (
+    CONNECTING,
+    DESCRIPTIONS,
+    REPLY_CAP,
+    TooLargeError,
+    reason_of,
+)
+from apixo_async._transport.patience import patience
 from apixo_async._wire import Reply, excerpt, http_date
 from apixo_async.errors import (
     ClientUsageError,
@@ -40,16 +45,9 @@ Session: TypeAlias = aiohttp.ClientSession
 """What may be passed to the client; no other module has to name aiohttp for it."""
 Method: TypeAlias = Literal["GET", "POST"]
 
-REPLY_CAP: Final = 1024 * 1024
-"""Bytes of one decoded answer that are read; a gzip bomb of 292 kB would become 300 MB."""
 KEEP_ALIVE: Final = 2.0
 """Seconds an idle connection is kept: shorter than common servers do (5 s and more), because a
 POST on a connection that the server is just closing ends as uncertain."""
-
-LATE: Final = 0.25
-"""Seconds that a timer may be late on a busy loop; a later one was held up by a blocking call."""
-GRACE: Final = 1.0
-"""Seconds that a submit still gets then: to read what has come takes far less."""
 
 
 def _positive(_: object, attribute: attrs.Attribute[float], value: float) -> None:
@@ -181,12 +179,12 @@ class HttpTransport:
         try:
             if method == "GET":
                 return await self._exchange(method, path, body, sent)
-            async with _patience(self._submit_timeout):
+            async with patience(self._submit_timeout):
                 return await self._exchange(method, path, body, sent)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             # Plain facts only: the exception itself holds the request's headers, and so the key.
             # TimeoutError is an OSError; ValueError comes from answers the parser cannot stand.
-            reason = _reason(error)
+            reason = reason_of(error)
         except asyncio.CancelledError:
             # A connector that is closed cancels the calls that wait for a connection. Passed on,
             # that would look as if somebody had cancelled our caller.
@@ -247,10 +245,10 @@ class HttpTransport:
     def _failure(self, reason: str, sent: _Sent, *, is_read: bool) -> TransportError:
         # Reads are not traced; whether one was sent makes no difference, unless the connection
         # itself failed, which names the host for the user.
-        is_sent = sent.is_sent or (is_read and reason not in _CONNECTING)
+        is_sent = sent.is_sent or (is_read and reason not in CONNECTING)
         if not is_sent and reason == "broken":
             reason = "other"  # there was no answer that could be broken
-        text = self._key.redact(f"{self._host}: {_DESCRIPTIONS[reason]}")
+        text = self._key.redact(f"{self._host}: {DESCRIPTIONS[reason]}")
         if not is_sent:
             return NotSentError(f"cannot reach {text}", host=self._host, reason=reason)
         # Masked before it is shortened, which might leave half of a key.
@@ -276,31 +274,6 @@ def _type_of(response: aiohttp.ClientResponse) -> str:
     return response.headers.get("Content-Type", "")
 
 
-@asynccontextmanager
-async def _patience(seconds: float) -> AsyncGenerator[None]:
-    """As `asyncio.timeout`, but for a loop that was held up: then the answer may be here already.
-
-    Somebody's code that blocks makes all timers late. What came meanwhile is read before it is
-    said that nothing came, since a submit without an answer asks for a decision.
-    """
-    loop = asyncio.get_running_loop()
-
-    def end(due: float) -> None:
-        now = loop.time()
-        if now - due > LATE:
-            timers.append(loop.call_later(GRACE, end, now + GRACE))
-        else:
-            scope.reschedule(now)
-
-    async with asyncio.timeout(None) as scope:
-        until = loop.time() + seconds
-        timers = [loop.call_at(until, end, until)]
-        try:
-            yield
-        finally:
-            timers[-1].cancel()
-
-
 async def _mark_sent(
     _session: aiohttp.ClientSession,
     context: object,
@@ -319,59 +292,4 @@ async def _read_rest(content: aiohttp.StreamReader, sent: _Sent) -> None:
             return
         sent.received += await content.read(REPLY_CAP + 1 - len(sent.received))
     msg = "the answer is too large"
-    raise _TooLargeError(msg)
-
-
-class _TooLargeError(ValueError):
-    """An answer longer than `REPLY_CAP`."""
-
-
-_DESCRIPTIONS: Final[Mapping[str, str]] = {
-    "dns": "the host name cannot be resolved",
-    "refused": "the connection was refused",
-    "unreachable": "the network or host is unreachable",
-    "tls": "the TLS certificate or handshake was not accepted",
-    "connect_timeout": "no connection was made in time",
-    "timeout": "timed out",
-    "resources": "this process has no free file descriptors or ports",
-    "reset": "the connection was closed",
-    "broken": "the answer was cut or malformed",
-    "too_large": f"the answer exceeds {REPLY_CAP} bytes",
-    "other": "the connection failed",
-}
-_CONNECTING: Final = frozenset(
-    {
-        "dns",
-        "refused",
-        "unreachable",
-        "tls",
-        "connect_timeout",
-        "resources",
-    }
-)
-_OUT_OF_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS})
-
-
-# In this order: the first class that fits names the reason, so the narrower ones come first.
-_REASONS: Final[tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...]] = (
-    (aiohttp.ClientConnectorDNSError, "dns"),
-    ((aiohttp.ClientSSLError, aiohttp.ServerFingerprintMismatch, ssl.SSLError), "tls"),
-    (aiohttp.ConnectionTimeoutError, "connect_timeout"),
-    (TimeoutError, "timeout"),
-    (ConnectionRefusedError, "refused"),
-    (aiohttp.ClientConnectorError, "unreachable"),
-    ((aiohttp.ServerDisconnectedError, OSError), "reset"),
-    (_TooLargeError, "too_large"),
-    (aiohttp.ClientConnectionError, "other"),
-    ((aiohttp.ClientError, ValueError), "broken"),
-)
-
-
-def _reason(error: Exception) -> str:
-    """One stable word for what went wrong."""
-    number = error.errno if isinstance(error, OSError) else None
-    if number in _OUT_OF_RESOURCES:
-        return "resources"
-    if number == errno.ECONNREFUSED:
-        return "refused"
-    return next((reason for kinds, reason in _REASONS if isinstance(error, kinds)), "other")
+    raise TooLargeError(msg)

@@ -1,0 +1,76 @@
+"""Reads: status calls and the balance, each through the gate, which learns from the answers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final
+
+from apixo_async._transport import Transport
+from apixo_async._wire import BALANCE_PATH, read_balance, read_task, status_path, unwrap
+from apixo_async.errors import ApixoError, BadRequestError, NotFoundError, RateLimitedError
+from apixo_async.limits import Gate
+from apixo_async.tasks import Task
+
+_LOGGER = logging.getLogger("apixo_async")
+
+CONFIRM_LOOKS: Final = 3
+
+
+class Reader:
+    """Makes reads; `key_worked` tells whether the API has ever accepted the key."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+        self.key_worked = False
+
+    async def task(self, transport: Transport, task_id: str, model: str) -> Task:
+        """One status call."""
+        data = await self._data(transport, status_path(model, task_id), poll=True)
+        return read_task(data, model=model, task_id=task_id)
+
+    async def balance(self, transport: Transport) -> float:
+        """The USD left on the key."""
+        return read_balance(await self._data(transport, BALANCE_PATH, poll=False))
+
+    async def knows(
+        self, transport: Transport, task_id: str, model: str, *, pause: float
+    ) -> bool | None:
+        """Whether the API knows a task id; `None` if the last answer said nothing about that.
+
+        It is asked a few times with pauses (seconds), as a new task may be unknown at first.
+        """
+        is_there: bool | None = None
+        for looks in range(CONFIRM_LOOKS):
+            if looks:
+                await asyncio.sleep(pause)
+            try:
+                await self.task(transport, task_id, model)
+            except (NotFoundError, BadRequestError):
+                is_there = False
+            except ApixoError as error:
+                is_there = None
+                _LOGGER.debug("candidate %s not confirmed: %s", task_id, error)
+            else:
+                return True
+        return is_there
+
+    async def _data(self, transport: Transport, path: str, *, poll: bool) -> object:
+        """The data of one GET through the gate."""
+        permit = await self._gate.rate.wait_open(poll=poll)
+        reply = await transport.send("GET", path)
+        try:
+            data = unwrap(reply)
+        except RateLimitedError as error:
+            self._gate.throttled(permit, retry_after=error.retry_after, submit=False)
+            raise
+        except (NotFoundError, BadRequestError):
+            self.key_worked = True
+            self._gate.answered(permit)
+            raise
+        except ApixoError:
+            self._gate.failed(permit)
+            raise
+        self.key_worked = True
+        self._gate.answered(permit)
+        return data
