@@ -20,7 +20,7 @@ from typing import Any, Final, Literal, NoReturn
 
 from apixo_async import ApixoClient, BatchRunner, Limits, PollSchedule
 from apixo_async._wire import Reply
-from benchmarks._jobs import prompts
+from benchmarks._prompts import prompts
 
 SLOTS: Final = 1_000
 WARMING: Final = 20

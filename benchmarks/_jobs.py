@@ -6,7 +6,6 @@ import asyncio
 import gc
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +13,7 @@ import aiohttp
 
 from apixo_async import ApixoClient, BatchRunner, Limits, PollSchedule, TextToVideo
 from benchmarks._clients import HEADERS, KEY
+from benchmarks._prompts import prompts
 
 AT_ONCE: Final = 1_000
 SCHEDULE: Final = PollSchedule(first=1.0, interval=0.5)
@@ -21,16 +21,6 @@ SCHEDULE: Final = PollSchedule(first=1.0, interval=0.5)
 LIMITS: Final = Limits(
     requests_per_minute=10_000_000, concurrent_tasks=AT_ONCE, concurrent_submits=AT_ONCE
 )
-
-
-def prompts(count: int) -> Iterator[TextToVideo]:
-    """So many different prompts of a usual length."""
-    for number in range(count):
-        yield TextToVideo(
-            f"A calm ocean turning into a storm, seen from a lighthouse, take {number}",
-            mode="fast",
-            aspect_ratio="16:9",
-        )
 
 
 async def run_batch(origin: str, count: int, journal: Path | None) -> None:

@@ -37,7 +37,7 @@ from apixo_async import (
 )
 from apixo_async.batch.journal import JobState, Journal
 from apixo_async.cli.emulated import EmulatedApi, emulated
-from benchmarks._jobs import prompts
+from benchmarks._prompts import prompts
 from benchmarks._report import Table, verdict, write_json
 from benchmarks._vitals import Growth, Vitals, complaints_kept, growth, sample, sample_for_ever
 

@@ -313,8 +313,11 @@ async def test_a_body_of_64_kb_is_taken(site: Site, slip: Slip) -> None:
     assert answer.status == 200
 
 
-async def test_a_thousand_callbacks_at_once_are_all_taken(site: Site) -> None:
-    """When a thousand tasks end in one moment, none of their callbacks is turned away."""
+async def test_a_thousand_callbacks_at_once_are_all_taken(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When a thousand tasks end in one moment, none is turned away, however busy the machine is."""
+    monkeypatch.setattr(reception, "RECORD_SECONDS", 30.0)
     slips = [Slip(f"job-{number}", 1) for number in range(1_000)]
     # No more connections than the system lets any program open.
     connector = aiohttp.TCPConnector(limit=200)
