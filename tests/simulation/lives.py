@@ -270,12 +270,15 @@ def _cleared_away() -> Iterator[None]:
     """What dead processes left behind goes with the block, and without a word."""
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     propagate, _LOGGER.propagate = _LOGGER.propagate, False
+    nobody = logging.NullHandler()  # or logging itself would print what no handler takes
+    _LOGGER.addHandler(nobody)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
             gc.collect()
     finally:
+        _LOGGER.removeHandler(nobody)
         _LOGGER.propagate, sys.unraisablehook = propagate, hook
 
 
