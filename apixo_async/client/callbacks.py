@@ -174,7 +174,7 @@ class Callbacks:
         owner: object = None,
     ) -> Ticket:
         """A new ticket; without `job`, of a name that nobody has or can guess."""
-        job = job or secrets.token_urlsafe(_NAME_BYTES)
+        job = job or secrets.token_hex(_NAME_BYTES)  # no dash, which is for those of journals
         ticket = Ticket(job, self._receiver.url, attempts=attempts, record=record, owner=owner)
         ticket.close = partial(self._leave, ticket)
         self.register(ticket)

@@ -34,6 +34,11 @@ class Slip:
     job: str
     attempt: int
 
+    @property
+    def has_journal(self) -> bool:
+        """Whether a journal keeps what becomes of this job, by whose name and a dash it is called."""
+        return "-" in self.job
+
 
 class Signer:
     """Makes and reads the last part of callback URLs.

@@ -50,6 +50,8 @@ class Inbox:
     go after a day. The file is made when it is missing, for its owner alone.
     """
 
+    is_durable = True
+
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).absolute()
         if not self.path.parent.is_dir():

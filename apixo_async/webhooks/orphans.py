@@ -26,6 +26,9 @@ class Callback:
 class Orphans(Protocol):
     """Where callbacks wait for a job that is not here (yet)."""
 
+    is_durable: bool
+    """Whether what is kept outlives this process."""
+
     async def put(self, callback: Callback) -> None:
         """Keeps it; once this has returned, it may be answered. Raises `OSError` if it cannot."""
 
@@ -43,6 +46,8 @@ class Orphans(Protocol):
 
 class NoOrphans:
     """Keeps none: whoever calls back has to come again."""
+
+    is_durable = False
 
     async def put(self, callback: Callback) -> None:
         """Refuses it."""
@@ -62,6 +67,8 @@ class NoOrphans:
 
 class MemoryOrphans:
     """Keeps the newest of them for a day, or until this process ends."""
+
+    is_durable = False
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, *, most: int = MOST) -> None:
         self._clock = clock

@@ -37,9 +37,9 @@ a journal. It may raise `JournalError`."""
 class ReceiverStatistics:
     """What came in so far.
 
-    `taken` were answered 200; of them `orphans` were for no job that is known here. `forged` had a
-    wrong or no MAC and looked like unknown paths; `refused` were malformed, too slow or too large,
-    and `postponed` could not be recorded.
+    `taken` were answered 200, `postponed` 503, because they could not be recorded; of both,
+    `orphans` were for no job that is known here. `forged` had a wrong or no MAC and looked like
+    unknown paths; `refused` were malformed, too slow or too large.
     """
 
     taken: int = 0
@@ -151,8 +151,12 @@ class Reception:
             _LOGGER.warning("a callback for %s could not be recorded: %r", slip.job, error)
             self._counts["postponed"] += 1
             return HTTPStatus.SERVICE_UNAVAILABLE
-        self._counts["taken"] += 1
         self._counts["orphans"] += not is_known
+        if not is_known and slip.has_journal and not self._orphans.is_durable:
+            # What is in memory may be gone before the journal that it is for is open again.
+            self._counts["postponed"] += 1
+            return HTTPStatus.SERVICE_UNAVAILABLE
+        self._counts["taken"] += 1
         return HTTPStatus.OK
 
     def _telling_of(self, callback: Callback) -> asyncio.Task[bool]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import Final
@@ -109,13 +110,14 @@ class Judge:
                 yield f"LOST: a callback told of {task.id}"
 
     def _was_given_up(self, task: BilledTask) -> bool:
-        """Whether the user had the job submitted again, without knowing whether there is a task."""
-        later = [post for post in self._watched.posts[task.key] if post.sent_at > task.sent_at]
-        return (
-            self._plan.uncertain == "resubmit"
-            and bool(later)
-            and not self._was_known(task, later[0].sent_at)
-        )
+        """Whether the user had the job submitted more than once, and nothing told of this task.
+
+        That is until the next submit, or for the last one, whose job an earlier task has ended.
+        """
+        if self._plan.uncertain != "resubmit" or len(self._posts(task.key)) == 1:
+            return False
+        later = [post.sent_at for post in self._posts(task.key) if post.sent_at > task.sent_at]
+        return not self._was_known(task, later[0] if later else math.inf)
 
     def _doubted_for_nothing(self, entry: Entry) -> Iterator[str]:
         posts = self._watched.posts.get(entry.key, [])

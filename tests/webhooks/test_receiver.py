@@ -6,6 +6,7 @@ import json
 import logging
 import threading
 from http import HTTPStatus
+from pathlib import Path
 
 import pytest
 
@@ -196,6 +197,24 @@ async def test_what_nobody_asked_for_is_taken_and_kept() -> None:
     assert orphan.slip == SLIP
     await ours.drop_orphan(orphan)
     assert list(await ours.orphaned()) == []
+
+
+async def test_what_is_for_a_closed_journal_is_kept_and_asked_for_again() -> None:
+    """Memory is gone with the process: 200 for it would lose the only evidence of a task."""
+    ours = made()
+
+    assert await ours.take(Slip("journal-7", 1), body()) == HTTPStatus.SERVICE_UNAVAILABLE
+    (orphan,) = await ours.orphans_of("journal-7")
+    assert orphan.claim.task_id == "t1"
+    assert (ours.statistics().taken, ours.statistics().orphans) == (0, 1)
+    assert ours.statistics().postponed == 1
+
+
+async def test_what_is_for_a_closed_journal_is_taken_by_an_inbox(tmp_path: Path) -> None:
+    """It is on disk there until the journal is open again."""
+    ours = WebhookReceiver("https://example.com", secret=SECRET, inbox=tmp_path / "inbox.db")
+
+    assert await ours.take(Slip("journal-7", 1), body()) == HTTPStatus.OK
 
 
 async def test_who_keeps_no_orphans_asks_for_them_again() -> None:
