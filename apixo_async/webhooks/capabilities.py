@@ -36,7 +36,7 @@ class Slip:
 
     @property
     def has_journal(self) -> bool:
-        """Whether a journal keeps what becomes of this job, by whose name and a dash it is called."""
+        """Whether a journal keeps what becomes of this job: its name comes first, and a dash."""
         return "-" in self.job
 
 

@@ -16,8 +16,6 @@ from tests.simulation.server import BilledTask, Server, named
 from tests.simulation.watching import Post, Watched
 from tests.simulation.world import World
 
-KEPT_WITHIN: Final = 30.0
-"""Seconds after which an answer must be on record, whatever the disk says."""
 ASKED_WITHIN: Final = 130.0
 """Seconds after which a damaged answer must be on record: the API is asked about its id before."""
 HELD: Final = 600.0
@@ -36,6 +34,7 @@ class Judge:
     ) -> None:
         self._plan = world.plan
         self._ended = world.ended
+        self._had_time = world.had_time
         self._last_began = world.last_began
         self._server = server
         self._watched = watched
@@ -91,8 +90,7 @@ class Judge:
         """When this submit's answer named its task, if the client had time to write it down."""
         if post.answered_at is None or post.sent_at != task.sent_at or post.candidate != task.id:
             return None
-        ended_at, in_order = self._ended[post.life]
-        had_time = in_order or ended_at - post.answered_at > ASKED_WITHIN
+        had_time = self._had_time(post.life, post.answered_at, within=ASKED_WITHIN)
         return post.answered_at if had_time else None
 
     # Lost
@@ -135,9 +133,9 @@ class Judge:
 
     def _careless(self, entry: Entry, post: Post) -> Iterator[str]:
         """Whether the client threw away what it could have known."""
-        ended_at, in_order = self._ended[post.life]
+        _, in_order = self._ended[post.life]
         if post.answered_at is not None and isinstance(post.answer, Reply):
-            had_time = in_order or ended_at - post.answered_at > KEPT_WITHIN
+            had_time = self._had_time(post.life, post.answered_at)
             task = self._server.tasks.get(named(post.answer) or "")
             is_its_own = task is not None and task.sent_at == post.sent_at
             if had_time and task is not None and is_its_own and task.id not in _on_record(entry):

@@ -141,8 +141,12 @@ class Server:
         return task
 
     def given(self) -> list[str]:
-        """Ids that a client was given: about others nobody could tell whose they are."""
-        return [task.id for task in self.tasks.values() if task.answered_at is not None]
+        """Ids that a client was given and could record: whose others are, nobody could tell."""
+        return [
+            task.id
+            for task in self.tasks.values()
+            if task.answered_at is not None and self._world.had_time(task.life, task.answered_at)
+        ]
 
     def note_answer(self, answer: object) -> None:
         """A client was given this: what it names is known to it from now on."""

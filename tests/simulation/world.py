@@ -19,6 +19,8 @@ from tests.simulation.plans import Life, Plan
 BEGIN: Final = 1_000.0
 LATE_BYTES: Final = 0.7
 """How often bytes of a dying process still arrive."""
+KEPT_WITHIN: Final = 30.0
+"""Seconds after which an answer must be on record, whatever the disk says."""
 
 
 class World:
@@ -112,6 +114,11 @@ class World:
         self.now = self.loop.time()
         self.ended[self.life_number] = self.now, not self.loop.is_dead
         self.loop, self.life, self.receiver = None, None, None
+
+    def had_time(self, life: int, since: float, *, within: float = KEPT_WITHIN) -> bool:
+        """Whether a process has had, or will have, the time to record what it was given."""
+        ended_at, in_order = self.ended.get(life, (self.time, True))
+        return in_order or ended_at - since > within
 
     def reached(self, moment: str, times: int = 1) -> None:
         """The process has come to this point; it may be its last."""
