@@ -69,6 +69,11 @@ def _converter() -> Converter:
     return converter
 
 
+def prepare() -> None:
+    """Imports what turns requests into JSON, if nobody has needed it yet. Raises `OSError`."""
+    _converter()
+
+
 def request_input(request: Request) -> dict[str, Any]:
     """The `input` object of a submit; fields that are `None` are left out."""
     if isinstance(request, ModelRequest):

@@ -8,9 +8,9 @@ from typing import Protocol
 
 import attrs
 
-from apixo_async._wire import encode, submit_body
+from apixo_async._wire import encode, prepare, submit_body
 from apixo_async.client.callbacks import Ticket
-from apixo_async.errors import ApixoError, SubmitUncertainError
+from apixo_async.errors import ApixoError, NotSentError, SubmitUncertainError
 from apixo_async.limits import Lease
 from apixo_async.tasks import Task
 from apixo_async.veo import Request
@@ -89,7 +89,12 @@ class Submission:
             self.observer.cut(doubt)
 
     def body(self) -> bytes:
-        """What is sent for one more attempt."""
+        """What is sent for one more attempt; raises `NotSentError` where it cannot be made."""
+        try:
+            prepare()
+        except OSError as error:  # the first submit of a process imports it, from files
+            msg = f"a submit could not be prepared: {error.strerror or error}"
+            raise NotSentError(msg, host="", reason="resources") from None
         url = self.callback_url if self.ticket is None else self.ticket.next_url()
         return encode(submit_body(self.request, callback_url=url))
 

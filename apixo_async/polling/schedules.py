@@ -15,6 +15,8 @@ from apixo_async.errors import InvalidSettingError
 FIRST_POLL: Final = 90.0
 POLL_INTERVAL: Final = 5.0
 """ "Submit task, wait 90 seconds, then poll every 5 seconds" (Veo 3.1 page, tips)."""
+LEAST_PAUSE: Final = 0.001
+"""Seconds; what is less is no pause, and near zero a rate would be infinite."""
 DEADLINE: Final = 1_800.0
 """15 times the documented average of about two minutes."""
 BACKOFF_LIMIT: Final = 12
@@ -58,7 +60,7 @@ class PollSchedule:
     """
 
     first: float = attrs.field(default=FIRST_POLL, validator=_seconds(0.0))
-    interval: float = attrs.field(default=POLL_INTERVAL, validator=_seconds(0.0, above=True))
+    interval: float = attrs.field(default=POLL_INTERVAL, validator=_seconds(LEAST_PAUSE))
     jitter: float = attrs.field(default=0.1, validator=_seconds(0.0))
     deadline: float = attrs.field(default=DEADLINE, validator=_seconds(0.0, above=True))
 
@@ -101,7 +103,7 @@ class LearnedSchedule(PollSchedule):
     """
 
     share: float = attrs.field(default=LEARNED_SHARE, validator=_part)
-    shortest: float = attrs.field(default=SHORTEST_PAUSE, validator=_seconds(0.0, above=True))
+    shortest: float = attrs.field(default=SHORTEST_PAUSE, validator=_seconds(LEAST_PAUSE))
     most_looks: float = attrs.field(default=MOST_LOOKS, validator=_at_least_one)
 
     @classmethod

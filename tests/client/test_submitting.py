@@ -176,6 +176,27 @@ async def test_what_was_not_sent_is_sent_again() -> None:
 
 
 @virtual
+async def test_a_first_submit_waits_until_what_prepares_it_can_be_loaded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A process without a free file descriptor cannot import; that is over when one is free."""
+    left = [OSError(24, "Too many open files")] * 2
+
+    def prepare() -> None:
+        if left:
+            raise left.pop()
+
+    monkeypatch.setattr("apixo_async.client.submission.prepare", prepare)
+    api, steps = FakeApi(), Recorder()
+    async with client_for(api) as client:
+        lease = await client.engine.lease()
+        task = await client.engine.submit(OCEAN, lease=lease, observer=steps)
+
+    assert task.id == "task_1"
+    assert steps.steps == ["sending 3", "accepted task_1"]
+
+
+@virtual
 async def test_an_unreachable_host_is_named_after_a_while() -> None:
     """A host that stays out of reach is given up after 15 s with an error that names it."""
     api = FakeApi(on_submit=lambda *_: not_sent())
