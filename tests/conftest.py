@@ -5,6 +5,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests import canary
 
@@ -13,6 +14,10 @@ WATCH = pytest.StashKey[canary.Watch]()
 
 def pytest_configure(config: pytest.Config) -> None:
     """Listens to all loggers, at every level, and to what tests read and expect."""
+    # How long an example takes says something about the machine only.
+    patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.register_profile("untimed", patient)
+    settings.load_profile("untimed")
     config.stash[WATCH] = watch = canary.Watch()
     patch = pytest.MonkeyPatch()
     canary.eavesdrop(watch, patch)

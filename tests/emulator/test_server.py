@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import time
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -491,14 +490,3 @@ async def test_serving_ends_when_cancelled() -> None:
 def test_every_fault_has_a_description_for_the_command_line() -> None:
     """The public table is the one that is drawn from."""
     assert FAULTS["submit_cut_after"].startswith("a submit is taken")
-
-
-async def test_it_answers_two_thousand_status_requests_a_second(start: Start) -> None:
-    """Even with the client in the same process, 1,000 of them take less than a second of work."""
-    caller = await start(speed=1)
-    task_id = await caller.accepted()
-    begun = time.process_time()
-    for _ in range(20):
-        await asyncio.gather(*(caller.status(task_id) for _ in range(50)))
-
-    assert time.process_time() - begun < 1.0
