@@ -74,7 +74,7 @@ class Heard(Protocol):
         """For so many seconds. `lease` is what is held for its task, if anything."""
 
 
-CONFIRM_SECONDS: Final = 60.0
+CONFIRM_SECONDS: Final = 240.0
 """What the API may take to say whether it knows a task that was named long ago."""
 
 

@@ -42,6 +42,8 @@ class Ticket:
     """What callbacks have named, and for which attempt."""
     denied: set[str] = attrs.field(factory=set[str], init=False)
     """Those of them that the API does not know, or that are of another job."""
+    doubted: set[str] = attrs.field(factory=set[str], init=False)
+    """Those that it did not know when it was asked last; one of its servers may be behind."""
     candidate: str | None = attrs.field(default=None, init=False)
     """What a broken answer names as the task of the last attempt, if not denied."""
     task_id: str | None = attrs.field(default=None, init=False)
@@ -126,7 +128,7 @@ class Ticket:
         Returns whether it names a task that nothing was known of.
         """
         task_id = callback.claim.task_id
-        has_room = len(self.task_ids) - len(self.denied) < IDS_MAX
+        has_room = len(self.task_ids.keys() - self.denied - self.doubted) < IDS_MAX
         is_new = task_id is not None and has_room and task_id not in self.task_ids
         if is_new and task_id is not None:
             self.task_ids[task_id] = callback.slip.attempt

@@ -20,6 +20,8 @@ _LOGGER = logging.getLogger("apixo_async")
 
 PAUSE: Final = 5.0
 """Seconds before an id is asked about again that the API neither knew nor denied."""
+DENIED_PAUSE: Final = 30.0
+"""Seconds before an id is asked about again that the API has denied so far."""
 
 
 class Hearing:
@@ -73,27 +75,33 @@ class Hearing:
 
     async def _found(self, submission: Submission, ticket: Ticket) -> Task | None:
         """`None` if what was named is denied, and nobody will name anything else."""
-        model, unclear = submission.request.model, set[str]()
+        asked, denied_since = set[str](), dict[str, float]()
         while True:
-            if unclear and ticket.named(but=unclear, of_any=True) is None:
-                unclear.clear()  # all in turn, so that none can keep the others from being asked
-                await asyncio.sleep(PAUSE)
-            task_id = await ticket.naming(but=unclear, of_any=True)
-            is_there: bool | None = False
-            if not self._is_known(submission, task_id):
-                is_there = await self._confirm(task_id, model)
-            age = asyncio.get_running_loop().time() - submission.sent_at
+            pause = DENIED_PAUSE if asked <= denied_since.keys() else PAUSE
+            task_id = await _next_named(ticket, asked, pause)
+            asked.add(task_id)
+            is_there = await self._is_there(submission, task_id)
+            now = asyncio.get_running_loop().time()
+            age, span = now - submission.sent_at, now - denied_since.get(task_id, now)
             is_anothers = self._is_known(submission, task_id)
-            if is_anothers or is_denied(is_there=is_there, age=age):
+            if is_anothers or is_denied(is_there=is_there, age=age, span=span):
                 await self._deny(submission, ticket, task_id)
                 if submission.ticket is None:
                     return None
-            elif not is_there:
-                unclear.add(task_id)
-            else:
-                task = Task(id=task_id, model=model)
+            elif is_there:
+                task = Task(id=task_id, model=submission.request.model)
                 self._books.task_started(task, submission.lease, ticket=ticket, age=age)
                 return task
+            elif is_there is None:
+                denied_since.pop(task_id, None)
+            else:
+                denied_since.setdefault(task_id, now)
+                ticket.doubted.add(task_id)
+
+    async def _is_there(self, submission: Submission, task_id: str) -> bool | None:
+        if self._is_known(submission, task_id):
+            return False
+        return await self._confirm(task_id, submission.request.model)
 
     async def _deny(self, submission: Submission, ticket: Ticket, task_id: str) -> None:
         doubt, is_candidate = submission.doubt, task_id == ticket.candidate
@@ -103,3 +111,14 @@ class Hearing:
         submission.doubt = denied(doubt)
         if submission.observer is not None:
             await submission.observer.denied(submission.doubt)
+
+
+async def _next_named(ticket: Ticket, asked: set[str], pause: float) -> str:
+    """What is to be asked about: anything new at once, the rest in turn after a pause."""
+    if asked:
+        try:
+            async with asyncio.timeout(pause):
+                return await ticket.naming(but=asked, of_any=True)
+        except TimeoutError:
+            asked.clear()
+    return await ticket.naming(of_any=True)

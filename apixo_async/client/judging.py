@@ -10,7 +10,7 @@ from apixo_async._wire import Reply, candidate_task_id
 from apixo_async.client.doubts import answer_of
 from apixo_async.client.submission import Answer
 from apixo_async.errors import ApixoError
-from apixo_async.retries import NEW_TASK_GRACE, SubmitVerdict, submit_verdict
+from apixo_async.retries import NEW_TASK_GRACE, NOT_FOUND_SPAN, SubmitVerdict, submit_verdict
 from apixo_async.veo import Request
 
 
@@ -39,9 +39,10 @@ def judge(
     return Judgement(verdict, answer, candidate)
 
 
-def is_denied(*, is_there: bool | None, age: float = math.inf) -> bool:
+def is_denied(*, is_there: bool | None, age: float = math.inf, span: float = math.inf) -> bool:
     """Whether the API denies a task; not if it could not be asked, for which `None` stands.
 
-    Nor if its submit is `age` seconds old, and that is so little that the task may be unknown yet.
+    Nor if its submit is `age` seconds old, and that is so little that the task may be unknown yet,
+    nor before every answer of `span` seconds has denied it: one of its servers may be behind.
     """
-    return is_there is False and age >= NEW_TASK_GRACE
+    return is_there is False and age >= NEW_TASK_GRACE and span >= NOT_FOUND_SPAN

@@ -15,6 +15,8 @@ from apixo_async.tasks import Task
 _LOGGER = logging.getLogger("apixo_async")
 
 CONFIRM_LOOKS: Final = 3
+_UNKNOWN: Final = frozenset({400, 404})
+"""What the API itself says of a task that it does not know; not what stands before it."""
 
 
 class Reader:
@@ -36,24 +38,23 @@ class Reader:
     async def knows(
         self, transport: Transport, task_id: str, model: str, *, pause: float
     ) -> bool | None:
-        """Whether the API knows a task id; `None` if the last answer said nothing about that.
+        """Whether the API knows a task id; `None` if not every answer said that it does not.
 
         It is asked a few times with pauses (seconds), as a new task may be unknown at first.
         """
-        is_there: bool | None = None
+        denials = 0
         for looks in range(CONFIRM_LOOKS):
             if looks:
                 await asyncio.sleep(pause)
             try:
                 await self.task(transport, task_id, model)
-            except (NotFoundError, BadRequestError):
-                is_there = False
+            except (NotFoundError, BadRequestError) as error:
+                denials += error.code in _UNKNOWN
             except ApixoError as error:
-                is_there = None
                 _LOGGER.debug("candidate %s not confirmed: %s", task_id, error)
             else:
                 return True
-        return is_there
+        return False if denials == CONFIRM_LOOKS else None
 
     async def _data(self, transport: Transport, path: str, *, poll: bool) -> object:
         """The data of one GET through the gate."""

@@ -18,7 +18,7 @@ from apixo_async.client.callbacks import Ticket
 from apixo_async.client.closing import Closing, end_all
 from apixo_async.client.doubts import answer_of, denied, doubt_of
 from apixo_async.client.hearing import Hearing
-from apixo_async.client.judging import Judgement, is_denied, judge
+from apixo_async.client.judging import Judgement, judge
 from apixo_async.client.submission import Answer, Bookkeeper, Confirm, Submission
 from apixo_async.errors import (
     ApixoError,
@@ -240,9 +240,6 @@ class Submitter:
             # Another submit may have been given the same id while it was confirmed.
             if not self._is_known(submission, candidate):
                 return await self._accepted(submission, candidate, permit, judged.answer)
-            error = denied(error)
-        age = asyncio.get_running_loop().time() - submission.sent_at
-        if candidate is not None and is_denied(is_there=is_there, age=age):
             error = denied(error)
         if submission.observer is not None:
             await submission.observer.uncertain(error)

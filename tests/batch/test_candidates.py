@@ -36,6 +36,7 @@ calls_back = pytest.mark.parametrize("calls_back", [False, True], ids=["polling"
 def on_a_fast_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """What takes seconds takes a hundredth."""
     monkeypatch.setattr(hearing, "PAUSE", 0.02)
+    monkeypatch.setattr(hearing, "DENIED_PAUSE", 0.02)
     monkeypatch.setattr(continuing, "CONFIRM_SECONDS", 0.5)
 
 
@@ -145,8 +146,9 @@ async def test_the_next_run_asks(
 
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A task is not new for longer than it takes to ask."""
+    """A task is not new for longer than it takes to ask, and is denied when it was asked about."""
     monkeypatch.setattr(judging, "NEW_TASK_GRACE", 0.0)
+    monkeypatch.setattr(judging, "NOT_FOUND_SPAN", 0.0)
 
 
 @calls_back
