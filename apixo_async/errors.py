@@ -216,10 +216,11 @@ class SubmitUncertainError(ApixoError):
 
     It is never repeated automatically, because the API knows no idempotency key. `reason` says
     what happened. `phase` says how far it came: `sent` (it left, nothing came back), `answering`
-    (the answer was cut), `answer` (a whole answer that makes no sense) or `crash` (the process
-    ended). `received` is what came of the answer, shortened, and `received_bytes` how much that
-    was. `candidate_task_id` is an id seen in a broken answer, not confirmed; with
-    `candidate_denied` the API was asked about it and does not know it, without it nobody can say.
+    (the answer was cut), `answer` (a whole answer that makes no sense), `crash` (the process
+    ended) or `callback` (it was not sent again, because a callback told of an earlier submit).
+    `received` is what came of the answer, shortened, and `received_bytes` how much that was.
+    `candidate_task_id` is an id seen in a broken answer, not confirmed; with `candidate_denied`
+    the API was asked about it and does not know it, without it nobody can say.
     """
 
     def __init__(

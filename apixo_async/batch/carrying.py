@@ -95,6 +95,8 @@ class Carrier:
         settings = self._settings
         if self._admission.is_refusing or not self.budget.fits(outcome.job.request):
             return False
+        if story.has_open_attempt or story.is_named:
+            return False  # another task may have a result: somebody has to look before more is paid
         if outcome.status is OutcomeStatus.UNCERTAIN:
             return may_submit_in_doubt(policy=settings.uncertain, done=done, named=story.is_named)
         return may_generate_again(

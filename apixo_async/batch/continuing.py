@@ -15,6 +15,8 @@ from apixo_async import _killpoints
 from apixo_async.batch import events
 from apixo_async.batch.filing import are_there
 from apixo_async.batch.journal import (
+    CALLED_BACK,
+    EARLIER,
     OTHER_TASKS,
     Entry,
     JobState,
@@ -96,6 +98,7 @@ class Continuation:
         self._heard = heard
         self._told: set[int] = set()
         self._going: dict[int, Story] = {}
+        self._recording: dict[int, set[asyncio.Future[Entry]]] = {}
         self._began = ""
 
     async def take_over(self, next_index: Callable[[], int] | None) -> None:
@@ -172,8 +175,9 @@ class Continuation:
         if callbacks is not None and ticket is not None:
             await callbacks.take_orphans(ticket)
             now = self.journal.numbered(entry.number) or entry
-            for task_id in now.why().get("called_back", ()):
-                ticket.task_ids.setdefault(task_id, entry.attempts)
+            for name, attempt in ((CALLED_BACK, entry.attempts), (EARLIER, entry.attempts - 1)):
+                for task_id in now.why().get(name, ()):
+                    ticket.task_ids.setdefault(task_id, attempt)
             window = self._settings.deadline - entry.doubt_age
             is_named = is_named or ticket.named(of_any=True) is not None
         return max(window, CONFIRM_SECONDS) if is_named else window
@@ -189,7 +193,7 @@ class Continuation:
             task_id=claim.task_id,
             state=claim.state,
         )
-        changed = await self.journal.record(entry.number, event)
+        changed = await self._recorded(entry.number, event)
         story, callbacks = self._going.get(entry.number), self._engine.callbacks
         if story is not None and story.ticket is not None and callbacks is not None:
             callbacks.ring(story.ticket, callback)  # it was made while this was written
@@ -197,6 +201,21 @@ class Continuation:
         if claim.task_id in others and claim.task_id not in entry.why().get(OTHER_TASKS, ()):
             warn_of_two(entry.key, entry.task_id, claim.task_id)
         return changed
+
+    async def _recorded(self, number: int, event: events.CalledBack) -> Entry:
+        record = self.journal.record(number, event)
+        self._recording.setdefault(number, set()).add(record)
+        try:
+            return await record
+        finally:
+            self._recording[number].discard(record)
+
+    async def now(self, entry: Entry) -> Entry:
+        """The job by its record, in which all is that callbacks have said until this returns."""
+        while records := self._recording.get(entry.number):
+            await asyncio.wait(records)
+        self._recording.pop(entry.number, None)
+        return self.journal.numbered(entry.number) or entry
 
     def name_of(self, entry: Entry) -> object:
         """What the slot of this job's submit is known by."""

@@ -184,6 +184,8 @@ class Identified(_JobEvent):
     """The task id of an uncertain job is known: by a person, or named and confirmed by the API."""
 
     task_id: str
+    attempt: int | None = None
+    """Which submit of the job made it, from 1; `None` if nothing says so."""
 
 
 @attrs.frozen(kw_only=True)

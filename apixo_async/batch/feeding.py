@@ -243,6 +243,11 @@ class Feeder:
             return await self._tell(self._past, entry)
         lease = lease or await self._lease()
         if entry is not None and self._past is not None:
+            entry = await self._past.now(entry) if entry.attempts else entry
+            if not self._past.is_to_submit(entry):
+                lease.release()  # a callback has told of its task meanwhile
+                self._claimed = None
+                return await self._tell(self._past, entry)
             lease.name = self._past.name_of(entry)
         story = self._carrier.story(self._next_index(), job, entry)
         self._consumer.start_job(story, lease)

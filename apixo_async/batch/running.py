@@ -148,7 +148,9 @@ class Run:
     # What the feeder tells
 
     def start_job(self, story: Story, lease: Lease) -> None:
-        """Carries a job out, in a task of its own."""
+        """Carries a job out, in a task of its own; callbacks for it ring from this moment on."""
+        if story.attempts:
+            self._carrier.ticket(story)
         self._unbegun[story.index] = lease
         self._start(self._job(story), functools.partial(self._leave, story.index))
 
@@ -230,7 +232,7 @@ class Run:
         is_retry = outcome.status is not OutcomeStatus.UNCERTAIN
         try:
             # Meanwhile a callback may have named the task that is to be made again.
-            if self.admission.is_refusing or (not is_retry and story.is_named):
+            if self.admission.is_refusing or story.is_named:
                 lease.release()
                 return None
             reason = "retry" if is_retry else "policy"

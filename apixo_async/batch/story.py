@@ -12,9 +12,16 @@ from apixo_async import _killpoints
 from apixo_async._wire import excerpt
 from apixo_async.batch import events
 from apixo_async.batch.admission import Admission, NotAdmittedError
-from apixo_async.batch.journal import IDS_MAX, Entry, Journal, is_unheard_of, past_tasks
+from apixo_async.batch.journal import (
+    IDS_MAX,
+    Entry,
+    Journal,
+    is_unheard_of,
+    open_attempt,
+    past_tasks,
+)
 from apixo_async.batch.outcomes import Job, Outcome, OutcomeStatus
-from apixo_async.client import Answer, Ticket
+from apixo_async.client import BY_CALLBACK, Answer, Ticket
 from apixo_async.downloads import SavedFile
 from apixo_async.errors import APIError, ApixoError, JournalError, SubmitUncertainError
 from apixo_async.retries import stops_batch
@@ -108,6 +115,8 @@ class Story:
         """The task as last seen, from its acceptance on."""
         self.past_tasks: set[str] = set() if entry is None else set(past_tasks(entry))
         """Tasks of the job that ended before it was submitted again."""
+        self.has_open_attempt = entry is not None and open_attempt(entry) is not None
+        """Whether a later submit than that which made its task may have made one, too."""
         self._kept: asyncio.Future[None] | None = None
         self._warned_of: set[str] = set()
         self.doubt: SubmitUncertainError | None = None
@@ -132,13 +141,14 @@ class Story:
 
     @property
     def is_named(self) -> bool:
-        """Whether something names a task of the job that the API has not denied, nor seen to end.
+        """Whether something names a task of the job, not its own, that is not denied or at its end.
 
         That is a callback, or the broken answer.
         """
         if self.doubt is not None and self.doubt.open_candidate is not None:
             return True
-        return self.ticket is not None and self.ticket.named(of_any=True) is not None
+        own = () if self.task is None else (self.task.id,)
+        return self.ticket is not None and self.ticket.named(but=own, of_any=True) is not None
 
     @contextmanager
     def waiting_to_send(self) -> Generator[asyncio.Task[Any]]:
@@ -234,6 +244,12 @@ class Story:
         await self._write_end(self._uncertain(error))
         self._admission.note_doubt()
 
+    async def held(self, error: SubmitUncertainError) -> None:
+        """It did not leave again; the callback that told why is on record, or about to be."""
+        if self._job is not None:
+            self._admission.leave(self._job)
+        self.recorder.tell(self._uncertain(error))
+
     async def denied(self, error: SubmitUncertainError) -> None:
         """The API does not know the task that the broken answer named."""
         self.doubt = error
@@ -243,8 +259,14 @@ class Story:
 
     async def identified(self, task: Task) -> None:
         """Which task it is has turned out after all."""
+        attempt, doubt = None, self.doubt
         self.task, self.doubt = task, None
-        await self._write_id(events.Identified(key=self.key, task_id=task.id))
+        if self.ticket is not None:
+            attempt = self.ticket.task_ids.get(task.id)
+            was_sent = doubt is not None and doubt.phase != BY_CALLBACK
+            self.has_open_attempt |= was_sent and self.ticket.is_of_earlier(task.id)
+        event = events.Identified(key=self.key, task_id=task.id, attempt=attempt)
+        await self._write_id(event)
         self._admission.note_accepted()
 
     async def _write_id(self, event: events.Accepted | events.Identified) -> None:

@@ -39,8 +39,9 @@ _HOW_FAR: Final = {
     "answering": "its answer broke off after {size}",
     "answer": "its answer of {size} cannot be used",
     "crash": "",
+    "callback": "",
 }
-"""How far a submit came, by the phase of its doubt; after a crash the reason says it."""
+"""How far a submit came, by the phase of its doubt; of the last two the reason says it."""
 
 
 def show_lines(overview: Overview, *, journal: Path, width: int | None = None) -> Iterator[str]:
@@ -215,12 +216,14 @@ def _doubts(overview: Overview, journal: Path) -> Iterator[tuple[str, str]]:
 
 def _doubled(overview: Overview) -> Iterator[tuple[str, str]]:
     for at, one in enumerate(overview.doubled[:DOUBTS_SHOWN]):
-        others = ", ".join(map(printable, one.others))
         own = "no task" if one.task_id is None else f"task {printable(one.task_id)}"
-        yield (
-            ("" if at else "doubled"),
-            f"{printable(one.key)}: {own}; callbacks or broken answers name {others}, too",
-        )
+        told = [f"{printable(one.key)}: {own}"]
+        if one.others:
+            others = ", ".join(map(printable, one.others))
+            told.append(f"callbacks or broken answers name {others}, too")
+        if one.open_attempt is not None:
+            told.append(f"submit {one.open_attempt}, whose answer was lost, may have made another")
+        yield ("" if at else "doubled"), "; ".join(told)
     if overview.doubled_count > DOUBTS_SHOWN:
         yield "", f"and {overview.doubled_count - DOUBTS_SHOWN:,} more"
     if overview.doubled:

@@ -45,7 +45,12 @@ def show_as_json(overview: Overview, *, journal: Path) -> dict[str, Any]:
         "uncertain_jobs": [_doubt_as_json(doubt) for doubt in overview.doubts],
         "doubled": overview.doubled_count,
         "doubled_jobs": [
-            {"key": one.key, "task_id": one.task_id, "other_task_ids": list(one.others)}
+            {
+                "key": one.key,
+                "task_id": one.task_id,
+                "other_task_ids": list(one.others),
+                "open_attempt": one.open_attempt,
+            }
             for one in overview.doubled
         ],
         "not_saved": overview.unsaved,

@@ -42,6 +42,8 @@ class Ticket:
     """What callbacks have named, and for which attempt."""
     denied: set[str] = attrs.field(factory=set[str], init=False)
     """Those of them that the API does not know, or that are of another job."""
+    _arriving: dict[str, int] = attrs.field(factory=dict[str, int], init=False)
+    """What callbacks name that are being recorded."""
     doubted: set[str] = attrs.field(factory=set[str], init=False)
     """Those that it did not know when it was asked last; one of its servers may be behind."""
     candidate: str | None = attrs.field(default=None, init=False)
@@ -67,11 +69,16 @@ class Ticket:
 
         With `of_any`, as that of any attempt: what an earlier one made is the job's, too.
         """
-        told = (name for name, at in self.task_ids.items() if of_any or at == self.attempts)
+        known = self._arriving | self.task_ids
+        told = (name for name, at in known.items() if of_any or at == self.attempts)
         names = [name for name in told if name not in self.denied]
         if self.candidate is not None:
             names.append(self.candidate)
         return next((name for name in names if name not in but), None)
+
+    def is_of_earlier(self, task_id: str) -> bool:
+        """Whether what is named is the task of an attempt before the last one."""
+        return self.task_ids.get(task_id, self.attempts) < self.attempts
 
     async def naming(self, *, but: Collection[str] = (), of_any: bool = False) -> str:
         """Waits until it is named."""
@@ -89,6 +96,19 @@ class Ticket:
             self.candidate = None
         if task_id in self.task_ids:
             self.denied.add(task_id)
+
+    async def keep(self, callback: Callback) -> None:
+        """Has it recorded, if there is a record. What it names counts from this moment on."""
+        if self.record is None:
+            return
+        told = callback.claim.task_id
+        if told is not None:
+            self._arriving[told] = callback.slip.attempt
+        try:
+            await self.record(callback)
+        finally:
+            if told is not None:
+                self._arriving.pop(told, None)
 
     def rule_out(self, task_ids: Collection[str]) -> None:
         """These have ended, and the job was submitted again: they are not looked for."""
@@ -218,8 +238,7 @@ class Callbacks:
         ticket = self._tickets.get(callback.slip.job)
         if ticket is None or callback.slip.attempt > ticket.attempts:
             return False
-        if ticket.record is not None:
-            await ticket.record(callback)
+        await ticket.keep(callback)
         is_new = self.ring(ticket, callback)
         if is_new and ticket.record is None:
             _warn(ticket, callback)

@@ -89,14 +89,21 @@ class Hearing:
                 if submission.ticket is None:
                     return None
             elif is_there:
-                task = Task(id=task_id, model=submission.request.model)
-                self._books.task_started(task, submission.lease, ticket=ticket, age=age)
-                return task
+                return self._take(submission, ticket, task_id, age)
             elif is_there is None:
                 denied_since.pop(task_id, None)
             else:
                 denied_since.setdefault(task_id, now)
                 ticket.doubted.add(task_id)
+
+    def _take(self, submission: Submission, ticket: Ticket, task_id: str, age: float) -> Task:
+        """The task that was found; that of an earlier attempt leaves the last one its slot."""
+        task = Task(id=task_id, model=submission.request.model)
+        if ticket.is_of_earlier(task_id) and submission.is_open:
+            self._books.adopt(task, age=age, ticket=ticket)
+        else:
+            self._books.task_started(task, submission.lease, ticket=ticket, age=age)
+        return task
 
     async def _is_there(self, submission: Submission, task_id: str) -> bool | None:
         if self._is_known(submission, task_id):

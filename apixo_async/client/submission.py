@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import datetime
-from typing import Protocol
+from typing import Final, Protocol
 
 import attrs
 
@@ -14,6 +14,9 @@ from apixo_async.errors import ApixoError, NotSentError, SubmitUncertainError
 from apixo_async.limits import Lease
 from apixo_async.tasks import Task
 from apixo_async.veo import Request
+
+BY_CALLBACK: Final = "callback"
+"""The phase of a submit that did not leave again, because a callback told of its task."""
 
 
 @attrs.frozen
@@ -46,6 +49,9 @@ class SubmitObserver(Protocol):
 
     async def uncertain(self, error: SubmitUncertainError) -> None:
         """Nobody can say whether there is a task."""
+
+    async def held(self, error: SubmitUncertainError) -> None:
+        """Instead of `sending`: a callback has named a task of an earlier attempt meanwhile."""
 
     async def denied(self, error: SubmitUncertainError) -> None:
         """After `uncertain`: the API does not know the task that a broken answer named."""
@@ -88,6 +94,16 @@ class Submission:
         if self.observer is not None:
             self.observer.cut(doubt)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the last attempt may have made a task that nobody has named."""
+        return self.doubt is not None and self.doubt.phase != BY_CALLBACK
+
+    @property
+    def is_named(self) -> bool:
+        """Whether a callback has named a task of an attempt that was not accepted."""
+        return self.ticket is not None and self.ticket.named(of_any=True) is not None
+
     def body(self) -> bytes:
         """What is sent for one more attempt; raises `NotSentError` where it cannot be made."""
         try:
@@ -110,6 +126,9 @@ class Bookkeeper(Protocol):
         self, task: Task, lease: Lease, *, ticket: Ticket | None, age: float = 0.0
     ) -> None:
         """The lease belongs to this task from now on, which is `age` seconds old at most."""
+
+    def adopt(self, task: Task, *, age: float, ticket: Ticket | None = None) -> None:
+        """A slot of its own belongs to this task, which is `age` seconds old at most."""
 
     def task_may_run(self, lease: Lease) -> None:
         """The lease is held for a stated time, because a task may be running."""

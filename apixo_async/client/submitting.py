@@ -19,7 +19,13 @@ from apixo_async.client.closing import Closing, end_all
 from apixo_async.client.doubts import answer_of, denied, doubt_of
 from apixo_async.client.hearing import Hearing
 from apixo_async.client.judging import Judgement, judge
-from apixo_async.client.submission import Answer, Bookkeeper, Confirm, Submission
+from apixo_async.client.submission import (
+    BY_CALLBACK,
+    Answer,
+    Bookkeeper,
+    Confirm,
+    Submission,
+)
 from apixo_async.errors import (
     ApixoError,
     ClientUsageError,
@@ -122,7 +128,21 @@ class Submitter:
         submission.post = post
         return await asyncio.shield(post)
 
+    async def _hold(self, submission: Submission) -> SubmitUncertainError:
+        """The doubt of a submit that does not leave: an earlier attempt was accepted after all."""
+        self._books.task_may_run(submission.lease)
+        reason = "before it was sent again, a callback named a task of an earlier attempt"
+        error = SubmitUncertainError(
+            model=submission.request.model, reason=reason, phase=BY_CALLBACK
+        )
+        if submission.observer is not None:
+            await submission.observer.held(error)
+        return error
+
     async def _post(self, submission: Submission, attempt: int, permit: Permit) -> Task:
+        if submission.is_named:
+            raise await self._hold(submission)
+        # From here to the record of it there is no wait in which a callback could come.
         body = submission.body()
         submission.sent_at = asyncio.get_running_loop().time()
         if submission.observer is not None:

@@ -5,6 +5,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -20,6 +21,7 @@ from apixo_async import (
 from apixo_async.batch import events
 from apixo_async.batch.journal import Entry, JobState, Journal, JournalReader
 from apixo_async.client import ApixoClient
+from apixo_async.limits import buckets
 from apixo_async.webhooks import Slip
 from tests import fakes
 from tests.fakes import Answer, FakeApi, FakeTask, receiver, refusal
@@ -418,3 +420,105 @@ async def test_a_late_repetition_changes_nothing(tmp_path: Path) -> None:
     assert [int(status) for status in api.called] == [200] * 4
     with JournalReader(db) as reader:
         assert not reader.overview().doubled
+
+
+async def the_only_one(db: Path) -> Entry:
+    """The job of a journal that has one."""
+    (entry,) = (await entries(db)).values()
+    return entry
+
+
+@pytest.mark.parametrize("policy", ["keep", "resubmit"])
+async def test_what_was_refused_and_accepted_is_not_sent_again(
+    policy: Literal["keep", "resubmit"], tmp_path: Path
+) -> None:
+    """The callback comes while the job waits for its turn: its task is the job's only one."""
+    api = called_back(
+        on_submit=lambda number, _: refusal(429, retry_after="1") if number == 1 else None
+    )
+    told = Counter[str]()
+    async with client_for(api) as client:
+        runner = BatchRunner(
+            client,
+            journal=tmp_path / "run.db",
+            uncertain=policy,
+            on_event=lambda event: told.update([type(event).__name__]),
+        )
+        report = await runner.run(jobs(1))
+    entry = await the_only_one(tmp_path / "run.db")
+
+    assert happened(report) == {OutcomeStatus.SUCCEEDED: 1}
+    assert len(api.billed) == 1
+    assert (entry.task_id, entry.charges, entry.note) == ("task_1", 1, None)
+    assert (told["Sending"], told["NotSent"], told["Identified"]) == (1, 1, 1)
+
+
+def lost_then_refused(number: int, _: object) -> Answer:
+    """The answer of the first submit gets lost, the second is refused for now."""
+    answers: dict[int, Answer] = {1: CUT, 2: refusal(429, retry_after="1")}
+    return answers.get(number)
+
+
+async def test_a_second_try_that_waits_is_given_up_for_the_first(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The policy has decided to pay again, and the callback comes before it has."""
+    monkeypatch.setattr(buckets, "TEST_SECONDS", 0.02)
+    api = called_back(on_submit=lost_then_refused, callbacks=lambda _: ())
+    async with client_for(api) as client:
+        runner = BatchRunner(client, journal=tmp_path / "run.db", uncertain="resubmit", deadline=2)
+        running = asyncio.create_task(runner.run(jobs(1)))
+        while len(api.submits) < 2:  # noqa: ASYNC110  # nothing tells
+            await asyncio.sleep(0.01)
+        del api.tasks["task_2"]  # that one was refused in truth
+        api.call_in(0.1, api.bodies[0]["callback_url"], {"taskId": "task_1"})
+        report = await running
+    entry = await the_only_one(tmp_path / "run.db")
+
+    assert happened(report) == {OutcomeStatus.SUCCEEDED: 1}
+    assert (len(api.submits), entry.task_id, entry.charges) == (2, "task_1", 1)
+
+
+@pytest.mark.parametrize("policy", ["keep", "resubmit"])
+async def test_a_job_that_was_named_while_it_waited_is_heard_by_the_next_run(
+    policy: Literal["keep", "resubmit"], tmp_path: Path
+) -> None:
+    """Its process ended before it could be sent again; no run sends it."""
+    db, api = tmp_path / "run.db", called_back()
+    journal = await Journal.open(db)
+    await journal.give_name()
+    entry = journal.enqueue(jobs(1)[0])
+    for event in (
+        events.Sending(key="k0", attempt=1, calls_back=True),
+        events.NotSent(key="k0", attempt=1, reason="429"),
+        events.CalledBack(key="k0", attempt=1, task_id="task_1"),
+    ):
+        await journal.record(entry.number, event)
+    await journal.aclose()
+    sent_before(api)
+    async with client_for(api) as client:
+        report = await BatchRunner(client, journal=db, uncertain=policy).resume()
+
+    assert happened(report) == {OutcomeStatus.SUCCEEDED: 1}
+    assert len(api.submits) == 1, "that of the dead process"
+
+
+async def test_a_later_try_that_nobody_named_stays_on_record(tmp_path: Path) -> None:
+    """The job has the task of its first try; the second, whose answer was lost, may be billed."""
+    api = called_back(
+        on_submit=lambda *_: CUT,
+        duration=lasting(0.8, 600.0),
+        callbacks=lambda task: (0.01,) if task.id == "task_1" else (),
+    )
+    async with client_for(api) as client:
+        runner = BatchRunner(
+            client, journal=tmp_path / "run.db", uncertain="resubmit", deadline=0.5
+        )
+        report = await runner.run(jobs(1))
+        held = client.statistics().gate.tasks
+    entry = await the_only_one(tmp_path / "run.db")
+
+    assert happened(report) == {OutcomeStatus.SUCCEEDED: 1}
+    assert (entry.task_id, entry.charges) == ("task_1", 2)
+    assert entry.why()["open_attempt"] == 2
+    assert held >= 1, "the second task may run"

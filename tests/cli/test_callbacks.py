@@ -222,7 +222,9 @@ def test_a_second_task_of_a_job_is_shown(tmp_path: Path) -> None:
     assert "k: task t1; callbacks or broken answers name t2, too" in text.stdout
     assert "each may be billed" in text.stdout
     assert found["doubled"] == 1
-    assert found["doubled_jobs"] == [{"key": "k", "task_id": "t1", "other_task_ids": ["t2"]}]
+    assert found["doubled_jobs"] == [
+        {"key": "k", "task_id": "t1", "other_task_ids": ["t2"], "open_attempt": None}
+    ]
 
 
 async def doubled_job(db: Path) -> None:

@@ -385,6 +385,40 @@ async def test_one_task_is_not_found_twice() -> None:
 
 
 @virtual
+async def test_a_submit_that_was_refused_and_accepted_is_not_sent_again() -> None:
+    """A callback that comes while the 429 is waited out proves that it was accepted."""
+    api = FakeApi(
+        receiver=receiver(),
+        on_submit=lambda number, _: refusal(429, retry_after="30") if number == 1 else None,
+        accept_anyway=True,
+        duration=lambda _: 10,
+    )
+    async with client_for(api) as client:
+        task = await client.generate(FOX)
+
+    assert task.id == "task_1"
+    assert (len(api.submits), len(api.billed)) == (1, 1)
+
+
+@virtual
+async def test_a_callback_of_what_the_api_denies_leaves_a_doubt() -> None:
+    """Whoever has the URL of a submit says so, and nobody pays on one word against the other."""
+    api = FakeApi(
+        receiver=receiver(),
+        on_submit=lambda *_: refusal(429, retry_after="30"),
+        accept_anyway=False,
+    )
+    async with client_for(api, schedule=PollSchedule(deadline=300)) as client:
+        submitting = asyncio.ensure_future(client.submit(FOX))
+        await asyncio.sleep(1)
+        api.call_in(0.0, api.bodies[0]["callback_url"], {"taskId": "forged"})
+        with pytest.raises(SubmitUncertainError, match="named a task of an earlier"):
+            await submitting
+
+    assert len(api.submits) == 1
+
+
+@virtual
 async def test_forged_ids_do_not_crowd_out_the_true_one() -> None:
     """What the API has denied makes room."""
     api = FakeApi(receiver=receiver(), on_submit=lost, accept_anyway=True)

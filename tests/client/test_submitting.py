@@ -65,6 +65,9 @@ class Recorder:
     async def denied(self, error: SubmitUncertainError) -> None:
         self.steps.append(f"denied {error.candidate_task_id}")
 
+    async def held(self, error: SubmitUncertainError) -> None:
+        self.steps.append("held")
+
     async def identified(self, task: Task) -> None:
         self.steps.append(f"identified {task.id}")
 

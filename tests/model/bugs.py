@@ -34,18 +34,18 @@ FAST: Final[Mapping[str, Variant]] = {
     ),
     "callbacks": Variant(Model(Budgets(runs=3, crashes=2, calls=2)), 2424, 1),
     "callbacks, a decision": Variant(
-        Model(Budgets(runs=2, crashes=1, calls=1, decisions=1)), 2791, 2
+        Model(Budgets(runs=2, crashes=1, calls=1, decisions=1)), 3155, 2
     ),
     "callbacks, one forged": Variant(
         Model(Budgets(runs=2, crashes=1, calls=1, forgeries=1)), 3423, 1
     ),
     "retries": Variant(Model(Budgets(runs=3, crashes=2, failures=2), retries=1), 1257, 2),
     "retries, callbacks": Variant(
-        Model(Budgets(runs=2, crashes=1, failures=2, calls=1), retries=1), 2952, 2
+        Model(Budgets(runs=2, crashes=1, failures=2, calls=1), retries=1), 2886, 2
     ),
     "resubmit": Variant(Model(Budgets(runs=2, crashes=1, losses=2), policy="resubmit"), 9046, 4),
     "resubmit, callbacks": Variant(
-        Model(Budgets(runs=2, crashes=1, losses=1, calls=1), policy="resubmit"), 8732, 3
+        Model(Budgets(runs=2, crashes=1, losses=1, calls=1), policy="resubmit"), 9260, 3
     ),
     "a cap of two": Variant(
         Model(
@@ -59,7 +59,7 @@ SLOW: Final[Mapping[str, Variant]] = {
     "polling": Variant(Model(Budgets(runs=4, crashes=3, faults=1, decisions=1)), 11856, 2),
     "callbacks": Variant(Model(Budgets(runs=4, crashes=3, faults=1, calls=2)), 11493, 1),
     "callbacks, a decision": Variant(
-        Model(Budgets(runs=3, crashes=2, faults=1, calls=1, decisions=1)), 31994, 2
+        Model(Budgets(runs=3, crashes=2, faults=1, calls=1, decisions=1)), 38412, 2
     ),
     "resubmit": Variant(Model(Budgets(runs=3, crashes=2, losses=2), policy="resubmit"), 54348, 5),
     "resubmit, callbacks, retries": Variant(
@@ -68,7 +68,7 @@ SLOW: Final[Mapping[str, Variant]] = {
             policy="resubmit",
             retries=1,
         ),
-        63027,
+        61955,
         4,
     ),
 }
@@ -133,6 +133,12 @@ LOSS: Final = Budgets(runs=1, crashes=0, losses=2)
 CALL: Final = Budgets(runs=2, crashes=1, calls=1)
 
 BUGS: Final[Mapping[str, Bug]] = {
+    "sent again though a callback has named its task": bug(
+        Budgets(runs=1, crashes=0, losses=1, calls=1),
+        {"a record is refused": 13, "told otherwise than noted": 13},
+        more={"policy": "resubmit"},
+        holds=False,
+    ),
     "no SENDING record": bug(
         CRASH,
         {"posted without a record": 2, "two tasks of one attempt": 7, "paid twice": 7},

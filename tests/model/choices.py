@@ -97,7 +97,8 @@ def _hearing(model: Model, world: World, _: Process) -> Iterator[Step]:
         return
     ticket.know(task_id)
     found = with_ticket(world, ticket).doing(task=task_id)
-    event = events.Identified(key=KEY, at=AT, task_id=task_id)
+    attempt = ticket.task_ids.get(task_id)
+    event = events.Identified(key=KEY, at=AT, task_id=task_id, attempt=attempt)
     yield Step("the API confirms the id", record(model, found, event))
 
 

@@ -6,7 +6,14 @@ import attrs
 
 from apixo_async import OutcomeStatus
 from apixo_async.batch import events
-from apixo_async.batch.journal import Entry, JobState
+from apixo_async.batch.journal import (
+    CALLED_BACK,
+    EARLIER,
+    Entry,
+    JobState,
+    open_attempt,
+    past_tasks,
+)
 from apixo_async.errors import JournalError
 from apixo_async.retries import SubmitVerdict
 from tests.model.calling import answer_callback, ticket_of, with_ticket
@@ -50,7 +57,8 @@ def sync(model: Model, world: World) -> World:
     """The disk has it: whoever waits for it goes on."""
     told = world.written
     world = keep(model, world._replace(written=()), told)
-    for one in told:
+    # What a callback names counts before it is on disk (`Ticket.keep`), so nobody overlooks it.
+    for one in sorted(told, key=lambda record: record.waits != "callback"):
         world = go_on(model, world, one)
     return world
 
@@ -108,7 +116,8 @@ def start(model: Model, world: World) -> World:
 def take_over(model: Model, world: World) -> World:
     """Goes on from what the record says (`Continuation.take_over`)."""
     entry, rules = world.kept, model.rules
-    world = world.doing(attempts=entry.attempts, repeats=rules.repeats(entry))
+    past = frozenset(past_tasks(entry))
+    world = world.doing(attempts=entry.attempts, repeats=rules.repeats(entry), past=past)
     if entry.state is JobState.ACCEPTED:
         ticket = ticket_of(world)
         ticket.know(entry.task_id or "")
@@ -125,8 +134,11 @@ def doubt_taken_over(model: Model, world: World) -> World:
     entry, rules = world.kept, model.rules
     candidate = rules.open_candidate(entry) or ""
     if model.callbacks and rules.may_be_called_back(entry):
-        named = entry.why().get("called_back", ())
-        heard = tuple((task_id, entry.attempts) for task_id in named)
+        why, last = entry.why(), entry.attempts
+        heard = (
+            *((told, last) for told in why.get(CALLED_BACK, ())),
+            *((told, last - 1) for told in why.get(EARLIER, ())),
+        )
         return world.doing(phase=Phase.HEARING, heard=heard, candidate=candidate)
     if candidate:
         return world.doing(phase=Phase.HEARING, candidate=candidate)
@@ -150,12 +162,24 @@ def send(model: Model, world: World) -> World:
     if not fits(cap=model.cap, charges=model.rules.charges(head(model, world))):
         return end(world, OutcomeStatus.NOT_STARTED)
     ticket = ticket_of(world)
+    if model.rules.holds and ticket.attempts and is_named(world):
+        return world.doing(phase=Phase.HEARING, candidate="")
     ticket.next_url()
     world = with_ticket(world, ticket)
     if not model.rules.records_sending:
         return post(world)
     event = events.Sending(key=KEY, at=AT, attempt=1, calls_back=model.callbacks)
     return record(model, world, event)
+
+
+def is_named(world: World) -> bool:
+    """Whether a callback has named a task of the job, also if that is not yet on record."""
+    ticket, process = ticket_of(world), world.process
+    assert process is not None
+    ticket.rule_out(process.past | {process.task or ""})
+    coming = (r.event for r in (*world.written, *world.queued))
+    is_told = any(isinstance(event, events.CalledBack) for event in coming)
+    return is_told or ticket.named(of_any=True) is not None
 
 
 def post(world: World) -> World:
@@ -255,10 +279,11 @@ def repeat_or_end(model: Model, world: World, outcome: OutcomeStatus) -> World:
     assert process is not None
     if not fits(cap=model.cap, charges=rules.charges(head(model, world))):
         return end(world, outcome)
+    if open_attempt(world.kept) is not None or (rules.holds and is_named(world)):
+        return end(world, outcome)
     if outcome is OutcomeStatus.UNCERTAIN:
-        named = ticket_of(world).named() is not None
         is_to_repeat = rules.may_submit_in_doubt(
-            policy=model.policy, done=process.done, named=named
+            policy=model.policy, done=process.done, named=is_named(world)
         )
     else:
         is_to_repeat = rules.may_generate_again(done=process.repeats, times=model.retries)

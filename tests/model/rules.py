@@ -134,6 +134,8 @@ class Rules:
     """A callback is answered when what it tells is on disk."""
     hears_late: bool = True
     """A callback that comes after the verdict is recorded, too."""
+    holds: bool = True
+    """Nothing leaves for a job of which a callback has named a task."""
     asks: bool = True
     """An id that was not plainly answered is asked about before it is taken for true."""
     resends: frozenset[str] = frozenset()

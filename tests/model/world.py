@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from apixo_async import OutcomeStatus
 from apixo_async.batch import events
-from apixo_async.batch.journal import OTHER_TASKS, Entry
+from apixo_async.batch.journal import CALLED_BACK, EARLIER, OTHER_TASKS, Entry
 from apixo_async.batch.journal.history import PAST_TASKS
 
 
@@ -146,5 +146,6 @@ class Step(NamedTuple):
 def ids_noted(entry: Entry) -> set[str]:
     """Every task id that a row of the journal holds."""
     why = entry.why()
-    named = [*why.get("called_back", ()), *why.get(OTHER_TASKS, ()), *why.get(PAST_TASKS, ())]
+    names = (CALLED_BACK, EARLIER, OTHER_TASKS, PAST_TASKS)
+    named = [told for name in names for told in why.get(name, ())]
     return {*named, *filter(None, (entry.task_id, why.get("candidate_task_id")))}

@@ -1,7 +1,15 @@
 """The durable record of a batch: one SQLite file, written before anything happens that costs."""
 
 from apixo_async.batch.journal.entries import ENDED, Entry, JobState, stamp
-from apixo_async.batch.journal.history import IDS_MAX, OTHER_TASKS, is_unheard_of, past_tasks
+from apixo_async.batch.journal.history import (
+    CALLED_BACK,
+    EARLIER,
+    IDS_MAX,
+    OTHER_TASKS,
+    is_unheard_of,
+    open_attempt,
+    past_tasks,
+)
 from apixo_async.batch.journal.ledger import check_same
 from apixo_async.batch.journal.leftovers import (
     CRASHED,
@@ -17,7 +25,9 @@ from apixo_async.batch.journal.reads import Spent
 from apixo_async.batch.journal.store import Journal
 
 __all__ = [
+    "CALLED_BACK",
     "CRASHED",
+    "EARLIER",
     "ENDED",
     "IDS_MAX",
     "OTHER_TASKS",
@@ -33,6 +43,7 @@ __all__ = [
     "is_to_submit_again",
     "is_unheard_of",
     "may_be_called_back",
+    "open_attempt",
     "open_candidate",
     "past_tasks",
     "read_noted",

@@ -7,7 +7,7 @@ but are part of the history.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, TypeGuard
 
@@ -83,6 +83,8 @@ def _sending(entry: Entry, event: events.Sending) -> dict[str, Any]:
 
 
 def _not_sent(entry: Entry, event: events.NotSent) -> dict[str, Any]:
+    if named := [told for name in NAMED for told in entry.why().get(name, ())]:
+        return _accepted_after_all(entry, named, attempt=entry.attempts - 1)
     return {"state": JobState.QUEUED, "note": _note(entry, {"reason": event.reason})}
 
 
@@ -109,7 +111,7 @@ def _uncertain(entry: Entry, event: events.Uncertain) -> dict[str, Any]:
     why, before = _fields(event, *names), entry.why()
     if event.candidate_denied:
         why["candidate_denied"] = True
-    why.update({name: before[name] for name in ("calls_back", "called_back") if name in before})
+    why.update({name: before[name] for name in ("calls_back", *NAMED) if name in before})
     note = _note(entry, why, is_open=True)
     return {"state": JobState.UNCERTAIN, "charges": entry.charges + 1, "note": note}
 
@@ -139,7 +141,10 @@ def _resubmitted(entry: Entry, event: events.Resubmitted) -> dict[str, Any]:
     past = entry.why().get(PAST_TASKS, [])
     if entry.task_id is not None:
         past = [*past, entry.task_id][-IDS_MAX:]
-    note = _note(entry, {PAST_TASKS: past} if past else {})
+    why: dict[str, Any] = {PAST_TASKS: past} if past else {}
+    if entry.state is JobState.UNCERTAIN:
+        why[DOUBTED] = entry.attempts
+    note = _note(entry, why)
     return {"state": JobState.QUEUED, "repeats": repeats, "note": note, **cleared}
 
 
@@ -153,12 +158,28 @@ def _called_back(entry: Entry, event: events.CalledBack) -> dict[str, Any]:
     told = event.task_id
     if not is_unheard_of(told, own=entry.task_id, past=why.get(PAST_TASKS, ())):
         return {}
-    is_open = entry.state in _OPEN_POSTS and event.attempt == entry.attempts
-    name = "called_back" if is_open else OTHER_TASKS
+    if entry.state is JobState.QUEUED and entry.attempts:
+        return _accepted_after_all(entry, [told], attempt=event.attempt)
+    name = OTHER_TASKS
+    if entry.state in _OPEN_POSTS:
+        name = CALLED_BACK if event.attempt == entry.attempts else EARLIER
     ids = why.get(name, [])
     if told in ids or len(ids) >= IDS_MAX:
         return {}
     return {"note": text_of({**why, name: [*ids, told]})}
+
+
+def _accepted_after_all(entry: Entry, named: Sequence[str], *, attempt: int) -> dict[str, Any]:
+    """A submit that counted for nothing, or for a doubt, has made a task: none is to leave now."""
+    why = {
+        "reason": "while it waited to be sent again, a callback named a task of an earlier submit",
+        "phase": "callback",
+        "calls_back": True,
+        CALLED_BACK: named,
+    }
+    is_news = attempt > entry.why().get(DOUBTED, 0)
+    note = _note(entry, why, is_open=True)
+    return {"state": JobState.UNCERTAIN, "charges": entry.charges + is_news, "note": note}
 
 
 def _denied(entry: Entry, event: events.Denied) -> dict[str, Any]:
@@ -171,12 +192,17 @@ def _denied(entry: Entry, event: events.Denied) -> dict[str, Any]:
 def _identified(entry: Entry, event: events.Identified) -> dict[str, Any]:
     # The charge was counted when the submit became uncertain.
     began = entry.sending_at or stamp(event.at)
+    why: dict[str, Any] = {}
+    before = entry.why()
+    last = before.get(DOUBTED, 0) if before.get("phase") == "callback" else entry.attempts
+    if event.attempt is not None and event.attempt < last:
+        why[OPEN_ATTEMPT] = last
     return {
         "state": JobState.ACCEPTED,
         "accepted_at": began,
         "task_id": event.task_id,
         "task": None,
-        "note": _note(entry, {}, task_id=event.task_id),
+        "note": _note(entry, why, task_id=event.task_id),
     }
 
 
@@ -199,21 +225,34 @@ def _note(
     if entry.note is None:
         return text_of(why) if why else None
     before = entry.why()
-    named: list[str] = [] if is_open else [*before.get("called_back", [])]
+    named: list[str] = []
+    if not is_open:
+        named += (told for name in NAMED for told in before.get(name, ()))
     if not is_open and (candidate := before.get("candidate_task_id")) is not None:
         named.append(candidate)
     others: list[str] = [*before.get(OTHER_TASKS, []), *named]
     kept = [name for name in dict.fromkeys(others) if name != task_id][:IDS_MAX]
     note: dict[str, Any] = {**why, **({OTHER_TASKS: kept} if kept else {})}
-    if PAST_TASKS in before:
-        note.setdefault(PAST_TASKS, before[PAST_TASKS])
+    for name in _KEPT:
+        if name in before:
+            note.setdefault(name, before[name])
     return text_of(note) if note else None
 
 
+CALLED_BACK: Final = "called_back"
+"""Noted: tasks that callbacks name for the submit that is open."""
+EARLIER: Final = "called_back_earlier"
+"""Noted: tasks that they name for a submit before that one, which is not over by that."""
+NAMED: Final = (CALLED_BACK, EARLIER)
 OTHER_TASKS: Final = "other_task_ids"
 """Noted: tasks that callbacks or broken answers name beside its own; each may be billed."""
 PAST_TASKS: Final = "past_task_ids"
 """Noted: tasks of the job that ended before it was submitted again."""
+DOUBTED: Final = "doubted_attempts"
+"""Noted: up to which attempt each that may have made a task is counted as a charge."""
+OPEN_ATTEMPT: Final = "open_attempt"
+"""Noted: a submit whose answer was lost, beside the earlier one that made the job's task."""
+_KEPT: Final = (PAST_TASKS, DOUBTED, OPEN_ATTEMPT)
 IDS_MAX: Final = 8
 _OPEN_POSTS: Final = frozenset({JobState.SENDING, JobState.UNCERTAIN})
 
@@ -238,6 +277,11 @@ _CHANGES: Final[Mapping[type[Any], tuple[frozenset[JobState], _Changes]]] = {
     events.Denied: (frozenset({JobState.UNCERTAIN}), _denied),
     events.Identified: (frozenset({JobState.UNCERTAIN, JobState.ABANDONED}), _identified),
 }
+
+
+def open_attempt(entry: Entry) -> int | None:
+    """A later submit than that which made the job's task, if it may have made one, too."""
+    return None if entry.note is None else entry.why().get(OPEN_ATTEMPT)
 
 
 def past_tasks(entry: Entry) -> Collection[str]:

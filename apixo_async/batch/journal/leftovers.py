@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from apixo_async.batch import events
+from apixo_async.batch.journal import history
 from apixo_async.batch.journal.entries import Entry, JobState
 
+_NAMED: Final = frozenset(history.NAMED)
 CRASHED: Final = "crash"
 """The phase of a submit that was on its way when its process ended."""
 
@@ -27,7 +29,7 @@ def is_to_submit(entry: Entry) -> bool:
 def may_be_called_back(entry: Entry) -> bool:
     """Whether a callback has told, or may tell, which task the job's last submit has made."""
     why = entry.why()
-    return bool(why.get("called_back") or why.get("calls_back"))
+    return bool(why.get("calls_back") or _NAMED & why.keys())
 
 
 def open_candidate(entry: Entry) -> str | None:
@@ -45,5 +47,5 @@ def is_to_submit_again(entry: Entry, *, policy: str) -> bool:
     Only by the policy `resubmit`, and not if a callback or its broken answer has named a task that
     nobody has denied.
     """
-    is_named = "called_back" in entry.why() or open_candidate(entry) is not None
+    is_named = bool(_NAMED & entry.why().keys()) or open_candidate(entry) is not None
     return entry.state is JobState.UNCERTAIN and policy == "resubmit" and not is_named

@@ -138,6 +138,8 @@ class Doubled:
     key: str
     task_id: str | None
     others: tuple[str, ...]
+    open_attempt: int | None = None
+    """A later submit than the one that made its task, whose answer was lost."""
 
 
 @attrs.frozen(kw_only=True)

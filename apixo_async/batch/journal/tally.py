@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from apixo_async.batch.journal.entries import Entry, JobState
-from apixo_async.batch.journal.history import OTHER_TASKS
+from apixo_async.batch.journal.history import NAMED, OTHER_TASKS, open_attempt
 from apixo_async.batch.journal.overview import (
     LISTED,
     WARN_AFTER,
@@ -103,11 +103,14 @@ class Tally:
                 pass
 
     def _add_others(self, entry: Entry) -> None:
-        others = entry.why().get(OTHER_TASKS, ())
-        self._doubled_count += bool(others)
-        if others and len(self._doubled) < LISTED:
+        others, unnamed = entry.why().get(OTHER_TASKS, ()), open_attempt(entry)
+        is_doubled = bool(others) or unnamed is not None
+        self._doubled_count += is_doubled
+        if is_doubled and len(self._doubled) < LISTED:
             ids = tuple(map(str, others))
-            self._doubled.append(Doubled(key=entry.key, task_id=entry.task_id, others=ids))
+            self._doubled.append(
+                Doubled(key=entry.key, task_id=entry.task_id, others=ids, open_attempt=unnamed)
+            )
 
     def _add_end(self, entry: Entry, kind: _KindTally) -> None:
         if entry.ended_at is None or entry.state is JobState.ABANDONED:
@@ -257,7 +260,7 @@ def doubt_of(entry: Entry) -> Doubt:
     was_sending = entry.state is JobState.SENDING
     received = str(why.get("received") or "")
     size = why.get("received_bytes")
-    called_back = next(iter(why.get("called_back", ())), None)
+    called_back = next((told for name in NAMED for told in why.get(name, ())), None)
     return Doubt(
         key=entry.key,
         sent_at=None if entry.sending_at is None else datetime.fromisoformat(entry.sending_at),

@@ -1,5 +1,5 @@
 import json
-from typing import get_args
+from typing import Final, get_args
 
 import attrs
 import pytest
@@ -126,13 +126,13 @@ def test_a_charge_is_counted_once_for_a_task_found_later() -> None:
     assert (again.charges, again.attempts) == (2, 2)
 
 
-KEPT: dict[JobState, dict[str, list[str]]] = {
-    U: {"other_task_ids": ["t9"]},
+KEPT: dict[JobState, dict[str, object]] = {
+    U: {"other_task_ids": ["t9"], "doubted_attempts": 1},
     GONE: {"other_task_ids": ["t9"]},
     F: {"past_task_ids": ["t1"]},
     R: {},
 }
-"""By state, the ids that stay noted when the job is submitted again."""
+"""By state, what stays noted when the job is submitted again."""
 
 
 @pytest.mark.parametrize("state", [U, F, R, GONE], ids=str)
@@ -235,7 +235,62 @@ def test_a_callback_of_an_earlier_attempt_is_no_surprise_if_its_task_is_known() 
     repeated = attrs.evolve(CALLED_BACK, task_id="t1")
 
     assert after(again, repeated) is again
-    assert after(again, CALLED_BACK).why()["other_task_ids"] == ["t2"]
+    assert after(again, CALLED_BACK).why()["called_back_earlier"] == ["t2"]
+
+
+NAMED: Final = attrs.evolve(CALLED_BACK, attempt=1)
+NOT_SENT: Final = events.NotSent(key=K, attempt=1, reason="429")
+AGAIN: Final = events.Resubmitted(key=K, reason="policy")
+
+
+def happened(*told: events.JobEvent) -> Entry:
+    """A new job to which this has happened."""
+    entry = in_state(Q)
+    for event in told:
+        entry = after(entry, event)
+    return entry
+
+
+@pytest.mark.parametrize(
+    ("before", "charges"),
+    [
+        ((SENDING, NOT_SENT), 1),
+        ((SENDING, NOT_SENT, SENDING, NOT_SENT), 1),
+        ((SENDING, UNCERTAIN, AGAIN), 1),
+        ((SENDING, UNCERTAIN, AGAIN, SENDING, NOT_SENT), 1),
+    ],
+    ids=["refused", "refused twice", "given up", "given up, and refused"],
+)
+def test_a_job_that_waits_is_in_doubt_once_a_submit_of_it_is_named(
+    before: tuple[events.JobEvent, ...], charges: int
+) -> None:
+    """It was accepted after all, and nothing may be sent; what counted as a doubt counts once."""
+    named = after(happened(*before), NAMED)
+
+    assert (named.state, named.charges) == (U, charges)
+    assert named.why()["called_back"] == ["t2"]
+    assert not can_follow(named.state, events.Sending)
+    identified = after(named, events.Identified(key=K, task_id="t2", attempt=1))
+    assert (identified.state, identified.task_id, identified.charges) == (A, "t2", charges)
+    assert "open_attempt" not in identified.why()
+
+
+def test_a_job_that_was_never_sent_has_no_task_to_be_named() -> None:
+    """Whoever names one for it is noted, and it is sent as ever."""
+    named = after(in_state(Q), NAMED)
+
+    assert named.state is Q
+    assert named.why()["other_task_ids"] == ["t2"]
+
+
+def test_a_later_submit_stays_open_when_an_earlier_one_made_the_task() -> None:
+    """Its answer was lost: it may have made another task, whatever becomes of the job."""
+    entry = happened(SENDING, UNCERTAIN, AGAIN, SENDING, UNCERTAIN)
+    first = after(entry, events.Identified(key=K, task_id="t1", attempt=1))
+    last = after(entry, events.Identified(key=K, task_id="t1", attempt=2))
+
+    assert after(first, SUCCEEDED).why()["open_attempt"] == 2
+    assert "open_attempt" not in last.why()
 
 
 def test_only_so_many_ids_are_kept() -> None:
