@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from itertools import pairwise
 from types import ModuleType
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
@@ -190,7 +190,7 @@ def _of_class(name: str, cls: type) -> Iterator[str]:
 
 def _of_fields(name: str, cls: type) -> Iterator[str]:
     docs = field_docs(cls)
-    fields: tuple[attrs.Attribute[Any], ...] = attrs.fields(cls)  # type: ignore[arg-type]  # it is
+    fields: tuple[attrs.Attribute[Any], ...] = attrs.fields(cls)
     for field in fields:
         if field.name.startswith("_"):
             continue
