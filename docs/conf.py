@@ -1,0 +1,125 @@
+"""How the site is built: `make docs`. Pages are plain Markdown; docs/index.md is their order."""
+
+import re
+import shutil
+import sys
+from importlib.metadata import version as installed_version
+from pathlib import Path
+
+from docutils import nodes
+from sphinx import addnodes
+from sphinx.application import Sphinx
+
+import apixo_async
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent / "tools"))
+
+import docs_pages  # noqa: E402  # found beside the checkout's other tools
+
+project = "apixo-async"
+author = "The apixo-async authors"
+project_copyright = author
+version = release = installed_version("apixo-async")
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx_click",
+    "sphinx_copybutton",
+]
+source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
+exclude_patterns = ["_build"]
+# A name in single backticks, as docstrings have them, leads to what is called so.
+default_role = "py:obj"
+nitpicky = False
+python_display_short_literal_types = True
+python_maximum_signature_line_length = 80
+python_use_unqualified_type_names = True
+toc_object_entries_show_parents = "hide"
+
+myst_heading_anchors = 4
+myst_enable_extensions = ["attrs_block"]
+suppress_warnings = ["myst.xref_ambiguous"]
+
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+autodoc_default_options = {"members": True}
+autodoc_preserve_defaults = True
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+napoleon_use_rtype = False
+
+copybutton_prompt_text = "$ "
+copybutton_only_copy_prompt_lines = True
+copybutton_line_continuation_character = "\\"
+
+html_theme = "furo"
+html_title = "apixo-async"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_copy_source = False
+html_show_sphinx = False
+html_theme_options = {
+    "navigation_with_keys": True,
+    "light_css_variables": {"color-brand-primary": "#0b5cad", "color-brand-content": "#0b5cad"},
+    "dark_css_variables": {"color-brand-primary": "#7db8f5", "color-brand-content": "#7db8f5"},
+}
+
+NAME = re.compile(r"(?:apixo_async\.)?([A-Z]\w+(?:\.\w+)?)(?:\(.*\))?")
+
+
+def with_navigation(_: Sphinx, page: str, text: list[str]) -> None:
+    """The landing page gets the sidebar; links out of docs/ lead to the site's own pages."""
+    if page == "index":
+        text[0] += "\n" + docs_pages.toctrees(text[0])
+    text[0] = docs_pages.text_of(HERE, page, text[0])
+
+
+def keep_colons(
+    _app: Sphinx, what: str, _name: str, _: object, __: object, text: list[str]
+) -> None:
+    """A colon in the first line of a field's docstring is no type before it, as napoleon thinks."""
+    if what in {"attribute", "property", "data"}:
+        text[:0] = ["..", ""]  # an empty comment, after which it looks for no type
+
+
+def link_names(app: Sphinx, tree: nodes.document) -> None:
+    """Public names in `backticks` on pages of prose lead to the reference, too."""
+    if app.env.doc2path(app.env.docname).suffix != ".md":
+        return
+    for literal in list(tree.findall(nodes.literal)):
+        match = NAME.fullmatch(literal.astext())
+        if match is None or isinstance(literal.parent, (nodes.reference, addnodes.pending_xref)):
+            continue
+        if match[1].partition(".")[0] not in apixo_async.__all__:
+            continue
+        link = addnodes.pending_xref(
+            "", refdomain="py", reftype="obj", reftarget=f"apixo_async.{match[1]}", refwarn=False
+        )
+        literal.replace_self(link)
+        link += literal
+
+
+def write_texts(app: Sphinx, error: Exception | None) -> None:
+    """llms.txt, and the text of every page beside it."""
+    if error is not None or app.builder.name != "html":
+        return
+    index = (HERE / "index.md").read_text(encoding="utf-8")
+    (app.outdir / "llms.txt").write_text(docs_pages.llms_txt(index), encoding="utf-8")
+    for entries in docs_pages.navigation(index).values():
+        for entry in entries:
+            target = app.outdir / docs_pages.source_of(entry)
+            if entry.path.endswith(".md"):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(docs_pages.source_file(HERE, entry), target)
+
+
+def setup(app: Sphinx) -> None:
+    """Called by Sphinx."""
+    app.connect("source-read", with_navigation)
+    app.connect("autodoc-process-docstring", keep_colons, priority=400)
+    app.connect("doctree-read", link_names)
+    app.connect("build-finished", write_texts)
