@@ -79,7 +79,7 @@ mutate: ## does a test fail for each small change to MODULES? SAMPLE of each, or
 	$(IN_VENV) cli,speed build test
 	@$(BIN)/python -m tools.mutation --sample $(SAMPLE) $(MUTATE) $(MODULES)
 
-check: lint types floors wheel links audit ## all checks that are not tests: the next six
+check: lint types floors wheel links docs audit ## all checks that are not tests: the next seven
 
 lint: ## ruff: rules and formatting
 	$(IN_VENV) cli,speed build test check bench
@@ -104,6 +104,10 @@ wheel: ## what is in the wheel, and does it work when it is all there is?
 links: ## do the links between our Markdown files lead somewhere?
 	$(IN_VENV) cli,speed build test check bench
 	@$(BIN)/python tools/check_links.py
+
+docs: ## build the site into site/, where a warning is an error; open site/index.html
+	$(IN_VENV) cli,speed build docs
+	@$(BIN)/python -m sphinx --quiet --fail-on-warning --builder html docs site
 
 audit: ## are all dependencies, allowed or installed, outside of what advisories are about?
 	$(IN_VENV) cli,speed build test check bench
@@ -131,9 +135,9 @@ format: ## let ruff format the code and mend what it can
 	@$(BIN)/ruff check --fix --show-fixes $(EXISTING_CODE)
 
 clean: ## remove all that was made here, demo videos included
-	@rm -rf $(VENV) $(VENV)-oldest $(VENV)-peers $(VENV)-audit demo dist build htmlcov .coverage .coverage.* \
+	@rm -rf $(VENV) $(VENV)-oldest $(VENV)-peers $(VENV)-audit demo dist build site htmlcov .coverage .coverage.* \
 	    .hypothesis .import_linter_cache .mutation .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -prune -exec rm -rf {} +
 
 .PHONY: help demo test test-all test-oldest simulate coverage mutate check lint types floors wheel links \
-    audit audit-online bench bench-peers format clean
+    docs audit audit-online bench bench-peers format clean
