@@ -107,7 +107,7 @@ links: ## do the links between our Markdown files lead somewhere?
 
 docs: ## build the site into site/, where a warning is an error; open site/index.html
 	$(IN_VENV) cli,speed build docs
-	@$(BIN)/python -m sphinx --quiet --fail-on-warning --builder html docs site
+	@$(BIN)/python -Im sphinx --quiet --fail-on-warning --write-all --builder html docs site
 
 audit: ## are all dependencies, allowed or installed, outside of what advisories are about?
 	$(IN_VENV) cli,speed build test check bench

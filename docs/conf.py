@@ -33,7 +33,7 @@ source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 exclude_patterns = ["_build"]
 # A name in single backticks, as docstrings have them, leads to what is called so.
 default_role = "py:obj"
-nitpicky = False
+smartquotes = False  # -- in an option is no dash
 python_display_short_literal_types = True
 python_maximum_signature_line_length = 80
 python_use_unqualified_type_names = True
@@ -46,7 +46,6 @@ suppress_warnings = ["myst.xref_ambiguous"]
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autodoc_default_options = {"members": True}
-autodoc_preserve_defaults = True
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
@@ -86,6 +85,21 @@ def keep_colons(
         text[:0] = ["..", ""]  # an empty comment, after which it looks for no type
 
 
+def shown_signature(
+    _app: Sphinx,
+    what: str,
+    name: str,
+    _object: object,
+    _options: object,
+    signature: str | None,
+    result: str | None,
+) -> tuple[str | None, str | None]:
+    """Events are made for the reader; what attrs makes anew each time has no default to show."""
+    if what == "class" and name.startswith("apixo_async.batch.events."):
+        return "", None
+    return (signature.replace("NOTHING", "...") if signature else signature), result
+
+
 def link_names(app: Sphinx, tree: nodes.document) -> None:
     """Public names in `backticks` on pages of prose lead to the reference, too."""
     if app.env.doc2path(app.env.docname).suffix != ".md":
@@ -101,6 +115,13 @@ def link_names(app: Sphinx, tree: nodes.document) -> None:
         )
         literal.replace_self(link)
         link += literal
+
+
+def set_dashes(_: Sphinx, tree: nodes.document) -> None:
+    """Between a parameter and its text stands a dash; smart quotes, which make it one, are off."""
+    for text in list(tree.findall(nodes.Text)):
+        if text.astext() == " -- ":
+            text.parent.replace(text, nodes.Text(" – "))
 
 
 def write_texts(app: Sphinx, error: Exception | None) -> None:
@@ -121,5 +142,7 @@ def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.connect("source-read", with_navigation)
     app.connect("autodoc-process-docstring", keep_colons, priority=400)
+    app.connect("autodoc-process-signature", shown_signature)
     app.connect("doctree-read", link_names)
+    app.connect("doctree-read", set_dashes)
     app.connect("build-finished", write_texts)
