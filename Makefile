@@ -36,6 +36,7 @@ MUTATE =
 CODE = apixo_async tests benchmarks examples tools
 
 BIN = $(VENV)/bin
+SPHINX = $(BIN)/python -Im sphinx --quiet --fail-on-warning --doctree-dir site/.doctrees
 IN_VENV = @PYTHON="$(PYTHON)" tools/venv.sh "$(VENV)"
 EXISTING_CODE = $$(find $(CODE) -name '*.py' 2>/dev/null | cut -d/ -f1 | sort -u)
 
@@ -107,7 +108,8 @@ links: ## do the links between our Markdown files lead somewhere?
 
 docs: ## build the site into site/, where a warning is an error; open site/index.html
 	$(IN_VENV) cli,speed build docs
-	@$(BIN)/python -Im sphinx --quiet --fail-on-warning --write-all --builder html docs site
+	@$(SPHINX) --write-all --builder html docs site
+	@$(SPHINX) --builder text docs site/text docs/reference/*.rst
 
 audit: ## are all dependencies, allowed or installed, outside of what advisories are about?
 	$(IN_VENV) cli,speed build test check bench

@@ -121,21 +121,29 @@ def set_dashes(_: Sphinx, tree: nodes.document) -> None:
     """Between a parameter and its text stands a dash; smart quotes, which make it one, are off."""
     for text in list(tree.findall(nodes.Text)):
         if text.astext() == " -- ":
-            text.parent.replace(text, nodes.Text(" – "))
+            text.parent.replace(text, nodes.Text(" \N{EN DASH} "))
 
 
 def write_texts(app: Sphinx, error: Exception | None) -> None:
-    """llms.txt, and the text of every page beside it."""
-    if error is not None or app.builder.name != "html":
+    """llms.txt and the texts of pages that are written as such; then llms-full.txt, which is all.
+
+    The Makefile builds with `html`, then with `text` for the pages that are made from the code.
+    """
+    if error is not None:
         return
     index = (HERE / "index.md").read_text(encoding="utf-8")
-    (app.outdir / "llms.txt").write_text(docs_pages.llms_txt(index), encoding="utf-8")
-    for entries in docs_pages.navigation(index).values():
+    entries = [entry for section in docs_pages.navigation(index).values() for entry in section]
+    if app.builder.name == "html":
+        (app.outdir / "llms.txt").write_text(docs_pages.llms_txt(index), encoding="utf-8")
         for entry in entries:
-            target = app.outdir / docs_pages.source_of(entry)
             if entry.path.endswith(".md"):
+                target = app.outdir / docs_pages.source_of(entry)
                 target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(docs_pages.source_file(HERE, entry), target)
+                shutil.copyfile(HERE / entry.path, target)
+    elif app.builder.name == "text":
+        site = app.outdir.parent
+        texts = [(site / docs_pages.source_of(entry)).read_text("utf-8") for entry in entries]
+        (site / "llms-full.txt").write_text("\n\n".join([index, *texts]), encoding="utf-8")
 
 
 def setup(app: Sphinx) -> None:

@@ -95,17 +95,13 @@ def llms_txt(index: str, url: str = "") -> str:
             f"- [{entry.title}]({url}{source_of(entry)}): {entry.sentence}" for entry in entries
         ]
         lines.append("")
+    lines += ["## Optional", "", f"- [All of it]({url}llms-full.txt): every page in one file", ""]
     return "\n".join(lines)
 
 
 def source_of(entry: Entry) -> str:
     """Where the built site has the text of a page, without its navigation."""
     return f"text/{entry.page}.{'md' if entry.path.endswith('.md') else 'txt'}"
-
-
-def source_file(docs: Path, entry: Entry) -> Path:
-    """Where the text of a page is written."""
-    return docs / entry.path
 
 
 def pages(docs: Path) -> Iterator[str]:
