@@ -61,7 +61,9 @@ class Hurried(PollSchedule):
     def __init__(self, **given: float) -> None:
         usual = PollSchedule(**given)
         super().__init__(
-            first=usual.first / 600, interval=usual.interval / 200, deadline=usual.deadline
+            first=usual.first / 600,
+            interval=max(usual.interval / 200, 0.01),
+            deadline=usual.deadline,
         )
 
 
@@ -88,6 +90,7 @@ def _pages() -> Iterator[object]:
         yield pytest.param(page, id=page, marks=marks)
 
 
+@pytest.mark.timeout(240)  # some pages start a dozen processes
 @pytest.mark.parametrize("page", list(_pages()))
 def test_what_a_page_shows_is_what_happens(
     page: str, surroundings: Path, monkeypatch: pytest.MonkeyPatch

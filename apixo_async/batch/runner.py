@@ -126,11 +126,11 @@ class BatchRunner:
         an outcome for every task that was accepted, `timed_out` for those that go on.
 
         Args:
-            requests: Requests, or jobs (`Job`), in an iterable or an async iterable; it is pulled lazily.
-                The next item of an iterable is taken when a slot is free. An async iterable is
-                asked before there is a slot, so that it may wait, or use the same client, without
-                holding one; it is at most one item ahead. A list is checked as a whole before
-                anything is sent.
+            requests: Requests, or jobs (`Job`), in an iterable or an async iterable; it is pulled
+                lazily. The next item of an iterable is taken when a slot is free. An async iterable
+                is asked before there is a slot, so that it may wait, or use the same client,
+                without holding one; it is at most one item ahead. A list is checked as a whole
+                before anything is sent.
 
         Raises:
             TypeError: An item is no request.
