@@ -19,7 +19,8 @@ BENCHMARKS = benchmarks/[!_]*.py
 PYTEST = -q -n 2 --dist worksteal
 # Tests of what no dependency has a part in, left out of `make test-oldest`.
 OWN = polling model simulation cancellation test_cancellation.py test_simulation.py test_docs.py \
-    test_docs_journal.py test_fault_matrix.py test_threat_model.py test_mutation.py test_herd.py test_soak.py
+    test_docs_journal.py test_docs_site.py test_docstrings.py test_fault_matrix.py \
+    test_threat_model.py test_mutation.py test_herd.py test_soak.py
 # 1 tries in `make test-all` all of what it usually tries a part of: for hours.
 THOROUGH =
 # How many seeds `make simulate` tries, and which is the first.
@@ -108,7 +109,7 @@ links: ## do the links between our Markdown files lead somewhere?
 
 docs: ## build the site into site/, where a warning is an error; open site/index.html
 	$(IN_VENV) cli,speed build docs
-	@$(SPHINX) --write-all --builder html docs site
+	@$(SPHINX) --fresh-env --write-all --builder html docs site
 	@$(SPHINX) --builder text docs site/text docs/reference/*.rst
 
 audit: ## are all dependencies, allowed or installed, outside of what advisories are about?

@@ -1,4 +1,6 @@
-"""Every error this library raises on purpose, in one tree.
+"""Every error this library raises on purpose.
+
+They are one tree::
 
     ApixoError
     ├── InvalidRequestError      (also ValueError)    the request breaks rules; nothing was sent

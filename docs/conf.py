@@ -67,6 +67,7 @@ html_theme_options = {
     "dark_css_variables": {"color-brand-primary": "#7db8f5", "color-brand-content": "#7db8f5"},
 }
 
+LONG = 36
 NAME = re.compile(r"(?:apixo_async\.)?([A-Z]\w+(?:\.\w+)?)(?:\(.*\))?")
 
 
@@ -117,8 +118,14 @@ def link_names(app: Sphinx, tree: nodes.document) -> None:
         link += literal
 
 
-def set_dashes(_: Sphinx, tree: nodes.document) -> None:
-    """Between a parameter and its text stands a dash; smart quotes, which make it one, are off."""
+def set_type(_: Sphinx, tree: nodes.document) -> None:
+    """Between a parameter and its text stands a dash; smart quotes, which make it one, are off.
+
+    Long names, such as those of tests, may be broken.
+    """
+    for literal in tree.findall(nodes.literal):
+        if len(literal.astext()) > LONG:
+            literal["classes"].append("long")
     for text in list(tree.findall(nodes.Text)):
         if text.astext() == " -- ":
             text.parent.replace(text, nodes.Text(" \N{EN DASH} "))
@@ -152,5 +159,5 @@ def setup(app: Sphinx) -> None:
     app.connect("autodoc-process-docstring", keep_colons, priority=400)
     app.connect("autodoc-process-signature", shown_signature)
     app.connect("doctree-read", link_names)
-    app.connect("doctree-read", set_dashes)
+    app.connect("doctree-read", set_type)
     app.connect("build-finished", write_texts)
