@@ -9,6 +9,8 @@ from pathlib import Path
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.util.nodes import make_refnode
 
 import apixo_async
 
@@ -44,6 +46,12 @@ myst_enable_extensions = ["attrs_block"]
 suppress_warnings = ["myst.xref_ambiguous"]
 
 autodoc_member_order = "bysource"
+autodoc_type_aliases = {
+    "Event": "apixo_async.batch.events.Event",
+    "Money": "apixo_async.batch.spending.Money",
+    "Request": "apixo_async.Request",
+    "Source": "apixo_async.batch.source.Source",
+}
 autodoc_typehints_format = "short"
 autodoc_default_options = {"members": True}
 napoleon_google_docstring = True
@@ -68,6 +76,7 @@ html_theme_options = {
 }
 
 LONG = 36
+ALIAS = re.compile(r"TypeAliasForwardRef\('([\w.]+)'\)")
 NAME = re.compile(r"(?:apixo_async\.)?([A-Z]\w+(?:\.\w+)?)(?:\(.*\))?")
 
 
@@ -95,10 +104,13 @@ def shown_signature(
     signature: str | None,
     result: str | None,
 ) -> tuple[str | None, str | None]:
-    """Events are made for the reader; what attrs makes anew each time has no default to show."""
+    """As a reader may write it: events are made for him, and aliases are called by their names."""
     if what == "class" and name.startswith("apixo_async.batch.events."):
         return "", None
-    return (signature.replace("NOTHING", "...") if signature else signature), result
+    if signature is None:
+        return None, result
+    # What attrs makes anew each time has no default to show.
+    return ALIAS.sub(r"\1", signature.replace("NOTHING", "...")), result
 
 
 def link_names(app: Sphinx, tree: nodes.document) -> None:
@@ -116,6 +128,20 @@ def link_names(app: Sphinx, tree: nodes.document) -> None:
         )
         literal.replace_self(link)
         link += literal
+
+
+def find_elsewhere(
+    app: Sphinx, env: BuildEnvironment, node: addnodes.pending_xref, text: nodes.TextElement
+) -> nodes.Element | None:
+    """A class that another module documents, if there is only one of that name."""
+    target = node["reftarget"]
+    if node.get("refdomain") != "py" or not re.fullmatch(r"[A-Z]\w+", target):
+        return None
+    found = env.domains.python_domain.find_obj(env, "", "", target, None, 1)
+    if len(found) != 1:
+        return None
+    ((name, there),) = found
+    return make_refnode(app.builder, node["refdoc"], there.docname, there.node_id, text, name)
 
 
 def set_type(_: Sphinx, tree: nodes.document) -> None:
@@ -160,4 +186,5 @@ def setup(app: Sphinx) -> None:
     app.connect("autodoc-process-signature", shown_signature)
     app.connect("doctree-read", link_names)
     app.connect("doctree-read", set_type)
+    app.connect("missing-reference", find_elsewhere)
     app.connect("build-finished", write_texts)
