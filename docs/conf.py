@@ -42,8 +42,6 @@ python_use_unqualified_type_names = True
 toc_object_entries_show_parents = "hide"
 
 myst_heading_anchors = 4
-myst_enable_extensions = ["attrs_block"]
-suppress_warnings = ["myst.xref_ambiguous"]
 
 autodoc_member_order = "bysource"
 autodoc_type_aliases = {

@@ -43,7 +43,7 @@ class Sending(_JobEvent):
     """The POST is about to leave: from here on a task may exist."""
 
     attempt: int
-    """Counts the tries to send this job, from 1, over all runs with a journal."""
+    """Counts the tries of one submit, from 1. A job that is submitted anew begins with 1 again."""
     calls_back: bool = False
     """Whether a callback of the task will find us."""
 
@@ -196,7 +196,7 @@ class CalledBack(_JobEvent):
     """
 
     attempt: int
-    """The number of the try that it is for, as in `Sending`."""
+    """The number of the try that it is for, from 1, over all submits of the job and all runs."""
     task_id: str | None = None
     """The task that it names, if any."""
     state: str | None = None

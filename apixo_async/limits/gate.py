@@ -40,7 +40,7 @@ class GateStatistics:
     waiting: int
     """Callers that wait for a slot."""
     throttled: int
-    """Answers with 429 so far, counted each."""
+    """Answers with 429 so far."""
     closed_for: float
     """Seconds for which nothing is sent because of a 429; 0 while the gate is open."""
 
