@@ -57,9 +57,10 @@ napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 napoleon_use_rtype = False
 
-copybutton_prompt_text = "$ "
+# Commands are copied without what they print; "> " goes on with the one above.
+copybutton_prompt_text = r"\$ |> "
+copybutton_prompt_is_regexp = True
 copybutton_only_copy_prompt_lines = True
-copybutton_line_continuation_character = "\\"
 
 html_theme = "furo"
 html_title = "apixo-async"
