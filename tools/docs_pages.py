@@ -71,14 +71,20 @@ def text_of(docs: Path, page: str, text: str) -> str:
 
 
 def _led(text: str, written_in: str, shown_in: str) -> str:
-    """Links of a page that is shown somewhere else, or that leave docs/."""
+    """Links of a page shown somewhere else, or that leave docs/. Folders are below it."""
+    shown_below = posixpath.join("docs", shown_in)
+    shown_at = {
+        posixpath.normpath(posixpath.join("docs", path)): posixpath.join("docs", page)
+        for path, page in OUTSIDE.items()
+    }
 
     def led(match: re.Match[str]) -> str:
-        target = posixpath.normpath(posixpath.join(written_in, match[2]))
+        # From the root of the checkout, so that the name of its own directory does not matter.
+        target = posixpath.normpath(posixpath.join("docs", written_in, match[2]))
         is_ours = not re.match(r"[a-z]+:", match[2])
-        if not is_ours or (written_in == shown_in and target not in OUTSIDE):
+        if not is_ours or (written_in == shown_in and target not in shown_at):
             return match[0]
-        there = posixpath.relpath(OUTSIDE.get(target, target), shown_in or ".")
+        there = posixpath.relpath(shown_at.get(target, target), shown_below)
         return f"{match[1]}{there}{match[3] or ''}{match[4]}"
 
     return LINK.sub(led, text)
