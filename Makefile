@@ -19,7 +19,8 @@ BENCHMARKS = benchmarks/[!_]*.py
 PYTEST = -q -n 2 --dist worksteal
 # Tests of what no dependency has a part in, left out of `make test-oldest`.
 OWN = polling model simulation cancellation test_cancellation.py test_simulation.py test_docs.py \
-    test_docs_journal.py test_fault_matrix.py test_threat_model.py test_mutation.py test_herd.py test_soak.py
+    test_docs_journal.py test_docs_site.py test_docstrings.py test_fault_matrix.py \
+    test_threat_model.py test_mutation.py test_herd.py test_soak.py
 # 1 tries in `make test-all` all of what it usually tries a part of: for hours.
 THOROUGH =
 # How many seeds `make simulate` tries, and which is the first.
@@ -36,6 +37,7 @@ MUTATE =
 CODE = apixo_async tests benchmarks examples tools
 
 BIN = $(VENV)/bin
+SPHINX = $(BIN)/python -Im sphinx --quiet --fail-on-warning --doctree-dir site/.doctrees
 IN_VENV = @PYTHON="$(PYTHON)" tools/venv.sh "$(VENV)"
 EXISTING_CODE = $$(find $(CODE) -name '*.py' 2>/dev/null | cut -d/ -f1 | sort -u)
 
@@ -79,7 +81,7 @@ mutate: ## does a test fail for each small change to MODULES? SAMPLE of each, or
 	$(IN_VENV) cli,speed build test
 	@$(BIN)/python -m tools.mutation --sample $(SAMPLE) $(MUTATE) $(MODULES)
 
-check: lint types floors wheel links audit ## all checks that are not tests: the next six
+check: lint types floors wheel links docs audit ## all checks that are not tests: the next seven
 
 lint: ## ruff: rules and formatting
 	$(IN_VENV) cli,speed build test check bench
@@ -104,6 +106,11 @@ wheel: ## what is in the wheel, and does it work when it is all there is?
 links: ## do the links between our Markdown files lead somewhere?
 	$(IN_VENV) cli,speed build test check bench
 	@$(BIN)/python tools/check_links.py
+
+docs: ## build the site into site/, where a warning is an error; open site/index.html
+	$(IN_VENV) cli,speed build docs
+	@$(SPHINX) --fresh-env --write-all --builder html docs site
+	@$(SPHINX) --builder text docs site/text docs/reference/*.rst
 
 audit: ## are all dependencies, allowed or installed, outside of what advisories are about?
 	$(IN_VENV) cli,speed build test check bench
@@ -131,9 +138,9 @@ format: ## let ruff format the code and mend what it can
 	@$(BIN)/ruff check --fix --show-fixes $(EXISTING_CODE)
 
 clean: ## remove all that was made here, demo videos included
-	@rm -rf $(VENV) $(VENV)-oldest $(VENV)-peers $(VENV)-audit demo dist build htmlcov .coverage .coverage.* \
+	@rm -rf $(VENV) $(VENV)-oldest $(VENV)-peers $(VENV)-audit demo dist build site htmlcov .coverage .coverage.* \
 	    .hypothesis .import_linter_cache .mutation .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -prune -exec rm -rf {} +
 
 .PHONY: help demo test test-all test-oldest simulate coverage mutate check lint types floors wheel links \
-    audit audit-online bench bench-peers format clean
+    docs audit audit-online bench bench-peers format clean

@@ -1,4 +1,6 @@
-"""Every error this library raises on purpose, in one tree.
+"""Every error this library raises on purpose.
+
+They are one tree::
 
     ApixoError
     ├── InvalidRequestError      (also ValueError)    the request breaks rules; nothing was sent
@@ -51,7 +53,10 @@ def _size(text: str) -> int:
 class ApixoError(Exception):
     """The base of every error raised on purpose by this library.
 
-    `task_id` is the task that the error concerns, where one is known.
+    All are built from plain values and survive pickling; none holds the API key.
+
+    Attributes:
+        task_id: The task that the error concerns, where one is known.
     """
 
     task_id: str | None = None
@@ -63,9 +68,11 @@ class ApixoError(Exception):
 
 
 class InvalidRequestError(ApixoError, ValueError):
-    """A request breaks documented rules; nothing was sent.
+    """A request breaks documented rules; nothing was sent. Mend the fields in `problems`.
 
-    `problems` lists every broken rule as (field, rule), so that one round of fixing is enough.
+    Attributes:
+        subject: What is not valid: the class of the request, or a place in the input.
+        problems: Every broken rule as (field, rule), so that one round of fixing is enough.
     """
 
     def __init__(self, subject: str, problems: Sequence[tuple[str, str]]) -> None:
@@ -76,15 +83,26 @@ class InvalidRequestError(ApixoError, ValueError):
 
 
 class InvalidSettingError(ApixoError, ValueError):
-    """A setting of the client, its limits or its schedule is out of range."""
+    """A setting of the client, its limits or its schedule is out of range.
+
+    The message names the setting and the rule. Nothing was sent.
+    """
 
 
 class ClientUsageError(ApixoError, RuntimeError):
-    """The client was used after it was closed, or from another event loop than its own."""
+    """The client was used after it was closed, or from another event loop than its own.
+
+    Open one client for each event loop, and use it within its `async with`.
+    """
 
 
 class TransportError(ApixoError):
-    """A call failed below HTTP. `reason` is a short stable word, `host` what was called."""
+    """A call failed below HTTP: the base of `NotSentError` and `UnansweredError`.
+
+    Attributes:
+        host: What was called.
+        reason: Why it failed, in a short stable word.
+    """
 
     def __init__(self, message: str, *, host: str, reason: str) -> None:
         self.host = host
@@ -95,22 +113,31 @@ class TransportError(ApixoError):
 class NotSentError(TransportError):
     """The request surely never left: no byte of it was handed to a connection.
 
-    `reason` is one of `dns`, `refused`, `unreachable`, `tls`, `connect_timeout`, `timeout`,
-    `resources`, `reset`, `other`.
-    Repeating is safe; `is_retryable` is false for `tls`, where trying again cannot help.
+    Check the network and the base URL. Repeating is safe.
+
+    Attributes:
+        host: What was called.
+        reason: One of `dns`, `refused`, `unreachable`, `tls`, `connect_timeout`, `timeout`,
+            `resources`, `reset`, `other`.
     """
 
     @property
     def is_retryable(self) -> bool:
-        """Whether trying again may help."""
+        """Whether trying again may help: not where TLS failed."""
         return self.reason != "tls"
 
 
 class UnansweredError(TransportError):
     """The request was handed to a connection and no complete answer came back.
 
-    The API may have acted on it. `received` holds what arrived of the answer (at most 2 kB) and
-    `received_bytes` how much that was.
+    The API may have acted on it. Status and balance calls may be repeated freely; a submit that
+    ends so is a `SubmitUncertainError`.
+
+    Attributes:
+        host: What was called.
+        reason: Why it failed, in a short stable word.
+        received: What arrived of the answer, the first 2,000 characters at most.
+        received_bytes: How many bytes arrived.
     """
 
     def __init__(
@@ -128,10 +155,15 @@ class UnansweredError(TransportError):
 
 
 class APIError(ApixoError):
-    """The API answered with an error.
+    """The API answered with an error: the base of six others, and any other code.
 
-    `http_status` and `code` (of the envelope) are both kept, because the API is known to send
-    errors inside HTTP 200; either may be `None`. `data` is the envelope's `data`, if any.
+    Status and code are both kept, because the API is known to send errors inside HTTP 200.
+
+    Attributes:
+        message: What the API said.
+        http_status: The status of the answer; `None` where it had none, as in a callback.
+        code: The code in the envelope (Veo 3.1 page, error codes); `None` where it had none.
+        data: The envelope's `data`, if any.
     """
 
     def __init__(
@@ -156,23 +188,45 @@ class APIError(ApixoError):
 
 
 class BadRequestError(APIError):
-    """The API refused the request itself: invalid parameters, forbidden, too large."""
+    """The API refused the request itself: invalid parameters, forbidden, too large.
+
+    "400: Invalid parameters or request error" (Veo 3.1 page, error codes); 403, 405, 413, 414, 415
+    and 422 as well. Mend the request; sending it again cannot help. Fields as in `APIError`.
+    """
 
 
 class InsufficientCreditsError(APIError):
-    """The balance of this key does not suffice. Top up; nothing was billed for this request."""
+    """The balance of this key does not suffice. Top up; nothing was billed for this request.
+
+    402 (errors page), or 400 with the message "Insufficient credits" (Veo 3.1 page, response).
+    Fields as in `APIError`.
+    """
 
 
 class AuthenticationError(APIError):
-    """The key is missing, wrong or lacks permission."""
+    """The key is missing, wrong or lacks permission. Check `APIXO_API_KEY`.
+
+    "401: Invalid or missing API Key" (Veo 3.1 page, error codes). Also raised before anything is
+    sent, if there is no key. Fields as in `APIError`.
+    """
 
 
 class NotFoundError(APIError):
-    """The API does not know this model or task id."""
+    """The API does not know this model or task id: 404 (errors page).
+
+    The model must be the one that the task was submitted with. Fields as in `APIError`.
+    """
 
 
 class RateLimitedError(APIError):
-    """Too many requests or too many unfinished tasks; `retry_after` in seconds, if the API said."""
+    """Too many requests, or too many unfinished tasks: "429: Rate limit exceeded".
+
+    (Veo 3.1 page, error codes.) Submits and waits sit it out; a status or balance call of yours
+    raises it. Other fields as in `APIError`.
+
+    Attributes:
+        retry_after: Seconds to wait, if the API said so; otherwise `None`.
+    """
 
     def __init__(
         self,
@@ -188,13 +242,20 @@ class RateLimitedError(APIError):
 
 
 class ServerError(APIError):
-    """The API or a gateway before it failed. After a submit the task may exist all the same."""
+    """The API or a gateway before it failed: 5xx (errors page). Repeat the call later.
+
+    After a submit the task may exist all the same, so that one is a `SubmitUncertainError`. Fields
+    as in `APIError`.
+    """
 
 
 class UnexpectedAnswerError(ApixoError):
-    """An answer that no document describes; `excerpt` shows its beginning with the key removed.
+    """An answer that no document describes, or a success that never shows a URL.
 
-    `task` is set when the answer concerned a known task: its id is never lost.
+    Attributes:
+        http_status: The status of the answer, if it had one.
+        excerpt: The beginning of the answer, with the key removed.
+        task: The task that the answer was about, where one is known: its id is never lost.
     """
 
     def __init__(
@@ -214,13 +275,21 @@ class UnexpectedAnswerError(ApixoError):
 class SubmitUncertainError(ApixoError):
     """Nobody can say whether this submit created a task; it may be running and billed.
 
-    It is never repeated automatically, because the API knows no idempotency key. `reason` says
-    what happened. `phase` says how far it came: `sent` (it left, nothing came back), `answering`
-    (the answer was cut), `answer` (a whole answer that makes no sense), `crash` (the process
-    ended) or `callback` (it was not sent again, because a callback told of an earlier submit).
-    `received` is what came of the answer, shortened, and `received_bytes` how much that was.
-    `candidate_task_id` is an id seen in a broken answer, not confirmed; with `candidate_denied`
-    the API was asked about it and does not know it, without it nobody can say.
+    It is never repeated automatically, because the API knows no idempotency key. Do not just submit
+    again: look at your account's history, and at the candidate unless it is denied.
+
+    Attributes:
+        model: The model of the request.
+        reason: What happened.
+        phase: How far it came: `sent` (it left, nothing came back), `answering` (the answer was
+            cut), `answer` (a whole answer that makes no sense), `crash` (the process ended) or
+            `callback` (not sent again, because a callback told of an earlier submit's task).
+        received: What came of the answer, the first 2,000 characters at most.
+        received_bytes: How many bytes came of the answer.
+        candidate_task_id: An id seen in a broken answer and not confirmed, or `None`.
+        candidate_denied: Whether the API was asked about that id and does not know it. If not, it
+            could not be asked, and nobody can say.
+        http_status: The status of the answer, if there was one.
     """
 
     def __init__(
@@ -258,7 +327,15 @@ class SubmitUncertainError(ApixoError):
 
 
 class TaskFailedError(ApixoError):
-    """The task ended as `failed`; `fail_code` and `fail_message` say why."""
+    """The task ended as `failed` (Veo 3.1 page, fail codes).
+
+    Whether it was billed, no document says. Nothing generates it again by itself.
+
+    Attributes:
+        task: The last snapshot of the task.
+        fail_code: Why, in a word such as `GENERATION_FAILED`; `None` if the API gave none.
+        fail_message: Why, in a sentence; `None` if the API gave none.
+    """
 
     def __init__(self, task: Task) -> None:
         self.task = task
@@ -270,15 +347,28 @@ class TaskFailedError(ApixoError):
 
 
 class ContentViolationError(TaskFailedError):
-    """The prompt or its result was judged to violate content policy: change the prompt."""
+    """The prompt or its result was judged to violate content policy: change the prompt.
+
+    `CONTENT_VIOLATION` (Veo 3.1 page, fail codes) and its like. Fields as in `TaskFailedError`.
+    """
 
 
 class InvalidImageURLError(TaskFailedError):
-    """An image URL could not be read by the API: it must be public."""
+    """An image URL could not be read by the API: make it public.
+
+    `INVALID_IMAGE_URL` (Veo 3.1 page, fail codes). Fields as in `TaskFailedError`.
+    """
 
 
 class TaskTimeoutError(ApixoError, TimeoutError):
-    """We stopped waiting; the task goes on, is billed, and can be waited for again by its id."""
+    """We stopped waiting; the task goes on and is billed.
+
+    Wait for it again: `await client.wait(error.task)`. Do not submit it again.
+
+    Attributes:
+        task: The last snapshot of the task.
+        waited: Seconds that the wait took.
+    """
 
     def __init__(self, task: Task, *, waited: float) -> None:
         self.task = task
@@ -293,7 +383,10 @@ class TaskTimeoutError(ApixoError, TimeoutError):
 class DownloadError(ApixoError):
     """A result could not be saved. The task is done and paid; only repeat the download.
 
-    `reason` is a short stable word, `url` has its query string removed.
+    Attributes:
+        url: What was downloaded, without its query string.
+        reason: Why it failed, in a short stable word; the guide to errors lists them.
+        http_status: The status of the answer, if there was one.
     """
 
     def __init__(
@@ -306,4 +399,7 @@ class DownloadError(ApixoError):
 
 
 class JournalError(ApixoError):
-    """The journal cannot be read or written as it must be."""
+    """The journal cannot be read or written as it must be. The message says what to do.
+
+    It is in use by another process, damaged, of another version, or cannot be written.
+    """

@@ -17,9 +17,13 @@ class TaskState(enum.StrEnum):
     """The documented states (Veo 3.1 page, status fields). A state equals its string."""
 
     PENDING = "pending"
+    """Accepted, and not begun yet."""
     PROCESSING = "processing"
+    """It is being made."""
     SUCCESS = "success"
+    """It has ended, and its result is there."""
     FAILED = "failed"
+    """It has ended without a result; `fail_code` and `fail_message` say why."""
 
 
 TERMINAL: Final = frozenset({TaskState.SUCCESS, TaskState.FAILED})
@@ -27,24 +31,34 @@ TERMINAL: Final = frozenset({TaskState.SUCCESS, TaskState.FAILED})
 
 @attrs.frozen(kw_only=True, slots=False)  # with slots, building one costs four times as much
 class Task:
-    """What one answer of the API said about a task.
+    """What one answer of the API said about a task (Veo 3.1 page, status fields).
 
-    Only `success` and `failed` are terminal; every other string the API may send means "still
-    running" and is kept in `state` as it came. Times are UTC and `None` where the API left them
-    out. `raw` is the `data` object of the answer.
+    A snapshot: it does not change when the task does. Everything but `id` and `model` may be
+    missing from an answer.
     """
 
     id: str
+    """The API's name of the task. There is no way to list tasks, so keep it."""
     model: str
+    """The model that the task was submitted with; a status call must name the same."""
     state: TaskState | str = TaskState.PENDING
+    """Only `success` and `failed` are terminal. Every other string that the API may send means
+    "still running" and is kept as it came."""
     urls: tuple[str, ...] = ()
+    """Where the results are; empty before `success`. "Result URLs are valid for 15 days" (Veo 3.1
+    page, tips)."""
     fail_code: str | None = None
+    """Why it failed, in a word such as `CONTENT_VIOLATION`; `None` unless it has failed."""
     fail_message: str | None = None
+    """Why it failed, in a sentence; `None` unless it has failed."""
     created_at: datetime | None = None
+    """When it was created, in UTC; `None` where the API left it out."""
     completed_at: datetime | None = None
+    """When it ended, in UTC; `None` while it runs, and where the API left it out."""
     duration: float | None = None
-    """Seconds of processing as the server counts them."""
+    """Seconds of processing as the server counts them; `None` where it does not say."""
     raw: Mapping[str, object] = attrs.field(factory=dict[str, object], repr=False, eq=False)
+    """The `data` object of the answer, as it came."""
 
     @property
     def is_terminal(self) -> bool:

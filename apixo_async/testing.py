@@ -28,9 +28,14 @@ T = TypeVar("T")
 
 @contextlib.asynccontextmanager
 async def emulated(**settings: Any) -> AsyncGenerator[Emulator]:  # noqa: ANN401 - as they are there
-    """Run an emulator in this event loop; *settings* are the fields of `EmulatorSettings`.
+    """Run an emulator in this event loop, for ``async with``.
 
-    Raises TypeError for a field that does not exist and ValueError for a bad value.
+    Args:
+        settings: The fields of `EmulatorSettings`.
+
+    Raises:
+        TypeError: There is no such field.
+        ValueError: A value is out of its range; the message names the field and the rule.
     """
     from apixo_async.emulator import Emulator, EmulatorSettings  # noqa: PLC0415 - see above
 
@@ -41,7 +46,14 @@ async def emulated(**settings: Any) -> AsyncGenerator[Emulator]:  # noqa: ANN401
 class EmulatorThread:
     """An emulator with an event loop of its own, for tests of any kind.
 
-    It keeps answering while the test blocks, and every method may be called from any thread.
+    It keeps answering while the test blocks, and every method may be called from any thread. Use it
+    in a ``with`` block; before and after there is nothing to ask.
+
+    Args:
+        settings: What the emulator is started with.
+
+    Raises:
+        RuntimeError: It is asked for something outside of its ``with`` block.
     """
 
     def __init__(self, settings: EmulatorSettings) -> None:
@@ -96,7 +108,7 @@ class EmulatorThread:
         return self._call(emulator.ledger.snapshot)
 
     def bound(self) -> dict[str, Any]:
-        """Return the shortest possible time beside the one that was needed."""
+        """Return the shortest possible time beside the one that was needed, both in seconds."""
         return self._call(self._opened.bound)
 
     def tasks(self) -> list[dict[str, object]]:
@@ -104,7 +116,14 @@ class EmulatorThread:
         return self._call(self._opened.tasks)
 
     def set_faults(self, faults: Mapping[str, float]) -> None:
-        """Replace all fault rates; ValueError for a wrong name or rate."""
+        """Replace all fault rates.
+
+        Args:
+            faults: Rates from 0 to 1 by the names in `apixo_async.emulator.FAULTS`.
+
+        Raises:
+            ValueError: There is no such fault, or a rate is no number from 0 to 1.
+        """
         emulator = self._opened
         self._call(lambda: emulator.set_faults(faults))
 
@@ -157,7 +176,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def apixo_emulator(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[EmulatorThread]:
-    """An APIXO of this test's own; APIXO_BASE_URL and APIXO_API_KEY point to it.
+    """An APIXO of this test's own, a fixture; APIXO_BASE_URL and APIXO_API_KEY point to it.
 
     Settings come from the marker: ``@pytest.mark.apixo_emulator(speed=60)``. Those of the marker
     nearest to the test win over those on its class or module.

@@ -190,45 +190,73 @@ def _extra_field() -> Any:  # noqa: ANN401  # as attrs.field itself
 
 @attrs.frozen
 class TextToVideo(_Checked):
-    """A video from a text (`TEXT_2_VIDEO`).
+    """A video from a text (`TEXT_2_VIDEO`; Veo 3.1 page, generation types).
 
-    `prompt` has 1 to 10,000 characters. `mode` is `quality` (the API's default, dearer) or `fast`.
-    `seed` makes a result repeatable as far as the model allows; `watermark` is text shown in the
-    picture; `provider` is the API's routing strategy. `None` leaves a field out. `extra_input`
-    takes any field the API may add to `input` later. Raises `InvalidRequestError`.
+    `None` leaves a field out. A request is checked when it is built, and cannot be changed.
+
+    Raises:
+        InvalidRequestError: A field breaks a documented rule. All broken rules are listed.
     """
 
     model: ClassVar[str] = "veo-3-1"
+    """The model's id, a part of the path of every call (Veo 3.1 page, endpoints)."""
 
     prompt: str = _ruled(_prompt)
+    """What to show: "Text description, 1-10000 characters" (Veo 3.1 page, parameters)."""
     mode: Mode = _ruled(_one_of(Mode), default="quality", kw_only=True)
+    """`quality`, the default, dearer and better, or `fast` (Veo 3.1 page, parameters)."""
     aspect_ratio: AspectRatio = _ruled(_one_of(AspectRatio), default="16:9", kw_only=True)
+    """`16:9`, `9:16` or `auto` (Veo 3.1 page, parameters). It is
+    always sent, because the pages disagree on its default."""
     seed: int | None = _ruled(_optional(_seed), default=None, kw_only=True)
+    """A whole number; "Random seed for reproducibility" (Veo 3.1 page, parameters). No range is
+    documented; numbers of more than 1,024 bits are refused here."""
     watermark: str | None = _ruled(_optional(_text), default=None, kw_only=True)
+    """Text shown in the picture (Veo 3.1 page, request body)."""
     provider: Provider | None = _ruled(_optional(_one_of(Provider)), default=None, kw_only=True)
+    """ "Routing strategy: auto, value, or official" (Veo 3.1 page, parameters)."""
     extra_input: Mapping[str, object] = _extra_field()
+    """Fields that the API may add to `input` (Veo 3.1 page, request body) later. A copy is kept. It
+    must be JSON, and may not name a field that this class has itself."""
 
 
 @attrs.frozen
 class FramesToVideo(_Checked):
-    """A video between a first and a last picture (`FIRST_AND_LAST_FRAMES_2_VIDEO`).
+    """A video between a first and a last picture.
 
-    The frames are public URLs of JPG, PNG or WebP images of at most 10 MB each; `last_frame` may
-    be left out (the pages give 2 as the maximum, and one of them allows 1). The other fields are
-    those of `TextToVideo`. Raises `InvalidRequestError`.
+    That is `FIRST_AND_LAST_FRAMES_2_VIDEO` (Veo 3.1 page, generation types). `None` leaves a field
+    out. A request is checked when it is built, and cannot be changed.
+
+    Raises:
+        InvalidRequestError: A field breaks a documented rule. All broken rules are listed.
     """
 
     model: ClassVar[str] = "veo-3-1"
+    """The model's id, a part of the path of every call (Veo 3.1 page, endpoints)."""
 
     prompt: str = _ruled(_prompt)
+    """What to show: "Text description, 1-10000 characters" (Veo 3.1 page, parameters)."""
     first_frame: str = _ruled(_image_url, kw_only=True)
+    """The public URL of the first picture: JPG, PNG or WebP, of at most 10 MB (Veo 3.1 page,
+    tips)."""
     last_frame: str | None = _ruled(_optional(_image_url), default=None, kw_only=True)
+    """The same of the last picture. It may be left out: the maximum is 2 (Veo 3.1 page, generation
+    types), and an older version of that page allows 1."""
     mode: Mode = _ruled(_one_of(Mode), default="quality", kw_only=True)
+    """`quality`, the default, dearer and better, or `fast` (Veo 3.1 page, parameters)."""
     aspect_ratio: AspectRatio = _ruled(_one_of(AspectRatio), default="16:9", kw_only=True)
+    """`16:9`, `9:16` or `auto` (Veo 3.1 page, parameters). It is
+    always sent, because the pages disagree on its default."""
     seed: int | None = _ruled(_optional(_seed), default=None, kw_only=True)
+    """A whole number; "Random seed for reproducibility" (Veo 3.1 page, parameters). No range is
+    documented; numbers of more than 1,024 bits are refused here."""
     watermark: str | None = _ruled(_optional(_text), default=None, kw_only=True)
+    """Text shown in the picture (Veo 3.1 page, request body)."""
     provider: Provider | None = _ruled(_optional(_one_of(Provider)), default=None, kw_only=True)
+    """ "Routing strategy: auto, value, or official" (Veo 3.1 page, parameters)."""
     extra_input: Mapping[str, object] = _extra_field()
+    """Fields that the API may add to `input` (Veo 3.1 page, request body) later. A copy is kept. It
+    must be JSON, and may not name a field that this class has itself."""
 
 
 @attrs.frozen
@@ -236,56 +264,88 @@ class ReferenceToVideo(_Checked):
     """A video from one to three reference pictures (`REFERENCE_2_VIDEO`).
 
     It has no `mode` and no `aspect_ratio`, because the API leaves no choice: "only supports fast
-    mode and aspect_ratio must be 16:9" (Veo 3.1 page, tips). `image_urls` are public URLs of JPG,
-    PNG or WebP images of at most 10 MB each. Raises `InvalidRequestError`.
+    mode and aspect_ratio must be 16:9" (Veo 3.1 page, tips). `None` leaves a field out. A request
+    is checked when it is built, and cannot be changed.
+
+    Raises:
+        InvalidRequestError: A field breaks a documented rule. All broken rules are listed.
     """
 
     model: ClassVar[str] = "veo-3-1"
+    """The model's id, a part of the path of every call (Veo 3.1 page, endpoints)."""
 
     prompt: str = _ruled(_prompt)
+    """What to show: "Text description, 1-10000 characters" (Veo 3.1 page, parameters)."""
     image_urls: Sequence[str] = _ruled(_image_urls, converter=_as_tuple, kw_only=True)
+    """1 to 3 public URLs, "image_urls (max 3)" (Veo 3.1 page, generation types), of JPG, PNG or
+    WebP pictures of at most 10 MB each (Veo 3.1 page, tips)."""
     seed: int | None = _ruled(_optional(_seed), default=None, kw_only=True)
+    """A whole number; "Random seed for reproducibility" (Veo 3.1 page, parameters). No range is
+    documented; numbers of more than 1,024 bits are refused here."""
     watermark: str | None = _ruled(_optional(_text), default=None, kw_only=True)
+    """Text shown in the picture (Veo 3.1 page, request body)."""
     provider: Provider | None = _ruled(_optional(_one_of(Provider)), default=None, kw_only=True)
+    """ "Routing strategy: auto, value, or official" (Veo 3.1 page, parameters)."""
     extra_input: Mapping[str, object] = _extra_field()
+    """Fields that the API may add to `input` (Veo 3.1 page, request body) later. A copy is kept. It
+    must be JSON, and may not name a field that this class has itself."""
 
     @property
     def mode(self) -> Mode:
-        """Always `fast`."""
+        """Always `fast` (Veo 3.1 page, tips)."""
         return "fast"
 
 
 @attrs.frozen
 class ExtendVideo(_Checked):
-    """A continuation of a finished `veo-3-1` task (model `veo-3-1-extend`).
+    """A continuation of a finished `veo-3-1` task (Veo 3.1 Extend page).
 
-    `task_id` is the id of a completed, not expired `veo-3-1` task; another one ends the new task
-    with the fail code `TASKID_ERROR`. `mode` defaults to `fast` here, as the Extend page says.
-    Raises `InvalidRequestError`.
+    `None` leaves a field out. A request is checked when it is built, and cannot be changed.
+
+    Raises:
+        InvalidRequestError: A field breaks a documented rule. All broken rules are listed.
     """
 
     model: ClassVar[str] = "veo-3-1-extend"
+    """The model's id, a part of the path of every call (Veo 3.1 Extend page, endpoints)."""
 
     prompt: str = _ruled(_prompt)
+    """What to show: "Text description, 1-10000 characters" (Veo 3.1 page, parameters)."""
     task_id: str = _ruled(_identifier, kw_only=True)
+    """The id of a completed `veo-3-1` task that is not expired (Veo 3.1 Extend page, parameters);
+    another one ends the new task with the fail code `TASKID_ERROR`."""
     mode: Mode = _ruled(_one_of(Mode), default="fast", kw_only=True)
+    """`fast`, the default of the Veo 3.1 Extend page, parameters, or `quality`."""
     seed: int | None = _ruled(_optional(_seed), default=None, kw_only=True)
+    """A whole number; "Random seed for reproducibility" (Veo 3.1 page, parameters). No range is
+    documented; numbers of more than 1,024 bits are refused here."""
     watermark: str | None = _ruled(_optional(_text), default=None, kw_only=True)
+    """Text shown in the picture (Veo 3.1 page, request body)."""
     provider: Provider | None = _ruled(_optional(_one_of(Provider)), default=None, kw_only=True)
+    """ "Routing strategy: auto, value, or official" (Veo 3.1 page, parameters)."""
     extra_input: Mapping[str, object] = _extra_field()
+    """Fields that the API may add to `input` (Veo 3.1 page, request body) later. A copy is kept. It
+    must be JSON, and may not name a field that this class has itself."""
 
 
 @attrs.frozen
 class ModelRequest(_Checked):
     """A request for any other model of the API: the envelope is the same, `input` is passed as is.
 
-    `input` must be a mapping that can be written as JSON; it is copied. Only the shape is checked,
-    the fields are the model's own business. Raises `InvalidRequestError`.
+    Only the shape is checked (generate-task page, request body); the fields of `input` are the
+    model's own business, and its own page says which there are.
+
+    Raises:
+        InvalidRequestError: A field has the wrong shape. All broken rules are listed.
     """
 
     model: str = _ruled(_path_segment)
+    """The model's id, a part of the path of every call (generate-task page, path)."""
     input: Mapping[str, object] = _ruled(_json_object, converter=_frozen_copy, hash=False)
+    """What the model's own page documents (generate-task page, request body). It must be JSON, of
+    at most 200 lists and objects in each other. A copy is kept."""
     provider: Provider | None = _ruled(_optional(_one_of(Provider)), default=None, kw_only=True)
+    """ "Routing strategy: auto, value, or official" (Veo 3.1 page, parameters)."""
 
     @property
     def mode(self) -> str | None:

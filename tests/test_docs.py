@@ -1,57 +1,202 @@
-"""README and guides: their code runs, against the emulator."""
+"""README, tutorial and guides: their code and their commands run, against the emulator."""
 
-import re
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+import apixo_async
 from apixo_async import PollSchedule, WebhookReceiver
 from apixo_async.client import verbs
+from apixo_async.emulator import EmulatorSettings
 from apixo_async.testing import EmulatorThread
+from tests.pages import (
+    OTHER,
+    PAGES,
+    ROOT,
+    RUNNABLE,
+    VARIES,
+    Block,
+    Shell,
+    blocks,
+    blocks_in,
+    missing,
+    steps,
+)
 
-ROOT = Path(__file__).parent.parent
-PAGES = ["README.md", "docs/requests.md", "docs/errors.md", "docs/callbacks.md"]
-BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCKS = [block for page in PAGES for block in blocks(page)]
+TRIED = [block for block in BLOCKS if block.language in RUNNABLE and block.why_not is None]
+LONG = "docs/tutorial.md"
+SPEED = {LONG: 20.0}
+"""How fast the emulator of a page goes, where the page says so; otherwise it is in a hurry."""
+NOT_RUN = [
+    ("README.md", "builds an environment of its own; CI runs make test-all"),
+    ("README.md", "installs from the network"),
+    ("README.md", "prompts.jsonl is the reader's; the tutorial runs the same"),
+    ("README.md", "prompts.jsonl is the reader's; the tutorial runs the same"),
+    ("docs/benchmarks.md", "takes hours"),
+    ("docs/benchmarks.md", "takes hours"),
+    ("docs/callbacks.md", "needs an address that is public"),
+    ("docs/cli.md", "installs from the network and costs money"),
+    ("docs/cli.md", "tests/cli/test_show.py makes run.db and compares"),
+    ("docs/emulator.md", "it runs until Ctrl-C"),
+    ("docs/how-to/applications.md", "a cell of a notebook, which may await outside of a function"),
+    ("docs/how-to/testing.md", "it runs until Ctrl-C"),
+    ("docs/index.md", "installs from the network"),
+    ("docs/journal.md", "RUN.DB is a journal of the reader's"),
+    ("docs/mutation.md", "takes minutes to hours"),
+    ("docs/tutorial.md", "installs from the network"),
+    ("docs/tutorial.md", "it runs until Ctrl-C; the test has one running"),
+    ("docs/tutorial.md", "costs money"),
+]
 
 
-def blocks() -> Iterator[tuple[str, str]]:
-    """Every Python block of the pages with its place."""
-    for page in PAGES:
-        text = (ROOT / page).read_text(encoding="utf-8")
-        for match in BLOCK.finditer(text):
-            line = text.count("\n", 0, match.start()) + 1
-            yield f"{page}:{line}", match.group(1)
+class Hurried(PollSchedule):
+    """A schedule as fast as the emulator's clock, or nearly so."""
+
+    def __init__(self, **given: float) -> None:
+        usual = PollSchedule(**given)
+        super().__init__(
+            first=usual.first / 600,
+            interval=max(usual.interval / 200, 0.01),
+            deadline=usual.deadline,
+        )
 
 
-BLOCKS = dict(blocks())
-
-
-@pytest.mark.apixo_emulator(speed=600)
-@pytest.mark.parametrize("code", BLOCKS.values(), ids=BLOCKS.keys())
-def test_code_on_our_pages_runs(
-    code: str,
-    apixo_emulator: EmulatorThread,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> None:
-    """Each Python block runs as it stands; only the schedule is shrunk with the server's clock.
-
-    A receiver that says nothing of its port gets one that is free.
-    """
+@pytest.fixture
+def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A directory as the reader's: examples/ is there, and a port for callbacks is free."""
     with socket.create_server(("127.0.0.1", 0)) as sock:
         host, port = sock.getsockname()
     monkeypatch.setattr(WebhookReceiver.serve, "__defaults__", (host, port))
     monkeypatch.setenv("APIXO_WEBHOOK_URL", f"http://{host}:{port}/apixo")
     monkeypatch.setenv("APIXO_WEBHOOK_SECRET", "the secret of these pages")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(verbs, "PollSchedule", lambda: PollSchedule(first=0.1, interval=0.02))
-    exec(compile(code, "page", "exec"), {"__name__": "__main__"})  # noqa: S102  # our own pages
+    monkeypatch.setattr(verbs, "PollSchedule", Hurried)
+    monkeypatch.setattr(apixo_async, "PollSchedule", Hurried)
+    directory = tmp_path / "page"
+    directory.mkdir()
+    (directory / "examples").symlink_to(ROOT / "examples")
+    monkeypatch.chdir(directory)
+    return directory
 
-    ledger = apixo_emulator.ledger
+
+def _pages() -> Iterator[object]:
+    for page in sorted({block.page for block in TRIED}):
+        marks = [pytest.mark.slow] if page == LONG else []
+        yield pytest.param(page, id=page, marks=marks)
+
+
+@pytest.mark.timeout(240)  # some pages start a dozen processes
+@pytest.mark.parametrize("page", list(_pages()))
+def test_what_a_page_shows_is_what_happens(
+    page: str, surroundings: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each block runs as it stands, in order; only schedules go as fast as the emulator's clock.
+
+    Commands print what is shown below them, and end with 0 unless the next one asks for their code.
+    """
+    settings = EmulatorSettings(speed=SPEED.get(page, 600.0))
+    with EmulatorThread(settings) as emulator:
+        monkeypatch.setenv("APIXO_BASE_URL", emulator.base_url)
+        monkeypatch.setenv("APIXO_API_KEY", emulator.api_key)
+        with closing(Shell(surroundings, {})) as shell:
+            for block in TRIED:
+                if block.page == page:
+                    _try(block, shell)
+
+        ledger = emulator.ledger
     assert not ledger.billed_twice
     assert ledger.accepted == ledger.finished["success"], "every video was waited for"
+
+
+def _try(block: Block, shell: Shell) -> None:
+    if block.language == "console":
+        _try_commands(block, shell)
+    elif "apixo_emulator" in block.text:
+        _try_tests(block)
+    else:
+        exec(compile(block.text, block.place, "exec"), {"__name__": "__main__"})  # noqa: S102  # our own pages
+
+
+def _try_commands(block: Block, shell: Shell) -> None:
+    given = list(steps(block))
+    for number, (command, shown) in enumerate(given):
+        code, output = shell.run(command)
+        after = given[number + 1][0] if number + 1 < len(given) else ""
+        lacking = missing(shown, output, varies=block.note == VARIES)
+
+        assert not lacking, f"{block.place}: {command} printed\n{output}"
+        assert code == 0 or "$?" in after, f"{block.place}: {command}: {code}\n{output}"
+
+
+def _try_tests(block: Block) -> None:
+    """A test that a page shows is run by a pytest of its own."""
+    Path("test_of_a_page.py").write_text(block.text, encoding="utf-8")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_of_a_page.py"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=50)
+
+    assert done.returncode == 0, f"{block.place}: {done.stdout}{done.stderr}"
+
+
+def test_what_cannot_run_says_why() -> None:
+    """A block that is not tried is listed here, so that their number cannot grow unseen."""
+    assert [(block.page, block.why_not) for block in BLOCKS if block.why_not] == NOT_RUN
+
+
+def test_every_block_says_what_it_is() -> None:
+    """A block is code that runs, or of a language that nobody runs."""
+    unknown = [block.place for block in BLOCKS if block.language not in RUNNABLE | OTHER]
+
+    assert not unknown
+
+
+def test_blocks_are_read_as_they_are_meant() -> None:
+    """Notes, commands over several lines, and what is shown below each of them."""
+    text = """
+<!-- numbers vary -->
+```console
+$ for n in 1 2; do
+>   echo $n
+> done
+1
+...
+$ apixo batch \\
+    x.jsonl
+```
+<!-- not run: it is only an example -->
+```python
+1 / 0
+```
+"""
+    first, second = blocks_in("page", text)
+
+    assert (first.note, first.line, second.why_not) == (VARIES, 3, "it is only an example")
+    assert list(steps(first)) == [
+        ("for n in 1 2; do\n  echo $n\ndone", ["1", "..."]),
+        ("apixo batch \\\n    x.jsonl", []),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("shown", "varies", "lacking"),
+    [
+        (["2 jobs, in 1 s"], False, []),
+        (["2   jobs, in 9.5 s"], False, []),
+        (["...", "last 3"], False, []),
+        (["2 jobs, ..."], False, []),
+        (["3 jobs, in 1 s"], False, ["3 jobs, in 1 s"]),
+        (["3 jobs, in 1 s"], True, []),
+        (["last 3", "2 jobs, in 1 s"], False, ["2 jobs, in 1 s"]),
+        (["last"], True, ["last"]),
+    ],
+)
+def test_output_is_compared_as_it_reads(shown: list[str], varies: bool, lacking: list[str]) -> None:
+    """Measured times are loose, all else is exact unless it is said to vary, and order counts."""
+    assert missing(shown, "2 jobs, in 1 s\nlast 3\n", varies=varies) == lacking
 
 
 def test_the_first_screen_shows_both_commands() -> None:

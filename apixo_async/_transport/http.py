@@ -60,12 +60,16 @@ def _positive(_: object, attribute: attrs.Attribute[float], value: float) -> Non
 class Timeouts:
     """Seconds for a whole call, by kind, and for connecting; a slow drip cannot outlast them.
 
-    Raises `InvalidSettingError`.
+    Raises:
+        InvalidSettingError: A number is not above 0; the message names it.
     """
 
     submit: float = attrs.field(default=60.0, validator=_positive)
+    """Seconds for a submit. What has no answer by then is uncertain."""
     status: float = attrs.field(default=30.0, validator=_positive)
+    """Seconds for a status or balance call."""
     connect: float = attrs.field(default=10.0, validator=_positive)
+    """Seconds for a connection, its TLS handshake included; a part of the above."""
 
 
 class Transport(Protocol):

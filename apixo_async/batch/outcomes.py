@@ -30,22 +30,29 @@ def _check_key(_: object, __: object, key: str | None) -> None:
 class Job:
     """A request with a name. The key makes the job: its files and records are named by it.
 
-    Without a `key` it is a hash of the request and the number of its occurrence in the input, so
-    that the same input always gives the same keys. Two jobs with the same key and the same request
-    are one job, which is run and paid once. `metadata` is carried along untouched.
+    Two jobs with the same key and the same request are one job, which is run and paid once.
+
+    Raises:
+        InvalidRequestError: The key cannot be one.
     """
 
     request: Request
+    """What to generate."""
     key: str | None = attrs.field(default=None, kw_only=True, validator=_check_key)
+    """Its name: printable text of 1 to 200 characters. `None` makes one of a hash of the request
+    and the number of its occurrence in the input, so that the same input always gives the same
+    keys."""
     metadata: Mapping[str, object] = attrs.field(
         factory=dict[str, object], kw_only=True, hash=False
     )
+    """Carried along untouched to the outcome. With a journal it must be JSON."""
 
 
 class OutcomeStatus(enum.StrEnum):
     """How a job ended, as far as anyone can say."""
 
     SUCCEEDED = "succeeded"
+    """The task ended with a result."""
     FAILED = "failed"
     """The task failed, or the API refused the request; `error` says which."""
     UNCERTAIN = "uncertain"
@@ -58,19 +65,21 @@ class OutcomeStatus(enum.StrEnum):
 
 @attrs.frozen(kw_only=True)
 class Outcome:
-    """How one job ended. `index` is its place in the input, from 0.
-
-    `error` is set unless the status is `succeeded`; a success whose files could not be saved has
-    the `DownloadError` there, because the video itself is done and its URLs work for 15 days;
-    `files` then has those that were saved.
-    """
+    """How one job ended."""
 
     job: Job
+    """The job, with its key."""
     index: int
+    """Its place in the input, counted from 0."""
     status: OutcomeStatus
+    """How it ended, as far as anyone can say."""
     task: Task | None = None
+    """The last snapshot of its task; `None` where there is none, or none is known."""
     error: ApixoError | None = None
+    """What went wrong. A success has one only if its files could not be saved, a `DownloadError`:
+    the video itself is done, and its URLs work for 15 days."""
     files: tuple[SavedFile, ...] = ()
+    """The files that were saved."""
 
     @property
     def key(self) -> str:
@@ -106,11 +115,14 @@ class StopReason(enum.StrEnum):
 
 @attrs.frozen
 class BatchReport:
-    """All outcomes of a run in input order. `stopped` says why a batch ended early, if it did."""
+    """All outcomes of a run."""
 
     outcomes: tuple[Outcome, ...]
+    """Every outcome, in input order."""
     stopped: StopReason | None = None
+    """Why the batch ended early; `None` if it did not."""
     stop_error: BaseException | None = None
+    """The error behind `stopped`, if there is one."""
 
     @property
     def urls(self) -> tuple[str, ...]:

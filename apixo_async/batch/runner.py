@@ -34,30 +34,41 @@ from apixo_async.veo import Request
 
 
 class BatchRunner:
-    """Runs requests through `client`, within its limits, and gathers what becomes of them.
+    """Runs requests through a client, within its limits, and gathers what becomes of them.
 
-    `journal` is a file that keeps what happened, whatever happens to this process: the same
-    requests with the same journal go on where they stopped, and nothing is paid for twice. One
-    process uses it at a time. `None` keeps nothing.
+    One failed video is one outcome, and stops nothing else. A runner can be used for one batch
+    after another, not for two at once.
 
-    `save_to` is a directory for the videos, named by job key; `None` leaves them at their URLs.
-    `uncertain` says what becomes of submits whose answer was lost: `keep` states them as outcomes,
-    `resubmit` sends them again, which may pay twice, but not while a task was named that the API
-    has not denied. `max_cost` in USD is a hard cap on what may be
-    submitted, uncertain submits included, by `prices` in USD (see `Prices`); the first job that
-    does not fit stops the batch. `retry_codes` are fail codes whose tasks are generated and paid
-    for once more, at most `retries` times a job; never a content violation.
+    Args:
+        client: Does the work. Several runners may share it, and so may calls of your own.
+        journal: A file that keeps what happened, whatever happens to this process: the same
+            requests with the same journal go on where they stopped, and nothing is paid for twice.
+            One process uses it at a time. `None` keeps nothing.
+        save_to: A directory for the videos, named by job key; `None` leaves them at their URLs.
+        uncertain: What becomes of submits whose answer was lost: `keep` states them as outcomes,
+            `resubmit` sends them again, which may pay twice, but not while a task was named that
+            the API has not denied.
+        max_cost: A hard cap in US dollars on what may be submitted, uncertain submits included; the
+            first job that does not fit stops the batch. `None` is no cap.
+        prices: US dollars for one generation, by name (see `Prices`); `max_cost` needs them.
+        retry_codes: Fail codes whose tasks are generated, and paid for, once more; never a content
+            violation.
+        retries: How many times that may happen to one job.
+        notes: JSON that is kept in the journal beside the base URL and `save_to`, for whoever
+            resumes.
+        schedule: When to look; `None` is a `LearnedSchedule` that begins with the numbers of the
+            client's.
+        deadline: Seconds for one task from its acceptance, above 0; `None` is the schedule's.
+        on_event: Called with every event (see `apixo_async.batch.events`) on the event loop. Keep
+            it short. Its errors are logged and change nothing; `SystemExit` and its like, from
+            there or from the input, end the batch as leaving it early does, and are raised once
+            POSTs in flight are answered.
 
-    `notes` (JSON) are kept in the journal beside the base URL and `save_to`, for whoever resumes.
+    Attributes:
+        report: What the last `run()` or `resume()` gathered, also when it raised.
 
-    `schedule` defaults to a `LearnedSchedule` that begins with the numbers of the client's, and
-    `deadline` (seconds for one task from its acceptance) to the schedule's.
-    `on_event` is called with every event on the event loop; keep it short, its errors are logged
-    and change nothing. `SystemExit` and its like, from there or from the input, end the batch as
-    leaving it early does, and are raised once POSTs in flight are answered.
-
-    A runner can be used for one batch after another, not for two at once: that raises
-    `ClientUsageError`.
+    Raises:
+        InvalidSettingError: A setting is out of its range; the message names it.
     """
 
     def __init__(
@@ -100,15 +111,9 @@ class BatchRunner:
         )
         self._stream: OutcomeStream | None = None
         self.report = BatchReport(())
-        """What the last `run` gathered, also when it raised."""
 
     async def run(self, requests: Source) -> BatchReport:
-        """Runs all requests (or `Job`s) and returns every outcome in input order.
-
-        `requests` may be an iterable or an async iterable; it is pulled lazily. The next item of an
-        iterable is taken when a slot is free. An async iterable is asked before there is a slot, so
-        that it may wait, or use the same client, without holding one; it is at most one item ahead.
-        A list is checked as a whole before anything is sent.
+        """Runs all requests and returns every outcome in input order.
 
         The same request twice is two jobs and is paid twice. A `Job` with a key that was there
         before, and with the same request, is the same job: it is run once and has one outcome. With
@@ -119,6 +124,19 @@ class BatchRunner:
         item that is no request, is raised here after everything running was awaited; the outcomes
         are in `report` then. Cancelling lets POSTs in flight be answered first; `report` then has
         an outcome for every task that was accepted, `timed_out` for those that go on.
+
+        Args:
+            requests: Requests, or jobs (`Job`), in an iterable or an async iterable; it is pulled
+                lazily. The next item of an iterable is taken when a slot is free. An async iterable
+                is asked before there is a slot, so that it may wait, or use the same client,
+                without holding one; it is at most one item ahead. A list is checked as a whole
+                before anything is sent.
+
+        Raises:
+            TypeError: An item is no request.
+            InvalidRequestError: A key stands for two different requests.
+            ClientUsageError: The runner is running another batch, or the client is closed.
+            JournalError: The journal is in use, damaged, or cannot be written.
         """
         return await self._gather(self.stream(requests))
 
@@ -127,6 +145,10 @@ class BatchRunner:
 
         Running tasks are waited for again, files that are missing are downloaded, and only what
         surely was never sent is submitted. Uncertain jobs are outcomes again.
+
+        Raises:
+            ClientUsageError: There is no journal, or the runner is running another batch.
+            JournalError: The journal is missing, in use, damaged, or cannot be written.
         """
         return await self._gather(self.stream_resumed())
 
@@ -148,12 +170,23 @@ class BatchRunner:
 
         Leaving the block early stops submitting, lets POSTs in flight be answered, and stops
         waiting for the rest; their tasks go on at the server and the log names their ids.
+
+        Args:
+            requests: As in `run()`.
+
+        Raises:
+            TypeError: `requests` is no iterable, or a list that holds something that is no request.
+            InvalidRequestError: In a list, a key stands for two different requests.
         """
         _check_source(requests)
         return OutcomeStream(self._client, requests, self._settings, begin=self._begin)
 
     def stream_resumed(self) -> OutcomeStream:
-        """The outcomes of `resume` as they come, in flat memory."""
+        """The outcomes of `resume()` as they come, in flat memory.
+
+        Raises:
+            ClientUsageError: There is no journal.
+        """
         if self._settings.journal is None:
             msg = "there is nothing to resume without a journal: BatchRunner(..., journal=...)"
             raise ClientUsageError(msg)

@@ -80,8 +80,14 @@ class Prices:
     A name is a mode of Veo (`fast`, `quality`) or a model (`veo-3-1`, `seedance-2-0`). For a
     request of `veo-3-1` or `veo-3-1-extend` the price of its mode counts if there is one, else that
     of its model; for any other model only the model's counts. Failed generations are taken to cost
-    as much as others, because no document says that they are free. Raises `InvalidSettingError`
-    for names that no model can have and for amounts that `usd` refuses.
+    as much as others, because no document says that they are free.
+
+    Args:
+        by_name: US dollars from 0 to a billion by name, as numbers or text such as `"0.20"`. A
+            float is taken as it is printed.
+
+    Raises:
+        InvalidSettingError: No model can have such a name, or an amount is out of range.
     """
 
     def __init__(self, by_name: Mapping[str, Money] | None = None) -> None:
@@ -95,11 +101,20 @@ class Prices:
         }
 
     def of(self, request: Request) -> Decimal | None:
-        """What this request costs; `None` if nobody said."""
+        """What this request costs in US dollars; `None` if nobody said.
+
+        Args:
+            request: The request.
+        """
         return self.of_kind(request.model, request.mode)
 
     def of_kind(self, model: str, mode: str | None) -> Decimal | None:
-        """What a generation of this model and mode costs; `None` if nobody said."""
+        """What a generation of this kind costs in US dollars; `None` if nobody said.
+
+        Args:
+            model: The model's id.
+            mode: The mode, or `None` where there is none.
+        """
         price = self._by_name.get(price_name(model, mode))
         return self._by_name.get(model) if price is None else price
 

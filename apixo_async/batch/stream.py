@@ -18,7 +18,14 @@ from apixo_async.errors import ClientUsageError
 
 
 class OutcomeStream:
-    """The outcomes of one run as they come; see `BatchRunner.stream`."""
+    """The outcomes of one run as they come; `BatchRunner.stream()` makes one.
+
+    Enter it with `async with`, then take outcomes with `async for`. It is used once.
+
+    Raises:
+        ClientUsageError: It was entered twice, or not at all, or its runner runs another batch.
+        JournalError: On entering: the journal is in use, damaged, or cannot be written.
+    """
 
     def __init__(
         self,

@@ -29,10 +29,17 @@ class SaveObserver(Protocol):
 
         Called again with the next name if a neighbour takes this one first. An error raised here
         removes the content.
+
+        Args:
+            file: The file as it will be.
         """
 
     async def saved(self, file: SavedFile) -> None:
-        """The file has its name."""
+        """The file has its name.
+
+        Args:
+            file: The file as it is.
+        """
 
 
 class Saver:

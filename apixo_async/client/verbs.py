@@ -34,33 +34,47 @@ DEFAULT_MODEL = TextToVideo.model
 
 @attrs.frozen(kw_only=True)
 class ClientStatistics:
-    """A snapshot of a client: its gate, its unfinished tasks, its POSTs in flight."""
+    """A snapshot of a client."""
 
     gate: GateStatistics
+    """What the gate holds and has found."""
     unfinished_tasks: int
+    """Tasks that this client knows of and has not seen end."""
     submits_in_flight: int
+    """POSTs that are on their way."""
 
 
 class ApixoClient:
     """An asynchronous client for APIXO that holds the account's limits over everything it does.
 
-    `api_key` defaults to the environment's `APIXO_API_KEY`, `base_url` to `APIXO_BASE_URL` or the
-    public API; it is accepted with and without `/api/v1`. `timeout` holds the seconds for whole
-    HTTP calls. A `session` passed in is used for its connector and is never closed here.
-    `transport` replaces HTTP altogether, for tests.
-
-    With a `webhook`, every submit asks the API to call back: the end of a task is then known at
-    once, looks are a slow safety net, and a submit whose answer was lost is found again by its
-    callback. The receiver must be mounted or served by its owner.
-
-    Results are not downloaded from private hosts (this machine, its network, a cloud's metadata)
-    unless `allow_private_hosts`. `None` allows them exactly if `base_url` itself leads to such a
-    host, an emulator or a gateway, whose results lie there as well.
-
     No I/O happens and nothing is opened before the first call. A client belongs to the event loop
     that first uses it. Use it as `async with`, or call `aclose()`.
 
-    Raises `AuthenticationError` if no key is found and `InvalidSettingError` for a bad base URL.
+    Args:
+        api_key: The account's key; `None` takes it from the environment's `APIXO_API_KEY`. It is
+            sent to the API as "Authorization: Bearer" (Veo 3.1 page, authentication), and nowhere
+            else.
+        base_url: Where the API is, with or without `/api/v1`; `None` takes `APIXO_BASE_URL` or
+            the public API.
+        limits: What the account allows; `None` is the documented limits.
+        schedule: When to look at a task; `None` is the documented schedule.
+        timeout: The seconds for whole HTTP calls; `None` is 60 for submits and 30 for others.
+        session: An aiohttp session of your own, of which the connector is used. It is never
+            closed here. `None` opens one with the first call.
+        transport: Replaces HTTP altogether, for tests.
+        webhook: A receiver, by which every submit asks the API to call back: the end of a task is
+            then known at once, looks are a slow safety net, and a submit whose answer was lost is
+            found again by its callback. Its owner mounts or serves it.
+        allow_private_hosts: Whether results are downloaded from private hosts, too: this machine,
+            its network, a cloud's metadata. `None` allows them exactly if `base_url` itself leads
+            to such a host, an emulator or a gateway, whose results lie there as well.
+
+    Attributes:
+        base_url: Where the API is, with `/api/v1`.
+
+    Raises:
+        AuthenticationError: There is no key.
+        InvalidSettingError: The base URL cannot be one, or a setting has the wrong type.
     """
 
     def __init__(
@@ -114,13 +128,22 @@ class ApixoClient:
         the task is seen to end by any call of this client, twice the schedule's deadline at most.
 
         If the caller is cancelled with the POST on its way, the answer is still awaited and the
-        task id logged. `callback_url` asks the API to POST the result there, and to no `webhook`
-        of this client. A submit whose answer was lost is called uncertain once the schedule's
+        task id logged. A submit whose answer was lost is called uncertain once the schedule's
         deadline is over in which its callback, with a `webhook`, or the API could tell its task; at
         once where neither a callback nor an id in a broken answer is there to ask about.
 
-        Raises `SubmitUncertainError` when nobody can say whether a task was created,
-        `NotSentError` when the host cannot be reached, an `APIError` when the API refused.
+        Args:
+            request: What to generate.
+            callback_url: Asks the API to POST the result there (webhooks page), and to no
+                `webhook` of this client; `None` leaves that to the `webhook`, if there is one.
+
+        Raises:
+            SubmitUncertainError: Nobody can say whether a task was created and billed.
+            NotSentError: The host could not be reached for 15 seconds; nothing was sent.
+            APIError: The API refused: a wrong key, an empty balance, a bad request.
+            InvalidRequestError: `callback_url` is no URL.
+            ClientUsageError: The client is closed, or belongs to another event loop.
+            TypeError: `request` is not one of the request classes.
         """
         _check_request(request)
         _check_callback_url(callback_url)
@@ -132,10 +155,22 @@ class ApixoClient:
         )
 
     async def status(self, task: Task | str, *, model: str = DEFAULT_MODEL) -> Task:
-        """One status call now. `model` counts only beside a bare id; it must be the one submitted.
+        """Asks for the state of a task once, now. A task that has failed is a snapshot, no error.
 
-        Raises `NotFoundError` for an unknown task, other `APIError`s, `TransportError` or
-        `UnexpectedAnswerError`; none of them says anything about the task itself.
+        None of the errors says anything about the task itself.
+
+        Args:
+            task: A snapshot, or the id of a task.
+            model: The model that the task was submitted with (status-task page, path). It counts
+                only beside a bare id.
+
+        Raises:
+            NotFoundError: The API does not know this task of this model.
+            APIError: The API refused otherwise, or has a problem.
+            TransportError: The host could not be reached, or did not answer.
+            UnexpectedAnswerError: The answer makes no sense.
+            InvalidRequestError: `task` is neither a snapshot nor an id.
+            ClientUsageError: The client is closed, or belongs to another event loop.
         """
         if isinstance(task, Task):
             return await self.engine.look(task.id, task.model)
@@ -151,12 +186,24 @@ class ApixoClient:
     ) -> Task:
         """Looks at a task on schedule until it ends; returns the successful snapshot.
 
-        `timeout` is the total wall time in seconds of this call, by default the schedule's
-        deadline (1,800 s). Failed looks are not fatal: they wait for the next one.
+        Failed looks are not fatal: they wait for the next one.
 
-        Raises `TaskFailedError` when the task failed, `TaskTimeoutError` with the task when time
-        is up (it goes on and can be waited for again), `UnexpectedAnswerError` for a success
-        without a URL, `NotFoundError` when the API goes on denying the id.
+        Args:
+            task: A snapshot, or the id of a task.
+            model: The model that the task was submitted with. It counts only beside a bare id.
+            timeout: Seconds of wall time for this call, above 0; `None` is the schedule's deadline
+                (1,800 seconds by default).
+            schedule: When to look; `None` is the client's.
+
+        Raises:
+            TaskFailedError: The task has failed.
+            TaskTimeoutError: Time is up. The task goes on and can be waited for again.
+            UnexpectedAnswerError: The task succeeded and never showed a URL.
+            NotFoundError: The API denies the id, three times over two minutes.
+            AuthenticationError: The key never worked, or has been refused for a minute.
+            InvalidSettingError: `timeout` is not above 0.
+            InvalidRequestError: `task` is neither a snapshot nor an id.
+            ClientUsageError: The client is closed, or belongs to another event loop.
         """
         plan = schedule or self.engine.schedule
         ended = await self.engine.wait(
@@ -176,7 +223,16 @@ class ApixoClient:
     ) -> AsyncIterator[Task]:
         """Yields one snapshot per change of state, the terminal one last, failed or not.
 
-        Times out and raises as `wait` does, but a failed task is a snapshot here.
+        Args:
+            task: A snapshot, or the id of a task.
+            model: The model that the task was submitted with. It counts only beside a bare id.
+            timeout: Seconds of wall time until the end of the task, above 0; `None` is the
+                schedule's deadline.
+            schedule: When to look; `None` is the client's.
+
+        Raises:
+            TaskTimeoutError: As in `wait()`, as are all others; but a task that has failed is the
+                last snapshot here.
         """
         plan = schedule or self.engine.schedule
         seconds = _timeout(timeout, plan)
@@ -192,10 +248,19 @@ class ApixoClient:
         timeout: float | None = None,
         schedule: PollSchedule | None = None,
     ) -> Task:
-        """`submit`, then `wait`: returns the successful snapshot with its `urls`.
+        """`submit()`, then `wait()`: returns the successful snapshot with its `urls`.
 
-        `timeout` counts from the moment the task is accepted, so that standing in line for a slot
-        does not use it up. Raises what `submit` and `wait` raise.
+        If the caller is cancelled meanwhile, the task goes on and the log tells its id.
+
+        Args:
+            request: What to generate.
+            timeout: Seconds from the moment when the task is accepted, so that standing in line
+                for a slot does not use it up; `None` is the schedule's deadline.
+            schedule: When to look; `None` is the client's.
+
+        Raises:
+            SubmitUncertainError: As in `submit()`, as are its other errors.
+            TaskFailedError: As in `wait()`, as are its other errors.
         """
         _timeout(timeout, schedule or self.engine.schedule)
         task = await self.submit(request)
@@ -219,11 +284,21 @@ class ApixoClient:
     ) -> list[Path]:
         """Saves all results of a task; returns their paths.
 
-        Files are named by `name` (default: the task id), never by URL, with a suffix that follows
-        the content. Existing files are kept unless `overwrite`: the new one gets the next free
-        name. The API key is not sent. A file that has gone is looked for once more where a fresh
-        status call says. Raises `DownloadError`; then the task is still done and paid, and
-        downloading again is enough.
+        A file gets its name when it is complete and on disk. The API key is not sent. A file that
+        has gone is looked for once more where a fresh status call says.
+
+        Args:
+            task: A task that has succeeded.
+            directory: Where to; it is made if it is missing, for its owner alone.
+            name: What the files are called, never by URL; `None` is the task id. The suffix
+                follows the content.
+            overwrite: Whether a file of that name is replaced. If not, it is kept and the new one
+                gets the next free name.
+
+        Raises:
+            DownloadError: A result could not be saved. The task is still done and paid, and
+                downloading again is enough.
+            ClientUsageError: The client is closed, or belongs to another event loop.
         """
         return [
             file.path for file in await self.save(task, directory, name=name, overwrite=overwrite)
@@ -239,17 +314,33 @@ class ApixoClient:
         only: Collection[int] | None = None,
         observer: SaveObserver | None = None,
     ) -> list[SavedFile]:
-        """As `download`, with size (bytes) and SHA-256 (hex) of each file.
+        """As `download()`, and tells size (bytes) and SHA-256 (hex) of each file.
 
-        `only` takes results by their index, from 0; `None` takes all. `observer` is told of each
-        file before and after it gets its name.
+        Args:
+            task: A task that has succeeded.
+            directory: As in `download()`.
+            name: As in `download()`.
+            overwrite: As in `download()`.
+            only: Takes results by their index, from 0; `None` takes all.
+            observer: Is told of each file before and after it gets its name.
+
+        Raises:
+            DownloadError: As in `download()`.
+            ClientUsageError: The client is closed, or belongs to another event loop.
         """
         return await self._saver.save(
             task, Path(directory), name=name, overwrite=overwrite, only=only, observer=observer
         )
 
     async def balance(self) -> float:
-        """The USD left on this key."""
+        """The US dollars (USD) that are left on this key (system page, current balance).
+
+        Raises:
+            APIError: The API refused, or has a problem.
+            TransportError: The host could not be reached, or did not answer.
+            UnexpectedAnswerError: The answer makes no sense.
+            ClientUsageError: The client is closed, or belongs to another event loop.
+        """
         return await self.engine.balance()
 
     def statistics(self) -> ClientStatistics:
@@ -267,9 +358,11 @@ class ApixoClient:
         is sent. Cancelled, it cuts them: whoever waits for one gets `SubmitUncertainError`. May be
         called twice. Tasks go on at the server.
 
-        Belongs to the client's event loop, as all else does, and raises `ClientUsageError` on
-        another one while that runs. Once it has ended, what it left is closed, and the log names
-        the tasks that go on.
+        Belongs to the client's event loop, as all else does. Once that has ended, what it left is
+        closed, and the log names the tasks that go on.
+
+        Raises:
+            ClientUsageError: Another event loop runs, and the client's own still does.
         """
         self.engine.check_loop()
         try:

@@ -20,11 +20,14 @@ STEM_MAX: Final = 100
 
 @attrs.frozen
 class SavedFile:
-    """A result on disk; usable wherever a path is. `size` is in bytes, `sha256` in hex."""
+    """A result on disk; usable wherever a path is."""
 
     path: Path
+    """Where it is."""
     size: int
+    """Its size in bytes."""
     sha256: str
+    """The SHA-256 of its content, in hex."""
 
     def __fspath__(self) -> str:
         return os.fspath(self.path)

@@ -28,6 +28,7 @@ class Ledger:
     submits_seen: Counter[str] = attrs.field(factory=Counter[str])
     """POSTs whose body arrived by prompt, accepted or not."""
     cost_usd: float = 0.0
+    """US dollars that were billed."""
     rejected: Counter[str] = attrs.field(factory=Counter[str])
     """Refused submits by the envelope's code, as text."""
     requests: Counter[str] = attrs.field(factory=Counter[str])
@@ -35,16 +36,23 @@ class Ledger:
     throttled: Counter[str] = attrs.field(factory=Counter[str])
     """429 answers by cause: rate, concurrency, injected."""
     unauthorized: int = 0
+    """Requests without the right key."""
     peak_requests_per_window: int = 0
+    """Most requests in any minute of API time, refused ones included."""
     peak_unfinished: int = 0
+    """Most unfinished tasks at once."""
     unfinished: int = 0
+    """Unfinished tasks at this moment."""
     finished: Counter[str] = attrs.field(factory=Counter[str])
     """Ended tasks by outcome."""
     files_served: int = 0
+    """Answers with a file or a part of one; a HEAD does not count."""
     files_asked_with_key: int = 0
     """File requests that came with an Authorization header; there must be none."""
     redirects_followed: int = 0
+    """Requests that arrived behind a 307; there must be none."""
     redirects_followed_with_key: int = 0
+    """Those of them that carried the key; there must be none."""
     callbacks: Counter[str] = attrs.field(factory=Counter[str])
     """Callbacks: delivered, failed, retried, lost, doubled, early, forged, reordered."""
     faults: Counter[str] = attrs.field(factory=Counter[str])

@@ -36,13 +36,15 @@ def _show(routes: Routes | None) -> str:
 
 @attrs.define(eq=False)
 class Emulator:
-    """A stand-in for APIXO; open from ``async with`` to its end.
+    """A stand-in for APIXO; open from ``async with`` to its end. It is opened once.
 
-    Before it is opened it has neither an address nor tasks, and asking for them raises
-    RuntimeError. It is opened once.
+    Raises:
+        RuntimeError: It is asked for its address or its tasks before it is opened.
+        OSError: On entering: the port cannot be had.
     """
 
     settings: EmulatorSettings = attrs.field(factory=EmulatorSettings)
+    """What it is started with."""
     _routes: Routes | None = attrs.field(default=None, init=False, repr=_show)
     _closing: AsyncExitStack = attrs.field(factory=AsyncExitStack, init=False, repr=False)
 
@@ -95,7 +97,7 @@ class Emulator:
         return ledger
 
     def bound(self) -> dict[str, Any]:
-        """Return the shortest possible time beside the one that was needed."""
+        """Return the shortest possible time beside the one that was needed, both in seconds."""
         return self._opened.service.bound()
 
     def tasks(self) -> list[dict[str, object]]:
@@ -103,7 +105,14 @@ class Emulator:
         return self._opened.tasks()
 
     def set_faults(self, faults: Mapping[str, float]) -> None:
-        """Replace all rates; ValueError for a wrong name or rate. Tasks keep what they have."""
+        """Replace all rates. Tasks keep what they have.
+
+        Args:
+            faults: Rates from 0 to 1 by the names in `FAULTS`.
+
+        Raises:
+            ValueError: There is no such fault, or a rate is no number from 0 to 1.
+        """
         self._opened.set_faults(faults)
 
     def reset(self) -> None:
@@ -131,7 +140,15 @@ async def _end(worker: asyncio.Task[None]) -> None:
 async def serve(
     settings: EmulatorSettings, *, on_ready: Callable[[Emulator], None] | None = None
 ) -> None:
-    """Run an emulator until cancelled; *on_ready* gets it once it can be reached."""
+    """Run an emulator until cancelled.
+
+    Args:
+        settings: What it is started with.
+        on_ready: Gets the emulator once it can be reached; ``None`` tells nobody.
+
+    Raises:
+        OSError: The port cannot be had.
+    """
     async with Emulator(settings) as emulator:
         if on_ready is not None:
             on_ready(emulator)

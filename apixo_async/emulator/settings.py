@@ -99,23 +99,31 @@ class EmulatorSettings:
     """What an emulator is started with.
 
     Every time is in seconds of API time, which passes *speed* times as fast as real time, except
-    *latency* and *drip_seconds*, which are real. Raises ValueError naming the field and the rule.
+    *latency* and *drip_seconds*, which are real.
+
+    Raises:
+        ValueError: A value is out of its range; the message names the field and the rule.
     """
 
     host: str = attrs.field(default="127.0.0.1", validator=_text)
+    """The address to listen on."""
     port: int = attrs.field(default=0, validator=_port)
-    """0 takes any free port."""
+    """The port to listen on; 0 takes any free one."""
     api_key: str = attrs.field(default="test-key", validator=_text, repr=False)
+    """The only key that is accepted."""
     speed: float = attrs.field(default=1.0, validator=_positive)
-    """60 makes a minute of API time pass in a second: durations, windows, expiry, retries."""
+    """How many times as fast API time passes; 60 makes a minute of it pass in a second: durations,
+    windows, expiry, retries."""
     seed: int = attrs.field(default=0, validator=_integer)
     """The same seed and the same requests give the same durations and the same faults."""
     durations: str = attrs.field(default="normal:120:20", validator=_durations)
-    """How long tasks take; see `apixo_async.emulator.durations` for the forms."""
+    """How many seconds of API time tasks take: ``120``, ``uniform:60:180``, ``normal:120:15`` or
+    ``lognormal:120:0.3`` (mean first), or one for each mode:
+    ``fast=normal:75:10,quality=normal:150:20,default=60``."""
     requests_per_minute: int = attrs.field(default=10_000, validator=_count)
-    """The page: "Requests 10000 / minute"."""
+    """Requests in any minute of API time: "Requests 10000 / minute" (Veo 3.1 page, rate limits)."""
     concurrent_tasks: int = attrs.field(default=1_000, validator=_count)
-    """The page: "Concurrent tasks 1000"."""
+    """Unfinished tasks: "Concurrent tasks 1000" (Veo 3.1 page, rate limits)."""
     balance: float = attrs.field(default=1_000_000.0, validator=_not_negative)
     """US dollars on the key."""
     prices: Mapping[str, float] = attrs.field(default=PRICES, converter=_frozen, validator=_prices)
@@ -125,7 +133,8 @@ class EmulatorSettings:
     faults: Mapping[str, float] = attrs.field(factory=dict[str, float], converter=_rates)
     """Rates from 0 to 1 by the names in `FAULTS`."""
     result_lifetime: float = attrs.field(default=15 * DAY, validator=_positive)
-    """The page: "Result URLs are valid for 15 days"."""
+    """Seconds for which a file can be had: "Result URLs are valid for 15 days" (Veo 3.1 page,
+    tips)."""
     errors_as_http_200: bool = False
     """Whether every error comes with HTTP status 200 and its code in the body only."""
     insufficient_as: InsufficientAs = attrs.field(default="400", validator=_choice_of_insufficient)

@@ -23,20 +23,26 @@ _LOGGER = logging.getLogger("apixo_async")
 
 @attrs.frozen(kw_only=True)
 class GateStatistics:
-    """A snapshot of the gate. `requests_last_minute` is exact to the second.
-
-    The caps are what the account was found to allow: unfinished tasks, and requests a minute.
-    """
+    """A snapshot of the gate. The caps are what the account was found to allow."""
 
     requests: int
+    """Requests so far."""
     requests_last_minute: int
+    """Requests in the last 60 seconds, exact to the second."""
     tasks: int
+    """Slots that are taken: tasks that run or may run, and jobs that are about to be sent."""
     tasks_peak: int
+    """The most slots that were taken at once."""
     tasks_cap: int
+    """Unfinished tasks that are allowed at present; `Limits.concurrent_tasks` at most."""
     requests_cap: int
+    """Requests a minute that are allowed at present; `Limits.requests_per_minute` at most."""
     waiting: int
+    """Callers that wait for a slot."""
     throttled: int
+    """Answers with 429 so far."""
     closed_for: float
+    """Seconds for which nothing is sent because of a 429; 0 while the gate is open."""
 
 
 @attrs.frozen

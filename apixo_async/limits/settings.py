@@ -38,15 +38,22 @@ def _share(_: object, attribute: attrs.Attribute[float | None], value: object) -
 class Limits:
     """What the account allows. The client never exceeds either limit.
 
-    `requests_per_minute` counts every call in any 60 seconds; `concurrent_tasks` counts tasks that
-    this client started and has not seen end. `concurrent_submits` bounds the POSTs in flight.
-    `poll_share` is the part of the request rate that status calls may plan with, `None` what their
-    schedule asks for. An account that allows less is noticed, at the cost of refusals; an account
-    with several processes needs each to have its part of both limits. Raises
-    `InvalidSettingError`.
+    An account that allows less is noticed, at the cost of refusals. Where several processes share
+    an account, give each its part of both limits.
+
+    Raises:
+        InvalidSettingError: A number is out of its range; the message names it.
     """
 
     requests_per_minute: int = attrs.field(default=REQUESTS_PER_MINUTE, validator=_at_least_one)
+    """Calls of any kind in any 60 seconds, from 1 to a billion: "Requests 10000 / minute" (Veo 3.1
+    page, rate limits)."""
     concurrent_tasks: int = attrs.field(default=CONCURRENT_TASKS, validator=_at_least_one)
+    """Tasks that this client started and has not seen end, from 1 to a billion: "Concurrent tasks
+    1000" (Veo 3.1 page, rate limits)."""
     concurrent_submits: int = attrs.field(default=CONCURRENT_SUBMITS, validator=_at_least_one)
+    """POSTs in flight at once, from 1 to a billion. A crash leaves at most so many submits in
+    doubt."""
     poll_share: float | None = attrs.field(default=None, validator=_share)
+    """The part of the request rate that status calls may plan with, above 0 and at most 1; `None`
+    is what their schedule asks for."""

@@ -54,26 +54,35 @@ def _at_least_one(_: object, attribute: attrs.Attribute[float], value: object) -
 class PollSchedule:
     """When to look at a task, in seconds of its age. The default is the documented schedule.
 
-    The first look comes `first` seconds after the submit (plus up to one interval of jitter, so
-    that tasks submitted together are not looked at together), further looks every `interval`
-    seconds, +-`jitter` (a fraction). `deadline` bounds every wait. Raises `InvalidSettingError`.
+    "Submit task, wait 90 seconds, then poll every 5 seconds" (Veo 3.1 page, tips).
+
+    Raises:
+        InvalidSettingError: A number is out of its range; the message names it.
     """
 
     first: float = attrs.field(default=FIRST_POLL, validator=_seconds(0.0))
+    """Seconds from the submit to the first look, 0 or more. Up to one interval of jitter is added,
+    so that tasks submitted together are not looked at together."""
     interval: float = attrs.field(default=POLL_INTERVAL, validator=_seconds(LEAST_PAUSE))
+    """Seconds from one look to the next, at least a thousandth. They stretch where more tasks run
+    than the request rate allows, and after looks that failed."""
     jitter: float = attrs.field(default=0.1, validator=_seconds(0.0))
+    """The part of the interval by which each look may come earlier or later; 0 is none."""
     deadline: float = attrs.field(default=DEADLINE, validator=_seconds(0.0, above=True))
+    """Seconds that a wait may take at most, above 0. By default 15 times the average of "~2
+    minutes" (Veo 3.1 page, tips)."""
 
     @property
     def slot_lifetime(self) -> float:
-        """How long a task that is never seen to end keeps its slot."""
+        """Seconds for which a task that is never seen to end keeps its slot: two deadlines."""
         return 2 * self.deadline
 
     @property
     def uncertain_hold(self) -> float:
-        """How long a submit without a known answer keeps its slot: five times the usual duration.
+        """Seconds for which a submit without a known answer keeps its slot: 600 by default.
 
-        The documented average of two minutes is the first look plus six intervals; 600 s.
+        That is five times the documented average of two minutes (Veo 3.1 page, tips), which is
+        reckoned as the first look plus six intervals.
         """
         return 5 * (self.first + 6 * self.interval)
 
@@ -95,20 +104,28 @@ class LearnedSchedule(PollSchedule):
 
     It begins as the documented schedule, with the numbers of `PollSchedule`. From the tasks that
     end, by the API's own times where it gives them, it learns for each model and mode at which age
-    they do, and spends `share` of the request rate (as far as submits leave it) on looks at
-    intervals in proportion to 1 / sqrt(hazard), which makes the mean delay least. A task is never
-    looked at again before `shortest` seconds, or `interval` if that is less, and no more than
-    `most_looks` times on average. What was learned is forgotten slowly. Raises
-    `InvalidSettingError`.
+    they do, and looks at intervals in proportion to 1 / sqrt(hazard), which makes the mean delay
+    least. What was learned is forgotten slowly.
+
+    Raises:
+        InvalidSettingError: A number is out of its range; the message names it.
     """
 
     share: float = attrs.field(default=LEARNED_SHARE, validator=_part)
+    """The part of the request rate that looks may use, as far as submits leave it; above 0 and at
+    most 1."""
     shortest: float = attrs.field(default=SHORTEST_PAUSE, validator=_seconds(LEAST_PAUSE))
+    """Seconds between two looks at one task, a thousandth or more; `interval`, if that is less."""
     most_looks: float = attrs.field(default=MOST_LOOKS, validator=_at_least_one)
+    """How many looks a task gets on average at most, 1 or more, where the rate allows more."""
 
     @classmethod
     def beginning_as(cls, schedule: PollSchedule) -> LearnedSchedule:
-        """One that begins with the numbers of another schedule."""
+        """One that begins with the numbers of another schedule.
+
+        Args:
+            schedule: Where they come from. A `LearnedSchedule` is returned as it is.
+        """
         if isinstance(schedule, LearnedSchedule):
             return schedule
         return cls(

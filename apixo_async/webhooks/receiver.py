@@ -14,13 +14,7 @@ if TYPE_CHECKING:
 
 
 class WebhookReceiver(Reception):
-    """Receives the callbacks of an `ApixoClient(webhook=receiver)`.
-
-    `public_url` is where APIXO reaches the place it is mounted at: public and HTTPS (plain HTTP is
-    for an emulator on your own machine). Each submit gets a URL of its own below it,
-    `<public_url>/<job>.<attempt>.<mac>`. `secret` signs them, at least 16 bytes; of several, the
-    newest comes first and all are accepted. It must be the same after a restart, or callbacks of
-    tasks that were submitted before look forged.
+    """Receives the callbacks of an `ApixoClient(webhook=receiver)` (webhooks page).
 
     Mount it with `aiohttp_app()` or `asgi_app()`, or let it `serve()` by itself; it must be up
     before the first submit. Whoever mounts it behind a proxy may strip or keep any prefix of the
@@ -28,14 +22,27 @@ class WebhookReceiver(Reception):
 
     A callback is a hint and nothing more: of its body only `taskId` and `state` are read, and what
     became of a task is always asked of the API itself. It is answered 200 (no other status will
-    do, webhook page) when what it says is on disk, if there is a journal, and before anything is
-    done about it. Those that no client or batch here has asked for are kept for a day: in memory,
-    or in the file `inbox`, which other processes of this machine may share. Then one of them, with
-    a server, may receive, and others, with a client and the same secret, submit. Without
-    `keeps_orphans` they are answered 503 instead, so that they come again.
+    do, webhooks page) when what it says is on disk, if there is a journal, and before anything is
+    done about it. Several clients may share a receiver, also from other event loops.
 
-    Several clients may share a receiver, also from other event loops. Raises
-    `InvalidSettingError`.
+    Args:
+        public_url: Where APIXO reaches the place that it is mounted at: public and HTTPS (plain
+            HTTP is for an emulator on your own machine). Each submit gets a URL of its own below
+            it, `<public_url>/<job>.<attempt>.<mac>`.
+        secret: Signs these URLs; at least 16 bytes. Of several, the newest comes first and all are
+            accepted. It must be the same after a restart, or callbacks of tasks that were
+            submitted before look forged.
+        inbox: A file for callbacks that no client or batch here has asked for; other processes of
+            this machine may share it. Then one of them, with a server, may receive, and others,
+            with a client and the same secret, submit. `None` keeps them in memory. Either way
+            they are kept for a day.
+        keeps_orphans: If false, such callbacks are answered 503 instead, so that they come again.
+
+    Attributes:
+        public_url: As it was given, without a slash at its end.
+
+    Raises:
+        InvalidSettingError: The URL or the secret cannot be one, or the inbox cannot be used.
     """
 
     def aiohttp_app(self) -> web.Application:
@@ -54,8 +61,14 @@ class WebhookReceiver(Reception):
         """An HTTP server of its own, for scripts: `async with receiver.serve(port=8080):`.
 
         `server = await receiver.serve(...)` starts it, too; then `await server.aclose()` ends it.
-        Port 0 takes any free one, which `server.port` tells. TLS is the business of the proxy in
-        front of it. Starting raises `InvalidSettingError` if the port cannot be had.
+        TLS is the business of the proxy in front of it.
+
+        Args:
+            host: The address to listen on; the default is for a proxy on this machine.
+            port: The port; 0 takes any free one, which `server.port` tells.
+
+        Raises:
+            InvalidSettingError: On starting: the port cannot be had.
         """
         from apixo_async.webhooks.serving import Start  # noqa: PLC0415  # as above
 

@@ -35,18 +35,18 @@ a journal. It may raise `JournalError`."""
 
 @attrs.frozen(kw_only=True)
 class ReceiverStatistics:
-    """What came in so far.
-
-    `taken` were answered 200, `postponed` 503, because they could not be recorded; of both,
-    `orphans` were for no job that is known here. `forged` had a wrong or no MAC and looked like
-    unknown paths; `refused` were malformed, too slow or too large.
-    """
+    """What came in so far."""
 
     taken: int = 0
+    """Callbacks that were answered 200."""
     orphans: int = 0
+    """Callbacks, answered 200 or 503, that were for no job that is known here."""
     forged: int = 0
+    """Requests with a wrong or no MAC, which look like unknown paths."""
     refused: int = 0
+    """Requests that were malformed, too slow or too large."""
     postponed: int = 0
+    """Callbacks that could not be recorded, and were answered 503."""
 
 
 class Reception:
@@ -74,7 +74,11 @@ class Reception:
         self._counts: Counter[str] = Counter()
 
     def url(self, slip: Slip) -> str:
-        """Where the API is to report the outcome of this submit."""
+        """Where the API is to report the outcome of this submit.
+
+        Args:
+            slip: The job and the try.
+        """
         return f"{self.public_url}/{self._signer.token(slip)}"
 
     def statistics(self) -> ReceiverStatistics:
