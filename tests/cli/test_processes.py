@@ -205,11 +205,11 @@ class Screen:
         return ESCAPE.sub("", self.raw)
 
 
-def on_terminal(*arguments: str | Path, columns: int = 100, **environment: str) -> Screen:
+def on_terminal(*arguments: str | Path, columns: int = 100, **environment: Any) -> Screen:  # noqa: ANN401  # texts
     """Runs `apixo` on a terminal of its own."""
     master, slave = pty.openpty()
     command = [sys.executable, "-m", "apixo_async.cli", *map(str, arguments)]
-    variables = {**os.environ, "TERM": "xterm", "COLUMNS": str(columns), **environment}
+    variables = {**os.environ, "TERM": "xterm", "COLUMNS": str(columns), "CI": "", **environment}
     with subprocess.Popen(command, stdout=slave, stderr=slave, env=variables) as process:
         os.close(slave)
         seen = b""
@@ -236,11 +236,43 @@ def test_a_terminal_shows_a_bar_both_limits_and_failures(
     assert 0 < failed < 4
     assert screen.code == 1
     assert "━" in screen.text
-    assert "/4" in screen.text
-    assert "of 10,000 requests in the last minute" in screen.text
-    assert "of 1,000 tasks unfinished" in screen.text
+    assert " of 4" in screen.text
+    assert re.search(r"requests +\S+ +[0-9]+ of 10,000 +in the last minute", screen.text)
+    assert re.search(r"running +\S+ +[0-4] of 1,000 +tasks at a time", screen.text)
+    assert "→ change the request, or send it again" in screen.text
     assert screen.text.count("GENERATION_FAILED") >= failed + 1
     assert screen.raw.rindex("\x1b[?25h") > screen.raw.rindex("\x1b[?25l")
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 120])
+@pytest.mark.apixo_emulator(speed=50, durations="uniform:5:60", faults={"content_violation": 0.3})
+def test_nothing_that_is_drawn_is_folded(
+    apixo_emulator: EmulatorThread, prompts: Path, tmp_path: Path, columns: int
+) -> None:
+    """A whole batch on a terminal of that width: each drawing takes back all of the one before."""
+    screen = on_terminal("batch", prompts, "--save-to", tmp_path / "v", *FAST, columns=columns)
+    drawn = re.split(r"\r(?:\x1b\[1A|\x1b\[2K)+", screen.raw)
+    boards = [ESCAPE.sub("", part) for part in drawn if " of 4" in part and "queued" in part]
+
+    assert len(boards) > 2
+    for board in boards:
+        lines = board[board.index(" %") - 3 :].splitlines()
+        assert max(map(len, lines)) <= columns
+    assert screen.raw.count("\x1b[?25l") == screen.raw.count("\x1b[?25h")
+
+
+@pytest.mark.parametrize("variables", [{"TERM": "dumb"}, {"CI": "true"}], ids=str)
+@pytest.mark.apixo_emulator(speed=50, durations="5")
+def test_a_log_has_lines_and_nothing_that_moves_a_cursor(
+    apixo_emulator: EmulatorThread, prompts: Path, variables: dict[str, str]
+) -> None:
+    """Where output is kept, as by continuous integration, or the terminal is too simple."""
+    screen = on_terminal("batch", prompts, *FAST, columns=100, **variables)
+
+    assert screen.code == 0
+    assert "\x1b" not in screen.raw
+    assert "\r" not in screen.raw.replace("\r\n", "")
+    assert "4 jobs = 4 succeeded" in screen.text
 
 
 @pytest.mark.parametrize("columns", [20, 200])

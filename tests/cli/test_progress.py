@@ -1,13 +1,24 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from apixo_async import ApixoError, Job, Outcome, OutcomeStatus, Task, TextToVideo
+from apixo_async import (
+    ApixoError,
+    Job,
+    Outcome,
+    OutcomeStatus,
+    Task,
+    TaskFailedError,
+    TextToVideo,
+)
 from apixo_async.batch import events
-from apixo_async.cli.progress import Progress, eta
+from apixo_async.batch.spending import Prices
+from apixo_async.cli.money import Cost
+from apixo_async.cli.progress import Progress
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -230,36 +241,79 @@ def test_a_job_whose_callback_may_come_is_not_queued() -> None:
     assert [job.model for job in progress.left_behind()] == ["veo-3-1"]
 
 
-@pytest.mark.parametrize(
-    ("given", "seconds"),
-    [
-        pytest.param({"queued": 3_000}, 3 * 120 + 120, id="three more waves and the last task"),
-        pytest.param({"queued": 500}, 60 + 120, id="half a wave and the last task"),
-        pytest.param({"queued": 3_000, "slots": 100}, 3_600 + 120, id="few slots, or a slow rate"),
-        pytest.param({"youngest_age": 100}, 20, id="all have started"),
-        pytest.param({"youngest_age": 130}, 0, id="later than the mean"),
-        pytest.param(
-            {"youngest_age": 130, "running": 30, "ends_per_second": 2.0}, 15, id="the slow ones"
-        ),
-        pytest.param(
-            {"youngest_age": 130, "running": 30, "ends_per_second": 2.0, "since_end": 5.0},
-            10,
-            id="and some time has passed",
-        ),
-        pytest.param(
-            {"queued": 1_000, "running": 9_000, "ends_per_second": 1.0}, 240, id="rate is for later"
-        ),
-        pytest.param({"queued": 1, "slots": 0}, 240, id="nothing ever ran"),
-    ],
-)
-def test_eta(given: dict[str, Any], seconds: float) -> None:
-    """The time left is that of starting what is queued, then of the last task."""
-    usual = {
-        "queued": 0,
-        "running": 1_000,
-        "slots": 1_000,
-        "mean_duration": 120.0,
-        "youngest_age": 0.0,
-        "ends_per_second": 0.0,
-    }
-    assert eta(**{**usual, **given}) == pytest.approx(seconds)
+def test_tasks_that_run_longer_than_any_so_far_are_counted() -> None:
+    """Where only those are left, nothing is claimed about the time."""
+    progress = Progress(2)
+    for key in "ab":
+        accept(progress, key)
+    succeed(progress, "a", 100)
+    now = progress.figures(at(150))
+
+    assert (now.eta, now.late) == (0, 1)
+
+
+def test_the_time_left_is_reckoned_once_a_second() -> None:
+    """In between it counts down, whatever happens."""
+    progress = Progress(3)
+    for key in "ab":
+        accept(progress, key)
+    succeed(progress, "a", 100)
+    first = progress.figures(at(100)).eta
+    assert first is not None
+
+    assert progress.figures(at(100.75)).eta == pytest.approx(first - 0.75)
+
+
+def test_the_rate_is_that_of_the_last_minutes() -> None:
+    """Since the first submit where that was later; before it there is none."""
+    progress = Progress(20)
+    assert progress.figures(at(0)).per_minute is None
+    for number in range(12):
+        accept(progress, f"k{number}")
+        succeed(progress, f"k{number}", 60)
+
+    assert progress.figures(at(120)).per_minute == pytest.approx(6)
+    assert progress.figures(at(600)).per_minute == 0
+
+
+def test_what_was_sent_costs_until_it_surely_made_no_task() -> None:
+    """Earlier runs count, too; a submit that is on its way or in doubt may be billed."""
+    progress = Progress(
+        9,
+        prices=Prices({"fast": "0.20"}),
+        max_cost=Decimal(5),
+        charged={("veo-3-1", "fast"): 10, ("other", None): 1},
+    )
+    costs = [progress.figures(at(0)).cost]
+    endings: tuple[events.Event, ...] = (
+        events.NotSent(key="a", attempt=1, reason="x"),
+        events.Rejected(key="a", reason="x"),
+        events.Uncertain(key="a", reason="x", phase="sent"),
+    )
+    for attempt, ending in enumerate(endings):
+        progress.note(events.Queued(key="a", index=0, model="veo-3-1", mode="fast"))
+        progress.note(events.Sending(key="a", attempt=attempt))
+        costs.append(progress.figures(at(0)).cost)
+        progress.note(ending)
+        costs.append(progress.figures(at(0)).cost)
+
+    assert [str(cost.known) for cost in costs if cost] == [
+        "2.00", "2.20", "2.00", "2.20", "2.00", "2.20", "2.20"
+    ]  # fmt: skip
+    assert costs[0] == Cost(Decimal("2.00"), Decimal(5), is_whole=False)
+    assert Progress(1).figures(at(0)).cost is None
+
+
+def test_what_went_wrong_is_kept_by_reason() -> None:
+    """The reason that was met last comes first, with the key of its last job."""
+    progress = Progress(9)
+    for key, code in [("a", "X"), ("b", "Y"), ("c", "X")]:
+        task = Task(id=key, model="veo-3-1", state="failed", fail_code=code)
+        progress.finish(outcome(key, OutcomeStatus.FAILED, error=TaskFailedError(task)))
+    progress.finish(outcome("d", OutcomeStatus.NOT_STARTED))
+    progress.finish(outcome("e", OutcomeStatus.SUCCEEDED))
+
+    assert [(one.why, one.count, one.last) for one in progress.figures(at(0)).reasons] == [
+        ("X", 2, "c"),
+        ("Y", 1, "b"),
+    ]
