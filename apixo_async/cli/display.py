@@ -108,7 +108,7 @@ class LiveDisplay:
         """Draws."""
         self._started = now if self._started is None else self._started
         traffic = self._traffic()
-        figures = self._progress.figures(datetime.now(UTC), cap=_cap(traffic))
+        figures = self._progress.figures(datetime.now(UTC), traffic)
         lines = board_lines(
             figures,
             traffic,
@@ -154,7 +154,7 @@ class PlainDisplay:
     def tick(self, now: float) -> None:
         """Writes a line if it is time for one."""
         traffic = self._traffic()
-        figures = self._progress.figures(datetime.now(UTC), cap=_cap(traffic))
+        figures = self._progress.figures(datetime.now(UTC), traffic)
         if self._started is None:
             self._started = self._last_time = now
         is_time = now - self._last_time >= plain_pause(now - self._started)
@@ -211,10 +211,6 @@ def board_place(
 def is_log() -> bool:
     """Whether this runs in continuous integration, which may look like a terminal and is a log."""
     return os.environ.get("CI", "").lower() not in {"", "0", "false"}
-
-
-def _cap(traffic: Traffic | None) -> int | None:
-    return None if traffic is None else traffic.task_cap
 
 
 def _is_file(stream: TextIO) -> bool:

@@ -39,7 +39,7 @@ class Times:
     @classmethod
     def of(cls, entries: Iterable[Entry]) -> Times:
         """From one pass over a journal; of each kind the last that have ended count."""
-        ended: dict[Kind, deque[float]] = {}
+        ended: dict[Kind, deque[Entry]] = {}
         accepted: dict[Kind, list[datetime]] = {}
         queued: dict[Kind, int] = {}
         first: str | None = None
@@ -52,11 +52,14 @@ class Times:
             elif entry.state is JobState.ACCEPTED and entry.accepted_at is not None:
                 accepted.setdefault(kind, []).append(datetime.fromisoformat(entry.accepted_at))
             elif entry.state in {JobState.SUCCEEDED, JobState.FAILED}:
-                seconds = _lived(entry)
-                if seconds is not None:
-                    ended.setdefault(kind, deque(maxlen=ENOUGH)).append(seconds)
+                ended.setdefault(kind, deque(maxlen=ENOUGH)).append(entry)
         began = None if first is None else datetime.fromisoformat(first)
-        return cls({kind: list(ages) for kind, ages in ended.items()}, accepted, queued, began)
+        # Reading what was answered takes long, so only those are asked that count.
+        lived = {
+            kind: [seconds for seconds in map(_lived, last) if seconds is not None]
+            for kind, last in ended.items()
+        }
+        return cls(lived, accepted, queued, began)
 
     def left(self, now: datetime, *, slots: int) -> Left:
         """How long it takes until all have ended, with so many tasks at a time at most."""

@@ -243,8 +243,8 @@ class Progress:
         """Jobs whose task exists and whose outcome nobody took: running, or done and not saved."""
         return (job for job in self._open.values() if job.task_id is not None)
 
-    def figures(self, now: datetime, *, cap: int | None = None) -> Figures:
-        """The numbers of this moment; `cap` is how many tasks may run at a time, if that is known.
+    def figures(self, now: datetime, traffic: Traffic | None = None) -> Figures:
+        """The numbers of this moment; `traffic` tells how many tasks may run at a time.
 
         The time left is reckoned anew once a second.
         """
@@ -253,7 +253,7 @@ class Progress:
         total = None if self.total is None else max(self.total, known)
         doubtful = sum(job.is_doubtful for job in self._open.values())
         queued = max(0, (total or known) - done - self._running - self._saving - doubtful)
-        left = self._time_left(queued, now, cap)
+        left = self._time_left(queued, now, traffic)
         return Figures(
             total=total,
             done=done,
@@ -274,31 +274,38 @@ class Progress:
             reasons=self._reasons.latest,
         )
 
-    def _time_left(self, queued: int, now: datetime, cap: int | None) -> Left:
+    def _time_left(self, queued: int, now: datetime, traffic: Traffic | None) -> Left:
         since = None if self._left_at is None else now - self._left_at
         if since is not None and not timedelta(0) <= since < _SECOND:
             since = None
         if since is None:
-            self._left, self._left_at = self._new_time_left(queued, now, cap), now
+            self._left, self._left_at = self._new_time_left(queued, now, traffic), now
         left = self._left
         if since is None or left.seconds is None:
             return left
         return attrs.evolve(left, seconds=max(0.0, left.seconds - since.total_seconds()))
 
-    def _new_time_left(self, queued: int, now: datetime, cap: int | None) -> Left:
+    def _new_time_left(self, queued: int, now: datetime, traffic: Traffic | None) -> Left:
         running: dict[Kind, list[float]] = {}
         for job in self._open.values():
             if job.is_running and job.accepted_at is not None:
                 age = (now - job.accepted_at).total_seconds()
                 running.setdefault(job.kind, []).append(age)
         # Nobody knows of what kind those are that were not taken from the input yet.
-        peak = self._running_peak
         return time_left(
             running=running,
             queued={OTHERS: queued} if queued else {},
             ended=self._durations,
-            slots=max(1, self._running, peak if cap is None else min(peak, cap)),
+            slots=max(1, self._running, self._slots(traffic)),
         )
+
+    def _slots(self, traffic: Traffic | None) -> int:
+        """How many ran at once at most: the cap, or less where the request rate is what counts."""
+        if traffic is None:
+            return self._running_peak
+        # Submits in doubt hold slots, too, and tasks of others.
+        held = max(0, traffic.unfinished_tasks - self._running)
+        return min(self._running_peak, traffic.task_cap - held)
 
     def _per_minute(self, now: datetime) -> float | None:
         if self._first_sent is None:

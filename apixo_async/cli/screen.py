@@ -55,6 +55,7 @@ class Screen:
             auto_refresh=False,
             transient=True,
             screen=is_whole,
+            redirect_stdout=not to_stderr,  # else results would be drawn, and not written
             vertical_overflow="crop",
         )
         self._drawn: tuple[object, ...] = ()

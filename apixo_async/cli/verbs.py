@@ -16,6 +16,7 @@ from apixo_async._wire import request_from_row
 from apixo_async.cli import exits
 from apixo_async.cli.commands import file_word
 from apixo_async.cli.connecting import Connection, connected, ready_directory
+from apixo_async.cli.display import is_drawable, is_log
 from apixo_async.cli.faults import Fault, Interrupted, command
 from apixo_async.cli.loop import run
 from apixo_async.cli.options import Options
@@ -218,10 +219,11 @@ def _print(task: Task, files: Sequence[SavedFile], options: Options) -> None:
 @contextlib.contextmanager
 def _spinning(text: str) -> Generator[None]:
     """Shows on a terminal that something is going on."""
-    if not sys.stderr.isatty():
+    if is_log() or not is_drawable(sys.stderr):
         yield
         return
     from rich.console import Console
+    from rich.text import Text
 
-    with Console(stderr=True).status(text):
+    with Console(stderr=True).status(Text(text)):
         yield

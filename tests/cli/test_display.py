@@ -44,7 +44,7 @@ class Steps:
     def __init__(self, *steps: Figures) -> None:
         self._steps = iter(steps)
 
-    def figures(self, now: object, *, cap: int | None = None) -> Figures:
+    def figures(self, now: object, traffic: object = None) -> Figures:
         return next(self._steps)
 
 

@@ -18,7 +18,7 @@ from apixo_async import (
 from apixo_async.batch import events
 from apixo_async.batch.spending import Prices
 from apixo_async.cli.money import Cost
-from apixo_async.cli.progress import Progress
+from apixo_async.cli.progress import Progress, Traffic
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -262,6 +262,26 @@ def test_the_time_left_is_reckoned_once_a_second() -> None:
     assert first is not None
 
     assert progress.figures(at(100.75)).eta == pytest.approx(first - 0.75)
+
+
+@pytest.mark.parametrize(
+    ("cap", "unfinished", "eta"), [(4, 2, 220), (2, 2, 340), (4, 4, 340), (9, 2, 220)]
+)
+def test_slots_that_are_not_to_be_had_do_not_count(cap: int, unfinished: int, eta: float) -> None:
+    """Two tasks of 120 s are 20 s old, four ran at once, four jobs wait.
+
+    Fewer slots are left where the account allows less, or where submits in doubt hold some.
+    """
+    progress = Progress(10)
+    for key in "abcd":
+        accept(progress, key)
+    for key in "abcd":
+        succeed(progress, key, 120)
+        progress.finish(outcome(key, OutcomeStatus.SUCCEEDED))
+    for key in "ef":
+        accept(progress, key, 120)
+
+    assert progress.figures(at(140), Traffic(0, 9, unfinished, cap)).eta == pytest.approx(eta)
 
 
 def test_the_rate_is_that_of_the_last_minutes() -> None:
