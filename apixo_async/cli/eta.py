@@ -23,6 +23,9 @@ Kind: TypeAlias = tuple[str, str | None]
 ENOUGH: Final = 200
 """Ends that tell how long tasks live by themselves. Of fewer, the quick ones are too many, and what
 still runs is counted, too; of the last ones of a long batch, what still runs would be too many."""
+HALF: Final = 0.5
+TAIL: Final = 0.25
+"""How long those live on, in means, that live longer than any that ended."""
 SLOTS_PLAYED: Final = 500
 """With more slots a fair part of the batch is played: the result is the same, the work is not."""
 WAVES_PLAYED: Final = 4
@@ -55,23 +58,35 @@ class Lives:
         return cls(ages, alive)
 
     @property
+    def is_known(self) -> bool:
+        """Whether half were seen to end: before that, the quick ones would speak for all."""
+        return bool(self.alive) and self.alive[-1] <= HALF
+
+    @property
     def mean(self) -> float:
         """Seconds, where what is not known of the oldest ends with the last that was seen to."""
         parts = zip(self.ages, (0.0, *self.ages), (1.0, *self.alive), strict=False)
         return sum((age - before) * left for age, before, left in parts)
 
-    def left(self, age: float, part: float) -> float | None:
-        """Seconds in which this part of the tasks that are so old ends; `None` if none got older.
+    def is_late(self, age: float) -> bool:
+        """Whether a task is older than any that ended."""
+        return not self.ages or age >= self.ages[-1]
 
-        `part` is from 0 to below 1.
+    def left(self, age: float, part: float) -> float:
+        """Seconds in which this part of the tasks that are so old ends; from 0 to below 1.
+
+        Of what lives longer than any that ended nobody knows how long it does: it is taken to end
+        at a steady rate, a quarter of the mean being the rule.
         """
         first = bisect_right(self.ages, age)
-        if first == len(self.ages):
-            return None
         target = (1 - part) * (self.alive[first - 1] if first else 1.0)
-        # `alive` falls, and the last age stands for all that is not known.
-        found = bisect_left(self.alive, -target, lo=first, key=lambda alive: -alive)
-        return self.ages[min(found, len(self.ages) - 1)] - age
+        if first < len(self.ages) and target >= self.alive[-1]:
+            # `alive` falls.
+            found = bisect_left(self.alive, -target, lo=first, key=lambda alive: -alive)
+            return self.ages[found] - age
+        last = max(self.ages[-1] - age, 0.0)
+        beyond = self.alive[-1] / target if first < len(self.ages) else 1 / (1 - part)
+        return last + TAIL * self.mean * math.log(max(1.0, beyond))
 
 
 @attrs.frozen
@@ -93,39 +108,34 @@ def time_left(
 ) -> Left:
     """How long it takes until all have ended, with `slots` tasks at a time.
 
-    `running` are the ages of tasks, `ended` the ages at which tasks did. A kind of which none has
-    ended is taken to be like all others together.
+    `running` are the ages of tasks, `ended` the ages at which tasks did. A kind of which too
+    few have ended is taken to be like all together.
     """
-    lives = _lives(running, queued, ended)
-    if not lives:
+    lives = _lives({*running, *queued}, running, ended)
+    if lives is None:
         return Left(None)
-    rest = {
-        kind: [lives[kind].left(age, _unit(at)) for at, age in enumerate(sorted(ages))]
-        for kind, ages in running.items()
-    }
-    known = [seconds for each in rest.values() for seconds in each if seconds is not None]
-    late = sum(len(each) for each in rest.values()) - len(known)
-    waiting = sum(queued.values())
-    free = max(0, slots - len(known) - late)
-    if waiting and not known and not free:
-        return Left(None, late)
-    return Left(_played(known, queued, lives, free=free), late)
+    rest, late = list[float](), 0
+    for kind, ages in running.items():
+        for at, age in enumerate(sorted(ages)):
+            late += lives[kind].is_late(age)
+            rest.append(lives[kind].left(age, _unit(at)))
+    if late == len(rest) and not any(queued.values()):
+        return Left(0.0, late)
+    return Left(_played(rest, queued, lives, free=max(0, slots - len(rest))), late)
 
 
 def _lives(
+    kinds: Iterable[Kind],
     running: Mapping[Kind, Sequence[float]],
-    queued: Mapping[Kind, int],
     ended: Mapping[Kind, Sequence[float]],
-) -> Mapping[Kind, Lives]:
-    """Of every kind that is asked for; empty where nothing has ended."""
-    lives = {kind: _known(ages, running.get(kind, ())) for kind, ages in ended.items() if ages}
-    unknown = [kind for kind in {*running, *queued} if kind not in lives]
-    if lives and unknown:
-        together = _known(
-            *([age for ages in of.values() for age in ages] for of in (ended, running))
-        )
-        lives |= dict.fromkeys(unknown, together)
-    return lives
+) -> Mapping[Kind, Lives] | None:
+    """Of each of these kinds; `None` where of one too little is known, and of all together."""
+    lives = {kind: _known(ages, running.get(kind, ())) for kind, ages in ended.items()}
+    together = _known(*([age for ages in of.values() for age in ages] for of in (ended, running)))
+    found = {
+        kind: lives[kind] if kind in lives and lives[kind].is_known else together for kind in kinds
+    }
+    return found if all(one.is_known for one in found.values()) else None
 
 
 def _known(ended: Sequence[float], running: Sequence[float]) -> Lives:
@@ -144,14 +154,12 @@ def _played(
     latest, skipped = max(ends, default=0.0), 0.0
     waiting = {kind: math.ceil(number / step) for kind, number in queued.items() if number}
     total, most = sum(waiting.values()), WAVES_PLAYED * max(1, len(ends))
-    number = 0
     for kind, jobs in waiting.items():
         played = jobs if total <= most else max(1, jobs * most // total)
         skipped += (jobs - played) * lives[kind].mean / max(1, len(ends))
         for at in range(played):
-            number += 1
             begin = heapq.heappop(ends) if ends else latest
-            end = begin + (lives[kind].left(0.0, _unit(at)) or 0.0)
+            end = begin + lives[kind].left(0.0, _unit(at))
             heapq.heappush(ends, end)
             latest = max(latest, end)
     return latest + skipped

@@ -75,8 +75,11 @@ class Screen:
 
     @property
     def width(self) -> int:
-        """Columns of the terminal at this moment; it may be resized."""
-        return self.console.width
+        """Columns to draw in at this moment: a window may be resized.
+
+        Two are left, so that the `^C` that a terminal shows for a key begins no line.
+        """
+        return max(1, self.console.width - len("^C"))
 
     @property
     def height(self) -> int:

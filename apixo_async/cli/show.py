@@ -203,12 +203,9 @@ def _print_lines(looks: Iterator[Overview]) -> Overview | None:
     from apixo_async.cli.shown import sum_line
 
     overview, last = None, None
-    try:
-        for overview in looks:
-            line = sum_line(overview)
-            if line != last and overview.owner is not None:
-                click.echo(line)
-            last = line
-    except KeyboardInterrupt:
-        pass
+    for overview in looks:
+        line = sum_line(overview)
+        if line != last and overview.owner is not None:
+            click.echo(line)
+        last = line
     return overview

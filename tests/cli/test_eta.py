@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 import random
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -45,23 +46,27 @@ def test_how_many_live_how_long(
         (105, 0.0, 5),
         (105, 0.34, 15),
         (125, 0.5, 5),
-        (130, 0.5, None),
-        (500, 0.5, None),
+        (130, 0.5, 28.75 * math.log(2)),
+        (500, 0.5, 28.75 * math.log(2)),
     ],
 )
 def test_what_is_left_of_a_life_goes_by_those_that_got_as_old(
-    age: float, part: float, left: float | None
+    age: float, part: float, left: float
 ) -> None:
-    """Of those that end at 100, 110, 120 and 130 s; nothing is known of older ones."""
-    assert Lives.of([100, 110, 120, 130]).left(age, part) == left
+    """Of those that end at 100, 110, 120 and 130 s; older ones end at a steady rate."""
+    lives = Lives.of([100, 110, 120, 130])
+
+    assert lives.left(age, part) == pytest.approx(left)
+    assert lives.is_late(age) == (age >= 130)
 
 
-def test_the_oldest_stand_for_what_is_not_known() -> None:
-    """Half of all still run; no more is said than was seen."""
+def test_what_is_not_known_of_the_oldest_goes_by_a_rule() -> None:
+    """Half of all still run, and live on for a quarter of the mean, which is what was seen."""
     lives = Lives.of([100], [100])
 
-    assert lives.left(0, 0.9) == 100
     assert lives.mean == 100
+    assert lives.left(0, 0.4) == 100
+    assert lives.left(0, 0.9) == pytest.approx(100 + 25 * math.log(5))
 
 
 def usual(number: int = ENOUGH) -> list[float]:
@@ -87,11 +92,6 @@ def usual(number: int = ENOUGH) -> list[float]:
         pytest.param({"queued": {SLOW: 50}}, Left(120.0), id="of a kind of which none has ended"),
         pytest.param({"ended": {}, "queued": {FAST: 9}}, Left(None), id="nothing is known"),
         pytest.param({"running": {FAST: [121.0, 500.0]}}, Left(0.0, 2), id="only late ones"),
-        pytest.param(
-            {"running": {FAST: [500.0] * 50}, "queued": {FAST: 1}},
-            Left(None, 50),
-            id="late ones hold all slots",
-        ),
         pytest.param(
             {"running": {FAST: [500.0, 100.0]}, "queued": {}}, Left(20.0, 1), id="one is late"
         ),
@@ -135,13 +135,39 @@ def test_it_says_what_comes(jobs: int, slots: int, within: float) -> None:
 
 
 def test_the_first_to_end_do_not_make_all_look_quick() -> None:
-    """When a tenth has ended, most are known to take longer than any of those."""
+    """Nothing is claimed before half have ended; then most are known to take longer."""
     chance = random.Random(7)
     lives = sorted(max(30.0, chance.gauss(120, 25)) for _ in range(100))
     quick, now = lives[:11], lives[10]
 
-    assert Lives.of(quick, [now] * 89).left(0, 0.5) == now
+    early = time_left(running={FAST: [now] * 89}, queued={}, ended={FAST: quick}, slots=100)
+    later = time_left(
+        running={FAST: [lives[60]] * 39, SLOW: [0.0]}, queued={}, ended={FAST: lives[:61]}, slots=99
+    )
+
+    assert early == Left(None)
+    assert later.seconds == pytest.approx(lives[60], rel=0.4)
     assert Lives.of(quick).left(0, 0.5) == quick[5]
+
+
+def test_a_rare_kind_does_not_keep_all_from_being_known() -> None:
+    """It is taken to be like all together until half of its tasks have ended."""
+    left = time_left(
+        running={SLOW: [60.0] * 3}, queued={}, ended={FAST: usual(), SLOW: [50.0]}, slots=9
+    )
+
+    assert left.seconds == pytest.approx(60)
+
+
+def test_late_tasks_free_their_slots_some_time() -> None:
+    """What waits behind them begins then; so one that ended early says nothing absurd."""
+    left = time_left(
+        running={FAST: [500.0] * 50}, queued={FAST: 1}, ended={FAST: usual()}, slots=50
+    )
+
+    assert left.late == 50
+    assert left.seconds is not None
+    assert 120 < left.seconds < 240
 
 
 def test_of_many_the_last_tell_enough() -> None:

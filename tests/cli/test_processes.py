@@ -113,6 +113,28 @@ def test_a_second_signal_ends_at_once(
     assert batch.wait(2) == 130
 
 
+@pytest.mark.parametrize("is_to_file", [False, True])
+@pytest.mark.apixo_emulator(**ENDLESS, latency="30")
+def test_a_second_signal_leaves_a_cursor(
+    apixo_emulator: EmulatorThread, start: Start, prompts: Path, tmp_path: Path, is_to_file: bool
+) -> None:
+    """Whatever was drawn, and where, the shell can be seen to be typed in again."""
+    master, slave = pty.openpty()
+    variables = {**os.environ, "TERM": "xterm", "CI": ""}
+    with (tmp_path / "out").open("w") as file:
+        output = file if is_to_file else slave
+        batch = start("batch", prompts, *FAST, stdout=output, stderr=slave, env=variables)
+    os.close(slave)
+    wait_for(lambda: apixo_emulator.ledger.billed_total == 1)
+    batch.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    batch.send_signal(signal.SIGINT)
+    shown = read_all(master)
+
+    assert batch.wait(2) == 130
+    assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")
+
+
 @pytest.mark.apixo_emulator(**ENDLESS, latency="0.5")
 def test_an_interrupted_generate_names_its_task(
     apixo_emulator: EmulatorThread, start: Start
@@ -212,17 +234,22 @@ def on_terminal(*arguments: str | Path, columns: int = 100, **environment: str) 
     variables = {**os.environ, "TERM": "xterm", "COLUMNS": str(columns), "CI": "", **environment}
     with subprocess.Popen(command, stdout=slave, stderr=slave, env=variables) as process:
         os.close(slave)
-        seen = b""
-        while select.select([master], [], [], 20)[0]:
-            try:
-                piece = os.read(master, 65_536)
-            except OSError:  # the other end has closed
-                break
-            if not piece:
-                break
-            seen += piece
-        os.close(master)
-        return Screen(seen.decode(), process.wait(20))
+        return Screen(read_all(master), process.wait(20))
+
+
+def read_all(master: int) -> str:
+    """All that a terminal gets until its program has ended."""
+    seen = b""
+    while select.select([master], [], [], 20)[0]:
+        try:
+            piece = os.read(master, 65_536)
+        except OSError:  # the other end has closed
+            break
+        if not piece:
+            break
+        seen += piece
+    os.close(master)
+    return seen.decode()
 
 
 @pytest.mark.apixo_emulator(speed=50, durations="uniform:5:60", faults={"failed_task": 0.3})

@@ -140,7 +140,7 @@ def test_a_whole_screen_is_given_back() -> None:
     assert "\x1b[?1049l" in output(terminal)
 
 
-def test_one_line_is_left_to_what_is_printed() -> None:
-    """However low the terminal."""
-    assert Screen(console(40, height=24)).height == 23
-    assert Screen(console(40, height=1)).height == 1
+def test_some_room_is_left() -> None:
+    """A line to what is printed, and two columns to the ^C that a terminal shows for a key."""
+    assert (Screen(console(40, height=24)).width, Screen(console(40, height=24)).height) == (38, 23)
+    assert (Screen(console(1, height=1)).width, Screen(console(1, height=1)).height) == (1, 1)
