@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final, TypeAlias
 
 from apixo_async.batch.spending import in_usd
-from apixo_async.cli.progress import Figures, Traffic
+from apixo_async.cli.figures import Figures, Traffic
 from apixo_async.cli.reasons import Reason
 from apixo_async.cli.text import columns, counted, lasting, padded, printable, shortened
 

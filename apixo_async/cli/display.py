@@ -21,7 +21,8 @@ from apixo_async.cli.board import (
     rate_text,
     waits,
 )
-from apixo_async.cli.progress import Figures, Progress, Traffic
+from apixo_async.cli.figures import Figures, Traffic
+from apixo_async.cli.progress import Progress
 from apixo_async.cli.text import counted, lasting, printable
 
 REFRESH: Final = 0.25

@@ -16,8 +16,8 @@ from apixo_async.batch.journal.tally import seconds_of
 from apixo_async.batch.spending import Prices
 from apixo_async.cli.eta import ENOUGH, Kind, Left, time_left
 from apixo_async.cli.faults import advice_for
+from apixo_async.cli.figures import Figures
 from apixo_async.cli.money import Cost
-from apixo_async.cli.progress import Figures
 from apixo_async.cli.reasons import Reason
 from apixo_async.errors import SubmitUncertainError
 from apixo_async.limits.settings import CONCURRENT_TASKS

@@ -22,11 +22,12 @@ from apixo_async.cli.alerts import Alerts, alerting
 from apixo_async.cli.connecting import Connection
 from apixo_async.cli.display import REFRESH, Display, open_display
 from apixo_async.cli.faults import Fault, Interrupted, as_options
+from apixo_async.cli.figures import Traffic
 from apixo_async.cli.leftovers import Leftovers
 from apixo_async.cli.loop import run
 from apixo_async.cli.options import Options
 from apixo_async.cli.policies import BatchPlan
-from apixo_async.cli.progress import Progress, Traffic
+from apixo_async.cli.progress import Progress
 from apixo_async.cli.results import Failures, failure_line, is_saved, outcome_as_json
 from apixo_async.cli.summary import LedgerExtract, Summary
 from apixo_async.cli.text import counted

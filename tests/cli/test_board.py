@@ -11,8 +11,8 @@ import attrs
 import pytest
 
 from apixo_async.cli.board import board_lines, cut, plain, reason_text
+from apixo_async.cli.figures import Figures, Traffic
 from apixo_async.cli.money import Cost
-from apixo_async.cli.progress import Figures, Traffic
 from apixo_async.cli.reasons import Reason
 from apixo_async.cli.text import columns
 

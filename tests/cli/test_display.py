@@ -16,8 +16,8 @@ from apixo_async.cli.display import (
     plain_line,
     plain_pause,
 )
+from apixo_async.cli.figures import Figures, Traffic
 from apixo_async.cli.money import Cost
-from apixo_async.cli.progress import Figures, Traffic
 
 FIGURES = {
     "total": 200,

@@ -20,8 +20,9 @@ from apixo_async import (
 )
 from apixo_async.batch import events
 from apixo_async.batch.spending import Prices
+from apixo_async.cli.figures import Traffic
 from apixo_async.cli.money import Cost
-from apixo_async.cli.progress import Progress, Traffic
+from apixo_async.cli.progress import Progress
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
