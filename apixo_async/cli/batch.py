@@ -9,6 +9,7 @@ import click
 
 from apixo_async.cli import journals
 from apixo_async.cli.guards import Guards, guards
+from apixo_async.cli.helping import Verb
 from apixo_async.cli.opening import check, opened
 from apixo_async.cli.options import (
     Options,
@@ -20,7 +21,17 @@ from apixo_async.cli.options import (
 )
 
 
-@click.command(short_help="Generate the videos of a whole file.")
+@click.command(
+    cls=Verb,
+    short_help="Generate the videos of a whole file.",
+    example="apixo batch prompts.jsonl --journal run.db --save-to videos/",
+    then=(
+        ("apixo show RUN.DB --follow", "watch it from another window"),
+        ("apixo resume RUN.DB", "go on after Ctrl-C or a crash"),
+        ("apixo settle RUN.DB KEY", "decide about what is uncertain"),
+        ("apixo export RUN.DB", "a receipt for every job"),
+    ),
+)
 @click.argument("file", type=click.Path(allow_dash=True))
 @journals.option
 @save_to
@@ -52,7 +63,7 @@ def batch(
     """
     from apixo_async.cli import callbacks
     from apixo_async.cli.connecting import connected, ready_directory
-    from apixo_async.cli.policies import BatchPlan, in_force
+    from apixo_async.cli.policies import BatchPlan, charged, in_force
     from apixo_async.cli.running import BatchSession
 
     noted = journals.noted_in(journal)
@@ -65,7 +76,14 @@ def batch(
         policies.check_prices(kinds | {group.kind for group in past if group.charges})
         if save_to is not None:
             ready_directory(save_to)
-        plan = BatchPlan(journal=journal, save_to=save_to, policies=policies, callbacks=receiving)
+        plan = BatchPlan(
+            journal=journal,
+            save_to=save_to,
+            policies=policies,
+            callbacks=receiving,
+            charged=charged(noted),
+            again=options.again,
+        )
         with connected(options) as connection:
             policies.tell_noted(journal)
             callbacks.tell_noted(webhook, receiving, journal)

@@ -44,7 +44,9 @@ class Callbacks:
             return WebhookReceiver(self.url, secret=self.secrets, keeps_orphans=not has_journal)
         except InvalidSettingError as error:
             raise Fault(
-                _as_options(str(error)), advice="nothing was sent", code=exits.USAGE
+                _as_options(str(error)),
+                advice="nothing was sent; apixo batch --help says what callbacks need",
+                code=exits.USAGE,
             ) from None
 
     def notes(self) -> Mapping[str, object]:
@@ -86,7 +88,7 @@ def in_force(
     if port is None:
         raise Fault(
             f"--webhook-url {url} needs --webhook-port: where its callbacks come in here",
-            advice="nothing was sent",
+            advice="nothing was sent; give the port, such as --webhook-port 8080",
             code=exits.USAGE,
         )
     own, ours = environment.get(SECRET_VARIABLE), (noted or {}).get("webhook_secret")

@@ -25,6 +25,7 @@ from apixo_async.polling import LearnedSchedule, PollSchedule
 from apixo_async.webhooks import WebhookReceiver
 
 _OTHERS: Final = 0o077
+_KEY_FILE: Final = f"name a file that holds the key and nothing else, or set {KEY_VARIABLE}"
 
 
 @attrs.frozen(kw_only=True)
@@ -55,7 +56,8 @@ class Connection:
             advice = f"export {KEY_VARIABLE}=..., or try without one: --emulator"
             raise Fault(_sentence(error), advice=advice, code=exits.USAGE) from None
         except InvalidSettingError as error:
-            raise Fault(str(error), code=exits.USAGE) from None
+            advice = "nothing was sent; apixo batch --help says what is allowed"
+            raise Fault(str(error), advice=advice, code=exits.USAGE) from None
 
 
 def _sentence(error: AuthenticationError) -> str:
@@ -74,7 +76,11 @@ def connected(options: Options) -> Generator[Connection]:
         yield attrs.evolve(plan, api_key=_key_of(options.api_key_file))
         return
     if options.base_url is not None:
-        raise Fault("--emulator and --base-url exclude each other", code=exits.USAGE)
+        raise Fault(
+            "--emulator and --base-url exclude each other",
+            advice="nothing was sent; leave out one of them",
+            code=exits.USAGE,
+        )
     with emulated(_emulator_arguments(options, plan.limits), speed=options.emulator_speed) as api:
         yield _scaled(plan, api)
 
@@ -160,9 +166,9 @@ def _key_of(path: Path | None) -> Secret | None:
     try:
         key = path.read_text(encoding="utf-8").strip()
     except (OSError, ValueError):
-        raise Fault(f"cannot read a key from {path}", code=exits.USAGE) from None
+        raise Fault(f"cannot read a key from {path}", advice=_KEY_FILE, code=exits.USAGE) from None
     if not key:
-        raise Fault(f"{path} holds no key", code=exits.USAGE)
+        raise Fault(f"{path} holds no key", advice=_KEY_FILE, code=exits.USAGE)
     return Secret(key)
 
 
@@ -186,4 +192,8 @@ def ready_directory(path: Path) -> None:
     except OSError as error:
         is_good, reason = False, error.strerror or str(error)
     if not is_good:
-        raise Fault(f"cannot save to {path}: {reason}; nothing was sent", code=exits.USAGE)
+        raise Fault(
+            f"cannot save to {path}: {reason}; nothing was sent",
+            advice="name a directory that can be written with --save-to",
+            code=exits.USAGE,
+        )

@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Protocol, Self
+from typing import Final, Literal, Protocol, Self, TextIO
 
 import click
 
-from apixo_async.cli.progress import Figures, Progress, Traffic
+from apixo_async.cli.board import (
+    DOT,
+    board_lines,
+    cost_text,
+    left_text,
+    outcomes_text,
+    rate_text,
+    waits,
+)
+from apixo_async.cli.figures import Figures, Traffic
+from apixo_async.cli.progress import Progress
 from apixo_async.cli.text import counted, lasting, printable
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from rich.console import RenderableType
 
 REFRESH: Final = 0.25
 """Seconds between two drawings."""
 PLAIN_EVERY: Final = 5.0
-"""Seconds between two plain lines ..."""
+"""Seconds between two plain lines at the beginning, ..."""
+PLAIN_PART: Final = 12
+"""... later this part of the time so far, ..."""
+PLAIN_RAREST: Final = 60.0
+"""... at most a minute; ..."""
 PLAIN_SHARE: Final = 0.1
 """... or this part of the batch, whatever comes first."""
 
@@ -47,59 +59,42 @@ class Display(Protocol):
         """A line of output proper."""
 
 
-def counts_line(figures: Figures) -> str:
-    """How many jobs are where; what has not happened is left out."""
-    parts = [f"{figures.succeeded:,} succeeded", f"{figures.running:,} running"]
-    maybe = {
-        "saving": figures.saving,
-        "queued": figures.queued,
-        "failed": figures.failed,
-        "timed out": figures.timed_out,
-        "uncertain": figures.uncertain,
-        "waiting for a callback": figures.doubtful,
-    }
-    parts += [f"{number:,} {word}" for word, number in maybe.items() if number]
-    if figures.trouble:
-        parts.append(f"trying again: {printable(figures.trouble)}")
-    return " · ".join(parts)
+def plain_line(figures: Figures, traffic: Traffic | None, elapsed: float) -> str:
+    """All figures as one line of a log; what has not happened is left out."""
+    parts = [f"{figures.done:,} of {counted(figures.total or 0, 'job')}"]
+    counts = {"running": figures.running, "saving": figures.saving, "queued": figures.queued}
+    parts += [outcomes_text(figures)]
+    parts += [f"{number:,} {word}" for word, number in counts.items() if number]
+    parts += [lasting(elapsed), left_text(figures), rate_text(figures), cost_text(figures)]
+    parts += [f"{name}: {why}" for name, why in waits(figures, traffic)]
+    return DOT.join(filter(None, parts))
 
 
-def traffic_line(traffic: Traffic) -> str:
-    """Both limits and how much of each is used."""
-    clock = "" if traffic.speed == 1 else f" (clock x{traffic.speed:g})"
-    line = (
-        f"{traffic.requests_last_minute:,} of {traffic.requests_per_minute:,} requests in the "
-        f"last minute{clock} · "
-        f"{traffic.unfinished_tasks:,} of {traffic.task_cap:,} tasks unfinished"
-    )
-    if traffic.closed_for > 0:
-        line += f" · the API asked for a pause of {lasting(traffic.closed_for)}"
-    return line
-
-
-def time_line(figures: Figures, elapsed: float) -> str:
-    """How long it has taken, and what is known about the time left."""
-    if figures.eta is None or figures.eta <= 0:  # the time that is usual is over
-        return lasting(elapsed)
-    return f"{lasting(elapsed)} · about {lasting(max(1.0, figures.eta))} left"
+def plain_pause(elapsed: float) -> float:
+    """Seconds between two lines of a log: the longer it takes, the rarer they are."""
+    return min(PLAIN_RAREST, max(PLAIN_EVERY, elapsed / PLAIN_PART))
 
 
 class LiveDisplay:
-    """A progress bar and two lines at the bottom of a terminal; notes scroll above them."""
+    """The board at the bottom of a terminal; notes scroll above it."""
 
-    def __init__(self, progress: Progress, traffic: Callable[[], Traffic | None]) -> None:
-        from rich.console import Console
-        from rich.live import Live
+    def __init__(
+        self,
+        progress: Progress,
+        traffic: Callable[[], Traffic | None],
+        *,
+        to_stderr: bool = False,
+    ) -> None:
+        from apixo_async.cli.screen import Screen
 
         self._progress = progress
         self._traffic = traffic
         self._started: float | None = None
-        self._console = Console(highlight=False)
-        # Drawn from the event loop by `tick`: a thread would read numbers while they change.
-        self._live = Live(console=self._console, auto_refresh=False, transient=True)
+        self._screen = Screen(to_stderr=to_stderr)
+        self._to_stderr = to_stderr
 
     def __enter__(self) -> Self:
-        self._live.start()
+        self._screen.__enter__()
         return self
 
     def __exit__(
@@ -108,48 +103,36 @@ class LiveDisplay:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._live.stop()
+        self._screen.__exit__(exc_type, exc, traceback)
 
     def tick(self, now: float) -> None:
         """Draws."""
         self._started = now if self._started is None else self._started
-        figures = self._progress.figures(datetime.now(UTC))
-        drawn = draw(figures, self._traffic(), elapsed=now - self._started)
-        self._live.update(drawn, refresh=True)
+        traffic = self._traffic()
+        figures = self._progress.figures(datetime.now(UTC), traffic)
+        lines = board_lines(
+            figures,
+            traffic,
+            elapsed=now - self._started,
+            width=self._screen.width,
+            height=self._screen.height,
+        )
+        self._screen.draw(lines)
 
     def note(self, line: str, *, is_bad: bool = False) -> None:
-        """A line above the bar."""
-        from rich.text import Text
-
-        self._console.print(Text(printable(line), style="red" if is_bad else ""), soft_wrap=True)
+        """A line above the board."""
+        self._screen.print(line, "bad" if is_bad else "")
 
     def result(self, line: str) -> None:
-        """A line above the bar."""
-        self.note(line)
-
-
-def draw(figures: Figures, traffic: Traffic | None, *, elapsed: float) -> RenderableType:
-    """The live display of one moment."""
-    from rich.console import Group
-    from rich.progress_bar import ProgressBar
-    from rich.table import Table
-    from rich.text import Text
-
-    total = figures.total or 0
-    row = Table.grid(padding=(0, 1), expand=True)
-    row.add_column(ratio=1)
-    row.add_column(no_wrap=True)
-    row.add_column(no_wrap=True)
-    bar = ProgressBar(total=max(total, 1), completed=figures.done)
-    row.add_row(bar, f"{figures.done:,}/{total:,}", time_line(figures, elapsed))
-    lines = [Text(counts_line(figures), no_wrap=True, overflow="ellipsis")]
-    if traffic is not None:
-        lines.append(Text(traffic_line(traffic), style="dim", no_wrap=True, overflow="ellipsis"))
-    return Group(row, *lines)
+        """A line above the board, or into the file that results go to."""
+        if self._to_stderr:
+            click.echo(line)
+        else:
+            self.note(line)
 
 
 class PlainDisplay:
-    """One line on stderr every few seconds or every tenth of the batch, and one for each note."""
+    """A line on stderr now and then and at every tenth of the batch, and one for each note."""
 
     def __init__(self, progress: Progress, traffic: Callable[[], Traffic | None]) -> None:
         self._progress = progress
@@ -171,16 +154,15 @@ class PlainDisplay:
 
     def tick(self, now: float) -> None:
         """Writes a line if it is time for one."""
-        figures = self._progress.figures(datetime.now(UTC))
+        traffic = self._traffic()
+        figures = self._progress.figures(datetime.now(UTC), traffic)
         if self._started is None:
             self._started = self._last_time = now
-        is_time = now - self._last_time >= PLAIN_EVERY
+        is_time = now - self._last_time >= plain_pause(now - self._started)
         if not is_time and figures.share - self._last_share < PLAIN_SHARE:
             return
         self._last_time, self._last_share = now, figures.share
-        jobs = f"{figures.done:,} of {counted(figures.total or 0, 'job')}"
-        parts = [jobs, counts_line(figures), time_line(figures, now - self._started)]
-        click.echo(" · ".join(parts), err=True)
+        click.echo(plain_line(figures, traffic, now - self._started), err=True)
 
     def note(self, line: str, *, is_bad: bool = False) -> None:  # noqa: ARG002  # no colours here
         """A line of its own."""
@@ -194,10 +176,55 @@ class PlainDisplay:
 def open_display(
     progress: Progress, traffic: Callable[[], Traffic | None], *, as_json: bool
 ) -> Display:
-    """The display that suits where standard output goes; JSON lines leave no room for a bar."""
-    if not as_json and sys.stdout.isatty():
-        from rich.console import Console
+    """The display that suits where output goes.
 
-        if not Console().is_dumb_terminal:
-            return LiveDisplay(progress, traffic)
-    return PlainDisplay(progress, traffic)
+    The board is drawn where results leave room for it: on standard output, or on standard error
+    where standard output is a file. A pipe may end on the same terminal, so beside one there are
+    lines, and so there are in a log.
+    """
+    where = board_place(
+        stdout=is_drawable(sys.stdout),
+        stderr=is_drawable(sys.stderr),
+        is_file=_is_file(sys.stdout),
+        is_log=is_log(),
+        as_json=as_json,
+    )
+    if where is None:
+        return PlainDisplay(progress, traffic)
+    return LiveDisplay(progress, traffic, to_stderr=where == "stderr")
+
+
+def board_place(
+    *, stdout: bool, stderr: bool, is_file: bool, is_log: bool, as_json: bool
+) -> Literal["stdout", "stderr"] | None:
+    """Where the board is drawn, `None` for nowhere.
+
+    `stdout` and `stderr` say what is a terminal that can draw, `is_file` that standard output goes
+    to a file, `is_log` that somebody keeps all that is written.
+    """
+    if is_log:
+        return None
+    if stdout:
+        return None if as_json else "stdout"
+    return "stderr" if stderr and is_file else None
+
+
+def is_log() -> bool:
+    """Whether this runs in continuous integration, which may look like a terminal and is a log."""
+    return os.environ.get("CI", "").lower() not in {"", "0", "false"}
+
+
+def _is_file(stream: TextIO) -> bool:
+    try:
+        return stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
+    except (OSError, ValueError):  # no file at all, as under a test
+        return False
+
+
+def is_drawable(stream: TextIO) -> bool:
+    """Whether a terminal that can draw in place shows this stream."""
+    if not stream.isatty():
+        return False
+    from rich.console import Console
+
+    return not Console(file=stream).is_dumb_terminal

@@ -38,7 +38,10 @@ class EmulatedApi:
             connection.request("GET", "/emulator/ledger")
             ledger: dict[str, Any] = json.loads(connection.getresponse().read())
         except (OSError, ValueError, http.client.HTTPException) as error:
-            raise Fault(f"the emulator does not tell its ledger: {error}") from None
+            raise Fault(
+                f"the emulator does not tell its ledger: {error}",
+                advice="the videos are not concerned; run it once more for the ledger",
+            ) from None
         finally:
             connection.close()
         return ledger
@@ -64,7 +67,10 @@ def emulated(arguments: Sequence[str], *, speed: float) -> Generator[EmulatedApi
         try:
             ready = json.loads(line)
         except ValueError:
-            raise Fault("the emulator did not start") from None
+            raise Fault(
+                "the emulator did not start",
+                advice="what it said is above; apixo emulator starts it alone",
+            ) from None
         yield EmulatedApi(ready["base_url"], ready["api_key"], speed)
     finally:
         _end(child)

@@ -14,6 +14,7 @@ import click
 
 from apixo_async.cli import exits, journals
 from apixo_async.cli.faults import Fault
+from apixo_async.cli.helping import Verb
 from apixo_async.cli.text import counted
 
 if TYPE_CHECKING:
@@ -27,7 +28,12 @@ _ERRORS: Final = "backslashreplace"
 """Half characters, which no UTF-8 can hold, are written as their numbers."""
 
 
-@click.command(short_help="Write a receipt for every job.")
+@click.command(
+    cls=Verb,
+    short_help="Write a receipt for every job.",
+    example="apixo export run.db --format csv --output receipts.csv",
+    then=(("apixo show RUN.DB", "the same summed up"),),
+)
 @journals.argument
 @click.option(
     "--format",
@@ -110,7 +116,8 @@ def _replacing(path: Path, *, overwrite: bool) -> Generator[Write]:
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".new")
     except OSError as error:
         why = error.strerror or error
-        raise Fault(f"cannot write {path}: {why}", code=exits.USAGE) from None
+        advice = "name another file with --output"
+        raise Fault(f"cannot write {path}: {why}", advice=advice, code=exits.USAGE) from None
     try:
         with open(descriptor, "w", encoding="utf-8", errors=_ERRORS, newline="") as file:  # noqa: PTH123  # a descriptor
             yield file.write

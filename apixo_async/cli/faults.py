@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Sequence
 from typing import Final
 
 import attrs
@@ -23,6 +24,7 @@ class Advice:
 
 
 KEY_VARIABLE: Final = "APIXO_API_KEY"
+REPORT: Final = "this should not happen: please report it, with what -vv shows"
 
 _ADVICE: Final[tuple[tuple[type[BaseException], Advice], ...]] = (
     (
@@ -30,6 +32,7 @@ _ADVICE: Final[tuple[tuple[type[BaseException], Advice], ...]] = (
         Advice("nothing was sent; mend what is named and try again", exits.USAGE),
     ),
     (errors.InvalidSettingError, Advice("see --help for what is allowed", exits.USAGE)),
+    (errors.ClientUsageError, Advice(REPORT)),
     (
         errors.AuthenticationError,
         Advice(f"check {KEY_VARIABLE} or --api-key-file", exits.STOPPED),
@@ -42,25 +45,48 @@ _ADVICE: Final[tuple[tuple[type[BaseException], Advice], ...]] = (
             exits.UNCERTAIN,
         ),
     ),
-    (errors.JournalError, Advice("nothing was sent", exits.USAGE)),
-    (errors.NotSentError, Advice("check the network and --base-url")),
+    (
+        errors.JournalError,
+        Advice("nothing was sent; name a journal that apixo batch made, or mend it", exits.USAGE),
+    ),
+    (errors.NotSentError, Advice("check the network and --base-url, then try again")),
     (errors.NotFoundError, Advice("check the task id, and --model if it is another model's")),
     (errors.RateLimitedError, Advice("wait a minute; --requests-per-minute sets your plan's rate")),
-    (errors.DownloadError, Advice("the video is done and paid: try `apixo download` again")),
-    (errors.TaskFailedError, Advice("change the request; what to change is in the reason")),
+    (
+        errors.DownloadError,
+        Advice("the video is done and paid: fetch it with apixo download or apixo resume"),
+    ),
+    (
+        errors.ContentViolationError,
+        Advice("change the prompt: the same one would be refused again"),
+    ),
+    (errors.InvalidImageURLError, Advice("give an image URL that anybody can open")),
+    (errors.TaskFailedError, Advice("change the request, or send it again")),
+    (errors.BadRequestError, Advice("change what the API refuses, then try again")),
     (errors.ServerError, Advice("the trouble is on the API's side: try again later")),
-    (errors.UnansweredError, Advice("no answer came: try again")),
+    (errors.APIError, Advice("what the API says tells why; try again later")),
+    (
+        errors.UnexpectedAnswerError,
+        Advice("is --base-url an APIXO API? If it is, try again later; -vv shows more"),
+    ),
+    (errors.TransportError, Advice("no answer came: try again")),
+    (errors.ApixoError, Advice(REPORT)),
+    (OSError, Advice("see that the file and its disk can be used, then try again")),
 )
 
 
-def advice_for(error: BaseException) -> Advice:
-    """What to do about an error; a pure look into the table above."""
+def advice_for(error: BaseException, again: Sequence[str] = ()) -> Advice:
+    """What to do about an error; a pure look into the table above.
+
+    `again` are options that a command which goes on has to say again.
+    """
     if isinstance(error, errors.TaskTimeoutError):
-        return Advice(f"go on waiting with: {command('wait', error.task.id, error.task.model)}")
+        task = error.task
+        return Advice(f"go on waiting with: {command('wait', task.id, task.model, *again)}")
     for kind, advice in _ADVICE:
         if isinstance(error, kind):
             return advice
-    return Advice("")
+    return Advice(REPORT)
 
 
 def command(verb: str, task_id: str, model: str | None = None, *options: str) -> str:
@@ -77,9 +103,12 @@ def as_options(text: str) -> str:
 
 
 class Fault(Exception):  # noqa: N818  # what a user did, or met; not our error
-    """An expected error on its way to the user: no traceback, an exit code, advice."""
+    """An expected error on its way to the user: no traceback, an exit code, and what to do next.
 
-    def __init__(self, message: str, *, advice: str = "", code: int = exits.FAILED) -> None:
+    `advice` is never empty: whoever meets an error should not have to guess.
+    """
+
+    def __init__(self, message: str, *, advice: str, code: int = exits.FAILED) -> None:
         super().__init__(printable(message))
         self.message = printable(message)
         self.advice = printable(advice)
@@ -88,14 +117,15 @@ class Fault(Exception):  # noqa: N818  # what a user did, or met; not our error
     def show(self) -> None:
         """Writes `error: ...` and the advice to stderr."""
         click.echo(f"error: {self.message}", err=True)
-        if self.advice:
-            click.echo(f"  {self.advice}", err=True)
+        click.echo(f"  {self.advice}", err=True)
 
     @classmethod
-    def of(cls, error: BaseException) -> Fault:
+    def of(cls, error: BaseException, again: Sequence[str] = ()) -> Fault:
         """The fault that shows an error of the library or of the operating system."""
-        advice = advice_for(error)
-        return cls(as_options(str(error)), advice=advice.text, code=advice.code)
+        advice = advice_for(error, again)
+        return cls(
+            as_options(str(error)) or type(error).__name__, advice=advice.text, code=advice.code
+        )
 
 
 class Interrupted(Exception):  # noqa: N818  # somebody's wish, not an error

@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     from apixo_async.batch.spending import Prices  # noqa: TC004  # attrs keeps only its name
 
 
-def _read_prices(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> Prices:
+def _read_prices(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> Prices | None:
+    if ctx.resilient_parsing:
+        return None  # somebody completes a line, and does not wait for what reads it
     from apixo_async.batch.spending import parse_prices
 
     try:
@@ -25,10 +29,12 @@ def _read_prices(ctx: click.Context, param: click.Parameter, values: tuple[str, 
 
 
 def _read_money(ctx: click.Context, param: click.Parameter, value: str | None) -> Decimal | None:
+    if value is None or ctx.resilient_parsing:
+        return None
     from apixo_async.batch.spending import usd
 
     try:
-        return None if value is None else usd(value, name="it")
+        return usd(value, name="it")
     except InvalidSettingError as error:
         raise click.BadParameter(str(error), ctx, param) from None
 
@@ -43,6 +49,8 @@ def _read_retry_codes(
     """The codes; empty for `none`, and `None` where nothing was said."""
     if values == (NONE,):
         return ()
+    if ctx.resilient_parsing:
+        return None
     for code in values:
         if why := _why_not_again(code):
             raise click.BadParameter(why, ctx, param)

@@ -12,6 +12,7 @@ import click
 
 from apixo_async.cli import exits
 from apixo_async.cli.commands import command_line, file_word
+from apixo_async.cli.completing import journal_files
 from apixo_async.cli.faults import Fault
 from apixo_async.errors import JournalError
 
@@ -23,17 +24,27 @@ if TYPE_CHECKING:
 def _no_directory(_: click.Context, __: click.Parameter, path: Path | None) -> Path | None:
     # Also an empty name, which is that of the current directory.
     if path is not None and (not path.name or os.path.isdir(path)):  # noqa: PTH112  # never raises
-        raise Fault(f"{path} is a directory, not a journal", code=exits.USAGE)
+        raise Fault(
+            f"{path} is a directory, not a journal",
+            advice="name a file in it, such as run.db",
+            code=exits.USAGE,
+        )
     return path
 
 
-argument = click.argument("journal", type=click.Path(path_type=Path), callback=_no_directory)
+argument = click.argument(
+    "journal",
+    type=click.Path(path_type=Path),
+    callback=_no_directory,
+    shell_complete=journal_files,
+)
 """Gives the command `journal`, a path that may be missing."""
 option = click.option(
     "--journal",
     type=click.Path(path_type=Path),
     callback=_no_directory,
     metavar="RUN.DB",
+    shell_complete=journal_files,
     help="Keep a record there, with which everything can go on after anything.",
 )
 """The same as an option, `None` where it is not given."""
@@ -45,7 +56,10 @@ def refusing() -> Generator[None]:
     try:
         yield
     except JournalError as error:
-        raise Fault(str(error), code=exits.USAGE) from None
+        # Most say themselves what to do.
+        name = "" if ";" in str(error) else "; name a journal that apixo batch made"
+        advice = f"nothing was sent or changed{name}"
+        raise Fault(str(error), advice=advice, code=exits.USAGE) from None
 
 
 @contextmanager

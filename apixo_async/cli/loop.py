@@ -16,7 +16,7 @@ from apixo_async.cli.faults import Interrupted
 T = TypeVar("T")
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
-_SHOW_CURSOR: Final = "\x1b[?25h\n"
+_SHOW_CURSOR: Final = b"\x1b[?25h\n"
 
 
 def run(work: Coroutine[Any, Any, T], *, on_interrupt: Callable[[], None] | None = None) -> T:
@@ -64,7 +64,9 @@ async def _supervised(work: Coroutine[Any, Any, T], on_interrupt: Callable[[], N
 
 def _end_at_once(number: int) -> None:
     """Leaves without waiting for anything; a display may have hidden the cursor."""
-    if sys.stdout.isatty():
-        sys.stdout.write(_SHOW_CURSOR)
-        sys.stdout.flush()
+    # Not by what a display has put in their place, which takes such characters away.
+    for stream in (sys.__stdout__, sys.__stderr__):
+        if stream is not None and stream.isatty():
+            os.write(stream.fileno(), _SHOW_CURSOR)
+            break
     os._exit(SIGNAL_BASE + number)

@@ -30,7 +30,11 @@ def opened(file: str, max_jobs: int | None) -> JobFile:
 
 def unreadable(file: str, error: OSError) -> Fault:
     """The fault of a file that cannot be read."""
-    return Fault(f"cannot read {file}: {error.strerror or error}", code=exits.USAGE)
+    return Fault(
+        f"cannot read {file}: {error.strerror or error}",
+        advice="nothing was sent; name a file that can be read, or - for standard input",
+        code=exits.USAGE,
+    )
 
 
 def check(jobs: JobFile) -> set[tuple[str, str | None]]:
@@ -62,4 +66,8 @@ def refuse(name: str, problems: Iterable[Problem]) -> None:
         found += 1
         click.echo(printable(problem.shown(name)), err=True)
     if found:
-        raise Fault(f"{counted(found, 'problem')} in {name}; nothing was sent", code=exits.USAGE)
+        raise Fault(
+            f"{counted(found, 'problem')} in {name}; nothing was sent",
+            advice="mend the lines that are named; apixo plan FILE checks them without sending",
+            code=exits.USAGE,
+        )

@@ -10,6 +10,9 @@ from typing import Any, Final, Literal, TypeAlias, cast
 import attrs
 import click
 
+from apixo_async.cli.commands import file_word
+from apixo_async.cli.completing import words
+
 Decorated: TypeAlias = Callable[..., None]
 Schedule: TypeAlias = Literal["documented", "learned"]
 
@@ -36,6 +39,14 @@ class Options:
     emulator_fault: tuple[str, ...] = ()
     as_json: bool = False
     verbose: int = 0
+
+    @property
+    def again(self) -> tuple[str, ...]:
+        """What a command that goes on has to say again: nothing else knows where the API is."""
+        words = () if self.base_url is None else ("--base-url", self.base_url)
+        if self.api_key_file is None:
+            return words
+        return (*words, "--api-key-file", file_word(self.api_key_file))
 
 
 def fault_option(*names: str, text: str) -> Callable[[Decorated], Decorated]:
@@ -159,7 +170,18 @@ def gathered(
 def shared(*, waiting: bool = False, emulator: bool = False) -> Callable[[Decorated], Decorated]:
     """Adds the shared options to a command, which gets them as one `Options` value."""
     groups = (*(_WAITING if waiting else ()), *_CONNECTION, *(_EMULATOR if emulator else ()))
-    return gathered("options", Options, groups)
+    add = gathered("options", Options, groups)
+
+    def decorate(command: Decorated) -> Decorated:
+        @functools.wraps(command)
+        def keeping(*, options: Options, **given: Any) -> None:  # noqa: ANN401  # as above
+            # For what is said about an error where these options are not known any more.
+            click.get_current_context().find_root().obj = options
+            command(options=options, **given)
+
+        return add(keeping)
+
+    return decorate
 
 
 save_to = click.option(
@@ -211,5 +233,9 @@ webhook = gathered(
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")
 """For commands that take none of the `shared` options."""
 model = click.option(
-    "--model", default="veo-3-1", show_default=True, help="The model the task was submitted with."
+    "--model",
+    default="veo-3-1",
+    show_default=True,
+    help="The model the task was submitted with.",
+    shell_complete=words("veo-3-1", "veo-3-1-extend"),
 )

@@ -11,6 +11,7 @@ import click
 
 from apixo_async.cli.faults import KEY_VARIABLE, Fault
 from apixo_async.cli.guards import max_cost, price
+from apixo_async.cli.helping import Verb
 from apixo_async.cli.opening import opened, refuse, unreadable
 from apixo_async.cli.options import Options, max_jobs, shared
 from apixo_async.errors import ApixoError
@@ -24,7 +25,15 @@ if TYPE_CHECKING:
     from apixo_async.limits import Limits
 
 
-@click.command(short_help="Show what a file would cost, and how long it would take.")
+@click.command(
+    cls=Verb,
+    short_help="Show what a file would cost, and how long it would take.",
+    example="apixo plan prompts.jsonl --price fast=0.20 --max-cost 100",
+    then=(
+        ("apixo batch FILE --emulator", "a rehearsal without a key and without cost"),
+        ("apixo batch FILE --journal RUN.DB", "generate them"),
+    ),
+)
 @click.argument("file", type=click.Path(allow_dash=True))
 @price
 @max_cost
@@ -87,4 +96,4 @@ def _balance(connection: Connection) -> Balance:
         return Balance(usd=Decimal(str(run(ask()))))
     except ApixoError as error:
         fault = Fault.of(error)
-        return Balance(error="; ".join(part for part in (fault.message, fault.advice) if part))
+        return Balance(error=f"{fault.message}; {fault.advice}")

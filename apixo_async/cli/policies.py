@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import attrs
 import click
@@ -21,6 +22,7 @@ from apixo_async.cli.text import printable
 from apixo_async.client import ApixoClient
 from apixo_async.polling import PollSchedule
 
+_NO_PRICE: Final = "nothing was sent; give the prices, or leave out --max-cost"
 Kind = tuple[str, str | None]
 """A model and a mode: what prices go by."""
 
@@ -59,7 +61,7 @@ class Policies:
         if missing:
             options = " ".join(f"--price {printable(name)}=USD" for name in sorted(missing))
             message = f"--max-cost needs the price of every job: give {options}"
-            raise Fault(message, advice="nothing was sent", code=exits.USAGE)
+            raise Fault(message, advice=_NO_PRICE, code=exits.USAGE)
 
     def warn_of_names(self, given: Prices, kinds: Iterable[Kind]) -> None:
         """Says on stderr which prices that were said now are for nothing that is asked for.
@@ -91,6 +93,10 @@ class BatchPlan:
     save_to: Path | None = None
     policies: Policies = attrs.field(factory=Policies)
     callbacks: Callbacks | None = None
+    charged: Mapping[Kind, int] = attrs.field(factory=dict[Kind, int])
+    """Tasks of earlier runs with this journal."""
+    again: tuple[str, ...] = ()
+    """Options of this run that a command which goes on has to say again."""
 
     def runner(
         self,
@@ -116,6 +122,14 @@ class BatchPlan:
             on_event=on_event,
             schedule=schedule,
         )
+
+
+def charged(noted: Noted | None) -> Mapping[Kind, int]:
+    """Tasks that earlier runs made, or may have made, by kind."""
+    tasks = Counter[Kind]()
+    for group in () if noted is None else noted.groups:
+        tasks[group.kind] += group.charges
+    return tasks
 
 
 def in_force(given: Guards, noted: Noted | None, *, is_resumed: bool) -> Policies:

@@ -3,58 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterator
-from datetime import datetime
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Final
 
 import attrs
 
 from apixo_async.batch import events
+from apixo_async.batch.journal.overview import WINDOW
 from apixo_async.batch.outcomes import Outcome, OutcomeStatus
+from apixo_async.batch.spending import Prices
+from apixo_async.cli.eta import ENOUGH, Kind, Left, time_left
+from apixo_async.cli.figures import Figures, Traffic
+from apixo_async.cli.money import cost_of
+from apixo_async.cli.reasons import Reasons
 
-RECENT: Final = 200
-"""The mean duration is that of so many last tasks, so that it follows a change."""
-RATE_OVER: Final = 50
-"""The rate at which tasks end is taken over so many last ones."""
-
-
-@attrs.frozen
-class Traffic:
-    """Both limits and how much of them is used, as the client counts."""
-
-    requests_last_minute: int
-    requests_per_minute: int
-    unfinished_tasks: int
-    task_cap: int
-    closed_for: float = 0.0
-    """Seconds for which nothing is sent because the API answered 429."""
-    speed: float = 1.0
-    """How fast the API's clock goes; the requests are those of a real minute."""
-
-
-@attrs.frozen(kw_only=True)
-class Figures:
-    """What a display shows at one moment. `total` and `eta` are `None` while unknown."""
-
-    total: int | None
-    done: int
-    running: int
-    queued: int
-    saving: int
-    succeeded: int
-    failed: int
-    uncertain: int
-    eta: float | None
-    timed_out: int = 0
-    doubtful: int = 0
-    """Jobs whose submit was not answered, and whose callback may still come."""
-    trouble: str = ""
-    """Why submits do not leave at the moment."""
-
-    @property
-    def share(self) -> float:
-        """The part of the jobs that is done, from 0 to 1."""
-        return self.done / self.total if self.total else 0.0
+KINDS_MAX: Final = 64
+"""Kinds whose durations are told apart; all others count as one."""
+OTHERS: Final[Kind] = ("", None)
+ENDS_MAX: Final = 20_000
+"""Ends that the rate is taken over, of those in `WINDOW`."""
+_SECOND: Final = timedelta(seconds=1)
 
 
 @attrs.define
@@ -66,6 +36,7 @@ class OpenJob:
     """Whether this run took it from its input; else an earlier process had submitted it."""
     task_id: str | None = None
     model: str | None = None
+    mode: str | None = None
     accepted_at: datetime | None = None
     is_running: bool = False
     has_ended: bool = False
@@ -77,35 +48,57 @@ class OpenJob:
     posts: int = 0
     """POSTs of this run that left and were not refused for now."""
 
+    @property
+    def kind(self) -> Kind:
+        """Model and mode, as far as they are known."""
+        return self.model or "", self.mode
+
 
 class Progress:
     """Follows a batch by its events and outcomes; memory does not grow with the batch.
 
     `total` is how many jobs there are, or an estimate of it that more jobs correct; `saves` says
-    whether results are downloaded.
+    whether results are downloaded. `charged` are the tasks of earlier runs by kind, which `prices`
+    and `max_cost` count, too.
     """
 
-    def __init__(self, total: int | None, *, saves: bool = True) -> None:
+    def __init__(
+        self,
+        total: int | None,
+        *,
+        saves: bool = True,
+        prices: Prices | None = None,
+        max_cost: Decimal | None = None,
+        charged: Mapping[Kind, int] | None = None,
+    ) -> None:
         self.total = total
         self.counts: Counter[str] = Counter()
         """Jobs with an outcome, by status."""
         self.doubtful_posts = 0
         """How often jobs were sent that are uncertain in the end."""
         self._saves = saves
+        self._prices = prices or Prices()
+        self._max_cost = max_cost
+        self._charges = Counter(charged or {})
+        self._reasons = Reasons()
         self._open: dict[str, OpenJob] = {}
-        self._durations: deque[float] = deque(maxlen=RECENT)
-        self._ends: deque[datetime] = deque(maxlen=RATE_OVER)
+        self._durations: dict[Kind, deque[float]] = {}
+        self._ends: deque[datetime] = deque(maxlen=ENDS_MAX)
         self._running = 0
         self._running_peak = 0
         self._saving = 0
-        self._last_accepted: datetime | None = None
+        self._first_sent: datetime | None = None
+        self._left = Left(None)
+        self._left_at: datetime | None = None
         self._trouble = ""
 
     def note(self, event: events.Event) -> None:
         """Takes in an event."""
         match event:
             case events.Queued():
-                self._open[event.key] = OpenJob(event.key, is_new=True, model=event.model)
+                self._open[event.key] = OpenJob(
+                    event.key, is_new=True, model=event.model, mode=event.mode
+                )
             case events.Sending() | events.NotSent() | events.Rejected() | events.Uncertain():
                 self._posted(event)
             case events.Accepted() | events.Identified():
@@ -133,7 +126,11 @@ class Progress:
         job.is_doubtful = isinstance(event, events.Uncertain)
         if isinstance(event, events.Sending):
             job.posts += 1
-        elif isinstance(event, events.NotSent):
+            self._charges[job.kind] += 1
+            self._first_sent = self._first_sent or event.at
+        elif not isinstance(event, events.Uncertain):
+            self._charges[job.kind] -= 1
+        if isinstance(event, events.NotSent):
             job.posts -= 1
             self._trouble = event.reason
 
@@ -144,8 +141,7 @@ class Progress:
             job.model, job.accepted_at = event.model, event.at
         job.is_running, job.is_unanswered, job.has_ended = True, False, False
         job.is_doubtful = False
-        if self._last_accepted is None or event.at > self._last_accepted:
-            self._last_accepted = event.at
+        self._first_sent = self._first_sent or event.at
         self._trouble = ""
         self._running += 1
         self._running_peak = max(self._running_peak, self._running)
@@ -153,10 +149,15 @@ class Progress:
     def _ended(self, event: events.Succeeded | events.Failed) -> None:
         job = self._open.get(event.key)
         if job is not None and job.accepted_at is not None:
-            self._durations.append(_seconds(job, job.accepted_at, event))
+            self._lived(job.kind).append(_seconds(job, job.accepted_at, event))
             self._ends.append(event.at)
             job.has_ended = True
         self._leave_running(job)
+
+    def _lived(self, kind: Kind) -> deque[float]:
+        if kind not in self._durations and len(self._durations) >= KINDS_MAX:
+            kind = OTHERS
+        return self._durations.setdefault(kind, deque(maxlen=ENOUGH))
 
     def _leave_running(self, job: OpenJob | None) -> None:
         if job is not None and job.is_running:
@@ -174,6 +175,7 @@ class Progress:
         job = self._open.pop(outcome.key, None)
         self._leave_running(job)
         self._set_saving(job, saving=False)
+        self._reasons.add(outcome)
         if job is not None and outcome.status is OutcomeStatus.UNCERTAIN:
             self.doubtful_posts += job.posts
 
@@ -191,13 +193,17 @@ class Progress:
         """Jobs whose task exists and whose outcome nobody took: running, or done and not saved."""
         return (job for job in self._open.values() if job.task_id is not None)
 
-    def figures(self, now: datetime) -> Figures:
-        """The numbers of this moment."""
+    def figures(self, now: datetime, traffic: Traffic | None = None) -> Figures:
+        """The numbers of this moment; `traffic` tells how many tasks may run at a time.
+
+        The time left is reckoned anew once a second.
+        """
         done = sum(self.counts.values()) - self.counts[OutcomeStatus.NOT_STARTED]
         known = done + len(self._open)
         total = None if self.total is None else max(self.total, known)
         doubtful = sum(job.is_doubtful for job in self._open.values())
         queued = max(0, (total or known) - done - self._running - self._saving - doubtful)
+        left = self._time_left(queued, now, traffic)
         return Figures(
             total=total,
             done=done,
@@ -209,27 +215,55 @@ class Progress:
             timed_out=self.counts[OutcomeStatus.TIMED_OUT],
             uncertain=self.counts[OutcomeStatus.UNCERTAIN],
             doubtful=doubtful,
-            eta=self._eta(queued, now),
+            eta=left.seconds,
+            late=left.late,
             trouble=self._trouble,
+            per_minute=self._per_minute(now),
+            saves=self._saves,
+            cost=cost_of(self._charges, self._prices, self._max_cost),
+            reasons=self._reasons.latest,
         )
 
-    def _eta(self, queued: int, now: datetime) -> float | None:
-        if not self._durations or self._last_accepted is None:
+    def _time_left(self, queued: int, now: datetime, traffic: Traffic | None) -> Left:
+        since = None if self._left_at is None else now - self._left_at
+        if since is not None and not timedelta(0) <= since < _SECOND:
+            since = None
+        if since is None:
+            self._left, self._left_at = self._new_time_left(queued, now, traffic), now
+        left = self._left
+        if since is None or left.seconds is None:
+            return left
+        return attrs.evolve(left, seconds=max(0.0, left.seconds - since.total_seconds()))
+
+    def _new_time_left(self, queued: int, now: datetime, traffic: Traffic | None) -> Left:
+        running: dict[Kind, list[float]] = {}
+        for job in self._open.values():
+            if job.is_running and job.accepted_at is not None:
+                age = (now - job.accepted_at).total_seconds()
+                running.setdefault(job.kind, []).append(age)
+        # Nobody knows of what kind those are that were not taken from the input yet.
+        return time_left(
+            running=running,
+            queued={OTHERS: queued} if queued else {},
+            ended=self._durations,
+            slots=max(1, self._running, self._slots(traffic)),
+        )
+
+    def _slots(self, traffic: Traffic | None) -> int:
+        """How many ran at once at most: the cap, or less where the request rate is what counts."""
+        if traffic is None:
+            return self._running_peak
+        # Submits in doubt hold slots, too, and tasks of others.
+        held = max(0, traffic.unfinished_tasks - self._running)
+        return min(self._running_peak, traffic.task_cap - held)
+
+    def _per_minute(self, now: datetime) -> float | None:
+        if self._first_sent is None:
             return None
-        return eta(
-            queued=queued,
-            running=self._running,
-            slots=self._running_peak,
-            mean_duration=sum(self._durations) / len(self._durations),
-            youngest_age=(now - self._last_accepted).total_seconds(),
-            ends_per_second=self._ends_per_second(),
-            since_end=(now - self._ends[-1]).total_seconds(),
-        )
-
-    def _ends_per_second(self) -> float:
-        # Up to the last end, not to now: a task that is stuck says nothing about the others.
-        span = (self._ends[-1] - self._ends[0]).total_seconds()
-        return (len(self._ends) - 1) / span if span > 0 else 0.0
+        while self._ends and self._ends[0] < now - WINDOW:
+            self._ends.popleft()
+        span = max(_SECOND, min(WINDOW, now - self._first_sent))
+        return len(self._ends) / (span / timedelta(minutes=1))
 
 
 def _seconds(job: OpenJob, accepted_at: datetime, event: events.Succeeded | events.Failed) -> float:
@@ -238,28 +272,3 @@ def _seconds(job: OpenJob, accepted_at: datetime, event: events.Succeeded | even
     if job.is_new or event.task.duration is None:
         return seen
     return min(seen, event.task.duration)
-
-
-def eta(
-    *,
-    queued: int,
-    running: int,
-    slots: int,
-    mean_duration: float,
-    youngest_age: float,
-    ends_per_second: float,
-    since_end: float = 0.0,
-) -> float:
-    """Seconds until the last task ends, if all take the mean; 0 if that time is over.
-
-    Queued jobs start at `slots / mean_duration` a second, where `slots` is how many ran at once at
-    most: that is the cap, or less where the request rate is what holds us up. The last one to
-    start then takes the mean; `youngest_age` is how long ago the latest one so far has started.
-    Once all have started, the slower ones remain, and the rate at which tasks have ended tells
-    more; `since_end` is how long ago the last one did.
-    """
-    starting = queued * mean_duration / max(slots, 1)
-    ending = max(0.0, mean_duration - youngest_age)
-    if queued == 0 and ends_per_second > 0:
-        ending = max(ending, running / ends_per_second - since_end)
-    return starting + ending

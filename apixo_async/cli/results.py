@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -10,7 +10,7 @@ import attrs
 
 from apixo_async import errors
 from apixo_async.batch.outcomes import Outcome, OutcomeStatus
-from apixo_async.cli.faults import command
+from apixo_async.cli.faults import advice_for, command
 from apixo_async.downloads import SavedFile
 from apixo_async.tasks import Task
 
@@ -93,8 +93,18 @@ def reason_of(outcome: Outcome) -> str:
             return "no reason given" if error is None else f"{type(error).__name__}: {error}"
 
 
-def failure_line(outcome: Outcome) -> str:
-    """One failure as a line, with the way back to what is paid for."""
+def outcome_advice(error: errors.ApixoError | None) -> str:
+    """What to do about the error of one job of a batch, without its id."""
+    if isinstance(error, errors.TaskTimeoutError):
+        return "its task goes on and is billed; the next run waits for it again"
+    return "" if error is None else advice_for(error).text
+
+
+def failure_line(outcome: Outcome, again: Sequence[str] = ()) -> str:
+    """One failure as a line, with the way back to what is paid for, or else what to do.
+
+    `again` are options that a command which goes on has to say again.
+    """
     task = outcome.task
     line = f"{outcome.status.replace('_', ' ')}: {outcome.key}: {reason_of(outcome)}"
     if isinstance(outcome.error, errors.SubmitUncertainError) and outcome.error.candidate_task_id:
@@ -103,19 +113,20 @@ def failure_line(outcome: Outcome) -> str:
     if task is None:
         return line
     if outcome.status is OutcomeStatus.TIMED_OUT:
-        return f"{line}; go on with: {command('wait', task.id, task.model)}"
+        return f"{line}; go on with: {command('wait', task.id, task.model, *again)}"
     if outcome.status is OutcomeStatus.SUCCEEDED:
-        again = command("download", task.id, task.model)
+        again = command("download", task.id, task.model, *again)
         return f"not saved: {outcome.key}: {outcome.error}; again with: {again}"
     return f"{line} (task {task.id})"
 
 
 @attrs.define
 class Group:
-    """Outcomes that share status and reason: how many, and the keys of the first few."""
+    """Outcomes that share status and reason: how many, the keys of the first few, what to do."""
 
     count: int = 0
     keys: list[str] = attrs.field(factory=list[str])
+    advice: str = ""
 
 
 class Failures:
@@ -130,7 +141,8 @@ class Failures:
         name = (status.replace("_", " "), reason_of(outcome))
         if name not in self._groups and len(self._groups) >= GROUPS_MAX:
             name = (name[0], OTHER_REASONS)
-        group = self._groups.setdefault(name, Group())
+        advice = "" if name[1] == OTHER_REASONS else outcome_advice(outcome.error)
+        group = self._groups.setdefault(name, Group(advice=advice))
         group.count += 1
         if len(group.keys) < KEYS_SHOWN:
             group.keys.append(outcome.key)

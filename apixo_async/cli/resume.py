@@ -16,6 +16,7 @@ from apixo_async.cli import exits, journals
 from apixo_async.cli.commands import command_line, file_word
 from apixo_async.cli.faults import Fault
 from apixo_async.cli.guards import Guards, guards
+from apixo_async.cli.helping import Verb
 from apixo_async.cli.options import (
     Options,
     WebhookOptions,
@@ -25,7 +26,15 @@ from apixo_async.cli.options import (
 )
 
 
-@click.command(short_help="Go on with a batch from its journal.")
+@click.command(
+    cls=Verb,
+    short_help="Go on with a batch from its journal.",
+    example="apixo resume run.db --save-to videos/",
+    then=(
+        ("apixo show RUN.DB", "how the batch stands"),
+        ("apixo settle RUN.DB KEY", "decide about what is uncertain"),
+    ),
+)
 @journals.argument
 @save_to
 @guards
@@ -48,7 +57,7 @@ def resume(
     from apixo_async.batch.journal import read_noted
     from apixo_async.cli import callbacks
     from apixo_async.cli.connecting import connected, ready_directory
-    from apixo_async.cli.policies import BatchPlan, in_force
+    from apixo_async.cli.policies import BatchPlan, charged, in_force
     from apixo_async.cli.running import BatchSession
 
     noted = read_noted(journal)
@@ -58,6 +67,7 @@ def resume(
             advice="say where its API is now: --base-url, or --emulator for a new one",
             code=exits.USAGE,
         )
+    again = options.again
     options = with_noted(options, noted.options, journal)
     policies = in_force(guards, noted, is_resumed=True)
     receiving = callbacks.in_force(webhook, noted.options)
@@ -69,6 +79,8 @@ def resume(
         save_to=save_to or (None if kept is None else Path(kept)),
         policies=policies,
         callbacks=receiving,
+        charged=charged(noted),
+        again=again,
     )
     if plan.save_to is not None:
         ready_directory(plan.save_to)

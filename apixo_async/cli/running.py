@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -22,11 +22,12 @@ from apixo_async.cli.alerts import Alerts, alerting
 from apixo_async.cli.connecting import Connection
 from apixo_async.cli.display import REFRESH, Display, open_display
 from apixo_async.cli.faults import Fault, Interrupted, as_options
+from apixo_async.cli.figures import Traffic
 from apixo_async.cli.leftovers import Leftovers
 from apixo_async.cli.loop import run
 from apixo_async.cli.options import Options
 from apixo_async.cli.policies import BatchPlan
-from apixo_async.cli.progress import Progress, Traffic
+from apixo_async.cli.progress import Progress
 from apixo_async.cli.results import Failures, failure_line, is_saved, outcome_as_json
 from apixo_async.cli.summary import LedgerExtract, Summary
 from apixo_async.cli.text import counted
@@ -60,7 +61,13 @@ class BatchSession:
         self._save_to = plan.save_to
         self._as_json = as_json
         self._given = given
-        self._progress = Progress(total, saves=plan.save_to is not None)
+        self._progress = Progress(
+            total,
+            saves=plan.save_to is not None,
+            prices=plan.policies.prices,
+            max_cost=plan.policies.max_cost,
+            charged=plan.charged,
+        )
         self._failures = Failures()
         self._display: Display = open_display(self._progress, self._traffic, as_json=as_json)
         self._alerts = Alerts(
@@ -115,6 +122,7 @@ class BatchSession:
         for line in stopping_lines(
             self._progress.unanswered,
             journal=None if self._connection.emulator else self._plan.journal,
+            again=self._plan.again,
             is_journal_failing=self._alerts.is_journal_failing,
         ):
             self._display.note(line)
@@ -189,6 +197,7 @@ class BatchSession:
             requests_per_minute=int(account.requests_per_minute * speed),
             unfinished_tasks=gate.tasks,
             task_cap=gate.tasks_cap,
+            task_limit=account.concurrent_tasks,
             closed_for=gate.closed_for,
             speed=speed,
         )
@@ -222,7 +231,7 @@ class BatchSession:
         # What was never begun would fill the screen; the reason is the batch's, and shown once.
         if outcome.status is not OutcomeStatus.NOT_STARTED:
             self._failures.add(outcome)
-            self._display.note(failure_line(outcome), is_bad=True)
+            self._display.note(failure_line(outcome, self._plan.again), is_bad=True)
 
     # The end
 
@@ -233,6 +242,7 @@ class BatchSession:
         summary = Summary(
             jobs=self._total if self._jobs is not None else self._told(left, whole),
             journal=self._plan.journal,
+            again=self._plan.again,
             ended=ended,
             left=left,
             whole=whole,
@@ -300,7 +310,11 @@ class BatchSession:
 
 
 def stopping_lines(
-    unanswered: int, *, journal: Path | None, is_journal_failing: bool
+    unanswered: int,
+    *,
+    journal: Path | None,
+    is_journal_failing: bool,
+    again: Sequence[str] = (),
 ) -> Iterator[str]:
     """What a stop waits for, and how to go on afterwards."""
     submits = counted(unanswered, "submit")
@@ -316,4 +330,4 @@ def stopping_lines(
     else:
         yield "stopping; no submit is on its way; once more ends at once"
     if journal is not None:
-        yield f"go on with: {journals.command('resume', journal)}"
+        yield f"go on with: {journals.command('resume', journal, options=again)}"

@@ -13,6 +13,7 @@ import click
 
 from apixo_async.cli import exits
 from apixo_async.cli.faults import Fault, Interrupted
+from apixo_async.cli.helping import Verb
 from apixo_async.cli.options import fault_option, read_rates
 
 if TYPE_CHECKING:
@@ -21,7 +22,15 @@ if TYPE_CHECKING:
     from apixo_async.emulator import Emulator, EmulatorSettings
 
 
-@click.command(short_help="Run an APIXO of your own, for tries and tests.")
+@click.command(
+    cls=Verb,
+    short_help="Run an APIXO of your own, for tries and tests.",
+    example="apixo emulator --port 8080 --speed 20 --fault failed_task=0.1",
+    then=(
+        ("apixo batch FILE --base-url http://127.0.0.1:8080", "use it; its key is what it prints"),
+        ("apixo batch FILE --emulator", "one of its own for a batch, which ends with it"),
+    ),
+)
 @click.option("--host", help="Where to listen.  [default: 127.0.0.1]")
 @click.option("--port", type=int, help="0 takes any free port.  [default: 0]")
 @click.option("--speed", type=float, help="How fast its clock goes.  [default: 1]")
@@ -100,7 +109,10 @@ def emulator(
         pass  # the way it is meant to end
     except OSError as error:
         where = f"{settings.host}:{settings.port}"
-        raise Fault(f"cannot listen on {where}: {error.strerror or error}") from None
+        raise Fault(
+            f"cannot listen on {where}: {error.strerror or error}",
+            advice="take another --port; 0 is any free one",
+        ) from None
 
 
 def _list_faults(*, as_json: bool) -> None:

@@ -12,7 +12,9 @@ import attrs
 import click
 
 from apixo_async.cli import exits, journals
+from apixo_async.cli.completing import job_keys
 from apixo_async.cli.faults import Fault
+from apixo_async.cli.helping import Verb
 from apixo_async.cli.options import as_json
 from apixo_async.cli.text import counted, printable
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 Decision: TypeAlias = Literal["abandon", "resubmit", "identify"]
 
+_SHOW: Final = "apixo show RUN.DB tells how its jobs stand"
 NEAR_AMONG: Final = 10_000
 """Keys among which a mistyped one is looked for."""
 
@@ -60,9 +63,21 @@ class Settled:
                 return f"{key}: queued again; its first task may exist, so it may be paid twice"
 
 
-@click.command(short_help="Decide about jobs that are uncertain.")
+@click.command(
+    cls=Verb,
+    short_help="Decide about jobs that are uncertain.",
+    example="apixo settle run.db ocean-01 --task-id TASK_ID",
+    then=(
+        ("apixo show RUN.DB", "which jobs are uncertain, and what is known"),
+        ("apixo resume RUN.DB", "act on what was decided"),
+    ),
+)
 @journals.argument
-@click.argument("key", required=False)
+@click.argument(
+    "key",
+    required=False,
+    shell_complete=job_keys("uncertain", "sending", "accepted", "failed", "rejected", "abandoned"),
+)
 @click.option("--all", "is_all", is_flag=True, help="Decide about all uncertain jobs at once.")
 @click.option("--abandon", is_flag=True, help="Leave it at that: it is never sent again.")
 @click.option("--resubmit", is_flag=True, help="Send it again; it may be paid twice.")
@@ -177,7 +192,9 @@ async def _decide(
     event = _event(entry, decision, task_id)
     if not can_follow(entry.state, type(event)):
         raise Fault(
-            f"job {entry.key!r} is {entry.state}: {_NOT_ALLOWED[decision]}", code=exits.USAGE
+            f"job {entry.key!r} is {entry.state}: {_NOT_ALLOWED[decision]}",
+            advice=f"nothing was changed; {_SHOW}",
+            code=exits.USAGE,
         )
     if task_id is not None and journal.has_task(task_id):
         raise Fault(
@@ -223,7 +240,8 @@ def _checked_id(task_id: str) -> str:
         return read_task_id({"taskId": task_id})
     except UnexpectedAnswerError:
         message = f"{task_id[:80]!r} is no task id: one word of printable characters"
-        raise Fault(message, code=exits.USAGE) from None
+        advice = "nothing was changed; copy the id from your account's history"
+        raise Fault(message, advice=advice, code=exits.USAGE) from None
 
 
 async def _unknown(journal: Journal, key: str) -> Fault:
@@ -240,7 +258,9 @@ async def _unknown(journal: Journal, key: str) -> Fault:
                 break
             known.append(entry.key)
     near = get_close_matches(key, known, n=3, cutoff=0.6)
-    advice = f"did you mean {' or '.join(map(repr, near))}?" if near else ""
-    if not near and known:
+    advice = f"no job can be settled; {_SHOW}"
+    if near:
+        advice = f"did you mean {' or '.join(map(repr, near))}?"
+    elif known:
         advice = f"{counted(len(known), 'job')} can be settled, such as {known[0]!r}"
     return Fault(f"no job has the key {key!r}", advice=advice, code=exits.USAGE)

@@ -6,6 +6,8 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -13,19 +15,32 @@ import click
 
 from apixo_async.cli import journals
 from apixo_async.cli.guards import price
+from apixo_async.cli.helping import Verb
 from apixo_async.cli.options import as_json
-from apixo_async.cli.text import terminal_width
+from apixo_async.cli.text import printable, terminal_width
 
 if TYPE_CHECKING:
     from apixo_async.batch.journal.overview import Overview
     from apixo_async.batch.journal.reading import JournalReader
     from apixo_async.batch.spending import Prices
+    from apixo_async.cli.followed import Times
 
+REDRAW: Final = 0.25
+"""Seconds between two drawings."""
 SHARE: Final = 0.25
 """The most of the time that following spends on reading: a long journal is read less often."""
 
 
-@click.command(short_help="Show how far a batch is, or how it ended.")
+@click.command(
+    cls=Verb,
+    short_help="Show how far a batch is, or how it ended.",
+    example="apixo show run.db --follow",
+    then=(
+        ("apixo resume RUN.DB", "go on with what has not ended"),
+        ("apixo settle RUN.DB KEY", "decide about what is uncertain"),
+        ("apixo export RUN.DB", "a receipt for every job"),
+    ),
+)
 @journals.argument
 @price
 @click.option("--follow", is_flag=True, help="Go on showing until the batch's process has ended.")
@@ -75,17 +90,24 @@ def _print(overview: Overview, journal: Path, *, as_json: bool) -> None:
 
 def _follow(reader: JournalReader, prices: Prices, *, every: float, as_json: bool) -> None:
     """Until the owner has ended or somebody presses Ctrl-C, which is no failure here."""
+    from apixo_async.cli.display import is_drawable, is_log
+
     looks = changes(reader, prices, every=every)
     try:
         if as_json:
             for overview in looks:
                 _print(overview, reader.path, as_json=True)
-        elif _is_drawable():
-            _draw(looks, reader.path)
+            return
+        if is_drawable(sys.stdout) and not is_log():
+            last = _Follower(reader, prices).follow(every)
         else:
-            _print_lines(looks, reader.path)
+            last = _print_lines(looks)
     except KeyboardInterrupt:
         return
+    if last is not None:
+        _print(last, reader.path, as_json=False)
+        if last.owner is None:
+            click.echo(_end_line(last, reader.path), err=True)
 
 
 def changes(
@@ -113,34 +135,71 @@ def changes(
         sleep(max(every, (time.monotonic() - began) * (1 / SHARE - 1)))
 
 
-def _is_drawable() -> bool:
-    if not sys.stdout.isatty():
-        return False
-    from rich.console import Console
+class _Follower:
+    """Draws what the owner of a journal has done so far, and goes on counting between two looks."""
 
-    return not Console().is_dumb_terminal
+    def __init__(self, reader: JournalReader, prices: Prices) -> None:
+        from apixo_async.cli.followed import task_cap
+        from apixo_async.cli.screen import Screen
 
+        self._reader = reader
+        self._prices = prices
+        self._cap = task_cap(reader.options())
+        self._screen = Screen(is_whole=True)
+        self._overview: Overview | None = None
+        self._times: Times | None = None
 
-def _draw(looks: Iterator[Overview], journal: Path) -> None:
-    from rich.console import Console
-    from rich.live import Live
-    from rich.text import Text
-
-    from apixo_async.cli.shown import show_lines
-
-    text, overview = Text(), None
-    try:
-        with Live(console=Console(highlight=False), auto_refresh=False, transient=True) as live:
+    def follow(self, every: float) -> Overview | None:
+        """Until the owner has ended, or somebody presses Ctrl-C; returns what was seen last."""
+        looks = changes(self._reader, self._prices, every=every, sleep=self._sleep)
+        with suppress(KeyboardInterrupt), self._screen:
             for overview in looks:
-                lines = show_lines(overview, journal=journal, width=live.console.width)
-                text = Text("\n".join(lines), overflow="fold")
-                live.update(text, refresh=True)
-    finally:
-        if overview is not None:
-            _print(overview, journal, as_json=False)
+                self._take(overview)
+        return self._overview
+
+    def _take(self, overview: Overview) -> None:
+        from apixo_async.cli.followed import Times
+
+        self._overview = overview
+        if overview.owner is not None:
+            self._times = Times.of(self._reader.entries())
+            self._draw()
+
+    def _sleep(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while (rest := until - time.monotonic()) > 0:
+            time.sleep(min(rest, REDRAW))
+            self._draw()
+
+    def _draw(self) -> None:
+        from apixo_async.cli.board import board_lines
+        from apixo_async.cli.followed import figures_of
+
+        if self._overview is None or self._times is None:
+            return
+        now, began = datetime.now(UTC), self._times.began
+        figures = figures_of(self._overview, self._times, self._prices, now=now, cap=self._cap)
+        lines = board_lines(
+            figures,
+            None,
+            cap=self._cap,
+            elapsed=None if began is None else max(0.0, (now - began).total_seconds()),
+            width=self._screen.width,
+            height=self._screen.height,
+        )
+        self._screen.draw(lines)
 
 
-def _print_lines(looks: Iterator[Overview], journal: Path) -> None:
+def _end_line(overview: Overview, journal: Path) -> str:
+    """Why there is nothing more to follow."""
+    name = printable(str(journal))
+    if overview.has_crashed:
+        return f"nobody runs {name} any more: its process ended without closing it"
+    return f"nobody runs {name} any more"
+
+
+def _print_lines(looks: Iterator[Overview]) -> Overview | None:
+    """A line for each change; returns what was seen last."""
     from apixo_async.cli.shown import sum_line
 
     overview, last = None, None
@@ -149,5 +208,4 @@ def _print_lines(looks: Iterator[Overview], journal: Path) -> None:
         if line != last and overview.owner is not None:
             click.echo(line)
         last = line
-    if overview is not None:
-        _print(overview, journal, as_json=False)
+    return overview

@@ -18,7 +18,7 @@ from apixo_async.batch.journal.overview import (
 from apixo_async.batch.spending import in_usd
 from apixo_async.cli.journals import command
 from apixo_async.cli.summary import REASON_WIDTH
-from apixo_async.cli.text import counted, folded, lasting, printable, shortened, table
+from apixo_async.cli.text import columns, counted, folded, lasting, printable, shortened, table
 
 TITLE: Final = 11
 """Characters of a line before its text."""
@@ -70,7 +70,7 @@ def sum_line(overview: Overview) -> str:
 
 def _kind_lines(kinds: Sequence[Kind], width: int | None) -> Iterator[str]:
     lines = list(_kind_table(kinds))
-    if width is None or max(map(len, lines)) + 2 <= width:
+    if width is None or max(map(columns, lines)) + 2 <= width:
         yield from lines
         return
     for kind in kinds:

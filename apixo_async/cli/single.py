@@ -7,11 +7,20 @@ from typing import Any, get_args
 
 import click
 
+from apixo_async.cli.helping import Verb
 from apixo_async.cli.options import Options, model, save_to, shared
 from apixo_async.veo import AspectRatio, Mode, Provider
 
 
-@click.command(short_help="Generate one video.")
+@click.command(
+    cls=Verb,
+    short_help="Generate one video.",
+    example='apixo generate "a calm ocean" --mode fast --save-to videos/',
+    then=(
+        ("apixo generate PROMPT --emulator", "the same without a key and without cost"),
+        ("apixo batch FILE", "a whole file of prompts"),
+    ),
+)
 @click.argument("prompt")
 @click.option("--mode", type=click.Choice(get_args(Mode)), help="quality is dearer and slower.")
 @click.option(
@@ -38,7 +47,15 @@ def generate(*, no_wait: bool, save_to: Path | None, options: Options, **given: 
     verbs.generate(given, wait=not no_wait, save_to=save_to, options=options)
 
 
-@click.command(short_help="Show the state of a task.")
+@click.command(
+    cls=Verb,
+    short_help="Show the state of a task.",
+    example="apixo status TASK_ID",
+    then=(
+        ("apixo wait TASK_ID", "wait until it ends"),
+        ("apixo download TASK_ID", "save its videos once it has succeeded"),
+    ),
+)
 @click.argument("task_id")
 @model
 @shared()
@@ -49,7 +66,12 @@ def status(*, task_id: str, model: str, options: Options) -> None:
     verbs.status(task_id, model=model, options=options)
 
 
-@click.command(short_help="Wait for a task to end.")
+@click.command(
+    cls=Verb,
+    short_help="Wait for a task to end.",
+    example="apixo wait TASK_ID --save-to videos/",
+    then=(("apixo download TASK_ID", "save its videos later; the URLs work for 15 days"),),
+)
 @click.argument("task_id")
 @model
 @save_to
@@ -61,7 +83,12 @@ def wait(*, task_id: str, model: str, save_to: Path | None, options: Options) ->
     verbs.wait(task_id, model=model, save_to=save_to, options=options)
 
 
-@click.command(short_help="Save the videos of a finished task.")
+@click.command(
+    cls=Verb,
+    short_help="Save the videos of a finished task.",
+    example="apixo download TASK_ID --save-to videos/",
+    then=(("apixo resume RUN.DB --save-to DIR", "save all that a batch has generated"),),
+)
 @click.argument("task_id")
 @model
 @save_to
@@ -73,7 +100,12 @@ def download(*, task_id: str, model: str, save_to: Path | None, options: Options
     verbs.download(task_id, model=model, save_to=save_to or Path(), options=options)
 
 
-@click.command(short_help="Show what is left on the key.")
+@click.command(
+    cls=Verb,
+    short_help="Show what is left on the key.",
+    example="apixo balance --json",
+    then=(("apixo plan FILE --price fast=0.20", "what a file would cost"),),
+)
 @shared()
 def balance(*, options: Options) -> None:
     """Print the US dollars that are left on the key."""

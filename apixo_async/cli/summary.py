@@ -9,6 +9,7 @@ from typing import Any, Final
 import attrs
 
 from apixo_async.cli import journals
+from apixo_async.cli.commands import command_line
 from apixo_async.cli.faults import advice_for, as_options, command
 from apixo_async.cli.leftovers import Leftovers
 from apixo_async.cli.results import Failures
@@ -99,6 +100,8 @@ class Summary:
     size: int = 0
     save_to: Path | None = None
     journal: Path | None = None
+    again: tuple[str, ...] = ()
+    """Options that a command which goes on has to say again."""
     seconds: float = 0.0
     stopped: str | None = None
     stop_error: BaseException | None = None
@@ -131,6 +134,8 @@ class Summary:
             more = f" and {group.count - len(group.keys):,} more" * (group.count > len(group.keys))
             yield f"{status}: {group.count:,} x {shortened(reason, REASON_WIDTH)}"
             yield f"  {keys}{more}"
+            if group.advice and status != "uncertain":  # of which more is said below
+                yield f"  what to do: {printable(group.advice)}"
         yield from self._doubt_lines()
         yield from self._stop_lines()
         yield from self._left_lines()
@@ -174,7 +179,7 @@ class Summary:
         if self.journal is None or not is_left or self.is_emulated:
             return None
         raised = ("--max-cost", "USD") if self.stopped == "budget" else ()
-        return journals.command("resume", self.journal, options=raised)
+        return journals.command("resume", self.journal, options=(*self.again, *raised))
 
     def _stop_lines(self) -> Iterator[str]:
         if self.signal is not None:
@@ -192,9 +197,10 @@ class Summary:
             yield f"{counted(len(left), 'task')} still running{self._what_becomes_of_them()}"
             if not self.is_emulated and self.journal is None:
                 for job in left:
-                    wait = command("wait", job.task_id or "", job.model)
+                    wait = command("wait", job.task_id or "", job.model, *self.again)
                     yield f"  {printable(job.key)}  {wait}"
-                yield "  Once a task has ended: apixo download ID --save-to DIR"
+                options = ("--save-to", "DIR", *self.again)
+                yield f"  Once a task has ended: {command_line('download', 'ID', options=options)}"
         if others := self.left.others:
             ended = sum(job.has_ended for job in others)
             yield (

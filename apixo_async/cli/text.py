@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 import textwrap
@@ -11,7 +12,7 @@ from typing import Final
 MINUTE: Final = 60
 HOUR: Final = 3_600
 NARROWEST: Final = 20
-"""Characters that an indent leaves to the text."""
+"""Columns that an indent leaves to the text."""
 
 
 def printable(text: str) -> str:
@@ -28,10 +29,33 @@ def printable(text: str) -> str:
     )
 
 
+def columns(text: str) -> int:
+    """How many columns of a terminal printable text takes: some characters take two, or none."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
 def shortened(text: str, width: int) -> str:
-    """`text` in at most `width` characters."""
+    """`text` in at most `width` columns."""
     clean = printable(text)
-    return clean if len(clean) <= width else f"{clean[: width - 1]}\N{HORIZONTAL ELLIPSIS}"
+    if columns(clean) <= width:
+        return clean
+    return f"{_beginning(clean, width - 1)}\N{HORIZONTAL ELLIPSIS}" if width > 0 else ""
+
+
+def _beginning(text: str, width: int) -> str:
+    """As much of the text as fits into `width` columns."""
+    if text.isascii():
+        return text[: max(0, width)]
+    at = taken = 0
+    for at, character in enumerate(text):
+        taken += columns(character)
+        if taken > width:
+            return text[:at]
+    return text
 
 
 def counted(number: int, noun: str) -> str:
@@ -61,27 +85,55 @@ def sized(number: int) -> str:
 
 def table(rows: Sequence[Sequence[str]], *, numbers_from: int) -> Iterator[str]:
     """Rows as lines with aligned columns; those from `numbers_from` on are pushed to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths = [max(map(columns, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = [
-            cell.rjust(width) if at >= numbers_from else cell.ljust(width)
+            " " * (width - columns(cell)) + cell if at >= numbers_from else padded(cell, width)
             for at, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         yield "  ".join(cells).rstrip()
 
 
+def padded(text: str, width: int) -> str:
+    """`text` with blanks up to `width` columns."""
+    return text + " " * (width - columns(text))
+
+
 def folded(line: str, width: int | None, *, indent: int = 2) -> Iterator[str]:
-    """A line as several of at most `width` characters, broken between words where that can be.
+    """A line as several of at most `width` columns, broken between words where that can be.
 
     `None` is any width. Where so little room is left, the indent of later lines is smaller.
     """
-    if width is None or len(line) <= width:
+    if width is None or columns(line) <= width:
         yield line
         return
+    width = max(1, width)
     later = " " * min(indent, max(0, width - NARROWEST))
-    yield from textwrap.wrap(
-        line, max(1, width), subsequent_indent=later, break_on_hyphens=False, drop_whitespace=True
-    ) or [""]
+    if line.isascii():
+        yield from textwrap.wrap(
+            line, width, subsequent_indent=later, break_on_hyphens=False, drop_whitespace=True
+        ) or [""]
+        return
+    yield from _folded_wide(line, width, later)
+
+
+def _folded_wide(line: str, width: int, later: str) -> Iterator[str]:
+    """As `textwrap`, which counts characters and not columns."""
+    begun = ""
+    for word in re.split(r"(?<=\S)(?=\s)", line):
+        if columns(begun + word) <= width:
+            begun += word
+            continue
+        if begun.strip():
+            yield begun.rstrip()
+            begun, word = later, word.lstrip()  # noqa: PLW2901  # the blank was the break
+        while columns(begun + word) > width:
+            part = _beginning(word, width - columns(begun)) or word[0]
+            yield begun + part
+            begun, word = later, word[len(part) :]  # noqa: PLW2901  # what is left of it
+        begun += word
+    if begun.strip():
+        yield begun.rstrip()
 
 
 def terminal_width() -> int | None:

@@ -16,6 +16,7 @@ from apixo_async._wire import request_from_row
 from apixo_async.cli import exits
 from apixo_async.cli.commands import file_word
 from apixo_async.cli.connecting import Connection, connected, ready_directory
+from apixo_async.cli.display import is_drawable, is_log
 from apixo_async.cli.faults import Fault, Interrupted, command
 from apixo_async.cli.loop import run
 from apixo_async.cli.options import Options
@@ -36,12 +37,12 @@ def generate(
     if save_to is not None:
         ready_directory(save_to)
     with connected(options) as connection:
-        job = _Generation(connection, request)
+        job = _Generation(connection, request, options.again)
         try:
             task, files = run(job.run(wait=wait, save_to=save_to))
         except Interrupted:
             if job.task is not None:
-                again = command("wait", job.task.id, job.task.model)
+                again = command("wait", job.task.id, job.task.model, *options.again)
                 click.echo(
                     f"task {job.task.id} goes on and is billed; wait with: {again}", err=True
                 )
@@ -75,14 +76,16 @@ def _request(
         return request_from_row(row)
     except InvalidRequestError as error:
         rules = "; ".join(f"{field}: {rule}" for field, rule in error.problems)
-        raise Fault(rules, advice="nothing was sent", code=exits.USAGE) from None
+        advice = "nothing was sent; mend what is named, apixo generate --help says how"
+        raise Fault(rules, advice=advice, code=exits.USAGE) from None
 
 
 class _Generation:
     """One submit and what follows; `task` is known as soon as it is paid for."""
 
-    def __init__(self, connection: Connection, request: Request) -> None:
+    def __init__(self, connection: Connection, request: Request, again: Sequence[str]) -> None:
         self._connection = connection
+        self._again = again
         self._request = request
         self.task: Task | None = None
 
@@ -95,7 +98,7 @@ class _Generation:
             click.echo(f"accepted as task {printable(self.task.id)}", err=True)
             with _spinning("generating, which usually takes about two minutes"):
                 done = await client.wait(self.task)
-            return done, await _save(client, done, save_to)
+            return done, await _save(client, done, save_to, self._again)
 
     async def _submit(self, client: ApixoClient) -> Task:
         submitting = asyncio.ensure_future(client.submit(self._request))
@@ -109,14 +112,17 @@ class _Generation:
             raise
 
 
-async def _save(client: ApixoClient, task: Task, directory: Path | None) -> list[SavedFile]:
+async def _save(
+    client: ApixoClient, task: Task, directory: Path | None, again: Sequence[str]
+) -> list[SavedFile]:
     if directory is None:
         return []
     try:
         return await client.save(task, directory)
     except DownloadError as error:
-        again = command("download", task.id, task.model, "--save-to", file_word(directory))
-        advice = f"the video is done and paid; again with: {again}"
+        where = ("--save-to", file_word(directory))
+        line = command("download", task.id, task.model, *where, *again)
+        advice = f"the video is done and paid; again with: {line}"
         raise Fault(str(error), advice=advice) from None
 
 
@@ -161,7 +167,7 @@ def wait(task_id: str, *, model: str, save_to: Path | None, options: Options) ->
         async with connection.client() as client:
             with _spinning(f"waiting for task {printable(task_id)}"):
                 task = await client.wait(task_id, model=model)
-            return task, await _save(client, task, save_to)
+            return task, await _save(client, task, save_to, options.again)
 
     with connected(options) as connection:
         task, files = run(follow(connection))
@@ -175,12 +181,15 @@ def download(task_id: str, *, model: str, save_to: Path, options: Options) -> No
     async def fetch(connection: Connection) -> tuple[Task, list[SavedFile]]:
         async with connection.client() as client:
             task = await client.status(task_id, model=model)
-            return task, await _save(client, task, save_to) if task.urls else []
+            saved = await _save(client, task, save_to, options.again) if task.urls else []
+            return task, saved
 
     with connected(options) as connection:
         task, files = run(fetch(connection))
     if not files:
-        advice = "" if task.is_terminal else f"wait for it with: {command('wait', task.id, model)}"
+        advice = "change the request, and generate it again"
+        if not task.is_terminal:
+            advice = f"wait for it with: {command('wait', task.id, model, *options.again)}"
         raise Fault(f"task {task.id} is {task.state} and has no video to save", advice=advice)
     _print(task, files, options)
 
@@ -210,10 +219,11 @@ def _print(task: Task, files: Sequence[SavedFile], options: Options) -> None:
 @contextlib.contextmanager
 def _spinning(text: str) -> Generator[None]:
     """Shows on a terminal that something is going on."""
-    if not sys.stderr.isatty():
+    if is_log() or not is_drawable(sys.stderr):
         yield
         return
     from rich.console import Console
+    from rich.text import Text
 
-    with Console(stderr=True).status(text):
+    with Console(stderr=True).status(Text(text)):
         yield

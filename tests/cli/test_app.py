@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import click
 import pytest
 
 from apixo_async.cli.app import apixo
+from apixo_async.cli.helping import Verb
 from tests.cli.conftest import run
 
 COMMANDS = [
@@ -23,6 +25,7 @@ COMMANDS = [
     "download",
     "balance",
     "emulator",
+    "completion",
 ]
 
 
@@ -64,11 +67,25 @@ def test_without_the_extra_one_sentence_says_what_to_install(missing: str) -> No
 
 
 def test_help_names_all_commands() -> None:
-    """`apixo --help` lists every command with a line about it."""
-    listed = [line.split() for line in run("--help").output.split("Commands:")[1].splitlines()]
+    """`apixo --help` lists every command once, by what it is for, with a line about it."""
+    shown = run("--help", env={"COLUMNS": "80"}).output
+    begin = shown.index("Generate one video:")
+    listed = shown[begin : shown.index("Example:")].splitlines()
+    names = [line.split()[0] for line in listed if line.startswith("  ")]
 
-    assert [words[0] for words in listed if words] == COMMANDS
-    assert all(len(words) > 2 for words in listed if words)
+    assert sorted(names) == sorted(COMMANDS)
+    assert "Other commands" not in shown
+    assert all(len(line.split()) > 2 for line in listed if line.startswith("  "))
+
+
+def test_apixo_alone_says_where_to_begin() -> None:
+    """The same as with --help: a command without a key and without cost, and what comes next."""
+    alone = run()
+
+    assert alone.exit_code == 0
+    assert alone.output == run("--help").output
+    assert "| apixo batch - --emulator" in alone.output
+    assert "apixo COMMAND --help" in alone.output
 
 
 @pytest.mark.writes_key("output", reason="the help of the emulator names its default key")
@@ -125,5 +142,71 @@ def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
     result = run(*arguments)
 
     assert result.exit_code == 2
-    assert "Error" in result.stderr
+    error, advice = result.stderr.splitlines()
+    assert error.startswith("error: ")
+    assert advice.startswith("  apixo ")
+    assert "--help shows" in advice
     assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["bacth"], "'batch'"),
+        (["gen"], "'generate'"),
+        (["resmue"], "'resume'"),
+        (["batch", "f", "--jurnal", "r.db"], "--journal"),
+        (["show", "r.db", "--folow"], "--follow"),
+        (["generate", "a", "--mode", "fats"], "fast"),
+    ],
+    ids=str,
+)
+def test_what_was_meant_is_suggested(arguments: list[str], meant: str) -> None:
+    """For commands, options and values that are mistyped."""
+    assert meant in run(*arguments).stderr.splitlines()[0]
+
+
+def test_what_nothing_is_like_is_not_guessed_at() -> None:
+    """It is said where all names are."""
+    assert run("xyzzy").stderr == (
+        "error: no such command 'xyzzy'\n  apixo --help shows what there is\n"
+    )
+
+
+@pytest.mark.writes_key("output", reason="the help of the emulator names its default key")
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_example_is_a_command_line_that_is_allowed(name: str) -> None:
+    """Each help has one that works as it stands, for the command that it is about."""
+    command = apixo.get_command(click.Context(apixo), name)
+    assert isinstance(command, Verb)
+    words = shlex.split(command.example.removeprefix('eval "$(').removesuffix(')"'))
+    shown = run(name, "--help", env={"COLUMNS": "80"}).output
+
+    assert words[:2] == ["apixo", name]
+    with command.make_context(name, words[2:]) as context:
+        assert context.params
+    assert f"  {command.example}\n" in shown
+    assert "What comes next:" in shown
+    for line, _ in command.then:
+        verb = re.search(r"apixo (\S+)", line)
+        assert verb is not None
+        assert verb[1] in COMMANDS
+
+
+def test_many_options_stand_by_what_they_are_for() -> None:
+    """Few stand together; each is there once."""
+    many = run("batch", "--help").output
+    titles = re.findall(r"^(\S.*):$", many, re.MULTILINE)
+
+    assert titles == [
+        "Options",
+        "What it may cost",
+        "Callbacks",
+        "When to look",
+        "Your account",
+        "Emulator",
+        "Example",
+        "What comes next",
+    ]
+    assert len(re.findall(r"^  --journal ", many, re.MULTILINE)) == 1
+    assert "Your account" not in run("status", "--help").output

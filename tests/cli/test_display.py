@@ -1,20 +1,23 @@
 from __future__ import annotations
 
 import io
+from decimal import Decimal
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from apixo_async.cli.display import (
     PLAIN_EVERY,
     PlainDisplay,
-    counts_line,
-    draw,
-    time_line,
-    traffic_line,
+    board_place,
+    is_drawable,
+    is_log,
+    open_display,
+    plain_line,
+    plain_pause,
 )
-from apixo_async.cli.progress import Figures, Traffic
+from apixo_async.cli.figures import Figures, Traffic
+from apixo_async.cli.money import Cost
 
 FIGURES = {
     "total": 200,
@@ -41,7 +44,7 @@ class Steps:
     def __init__(self, *steps: Figures) -> None:
         self._steps = iter(steps)
 
-    def figures(self, now: object) -> Figures:
+    def figures(self, now: object, traffic: object = None) -> Figures:
         return next(self._steps)
 
 
@@ -68,63 +71,93 @@ def test_plain_lines_come_now_and_then(
     assert not captured.out
 
 
-def test_counts_that_are_zero_are_left_out() -> None:
-    """The line stays short while nothing goes wrong, and tells all that does."""
-    assert counts_line(figures(succeeded=3, running=4)) == "3 succeeded · 4 running"
-    assert counts_line(
-        figures(queued=1, failed=2, timed_out=5, uncertain=3, saving=4, trouble="cannot\nreach")
-    ).split(" · ") == [
-        "0 succeeded",
-        "0 running",
-        "4 saving",
-        "1 queued",
+def test_the_longer_it_takes_the_rarer_are_the_lines() -> None:
+    """A log of hours is no thousand lines; the first minute tells more."""
+    assert [plain_pause(elapsed) for elapsed in (0, 60, 120, 720, 100_000)] == [5, 5, 10, 60, 60]
+
+
+def test_a_plain_line_has_all_figures_that_matter() -> None:
+    """What has not happened is left out; what holds it up comes last."""
+    assert plain_line(figures(queued=200), None, 9) == "0 of 200 jobs · 200 queued · 9 s"
+    line = plain_line(
+        figures(
+            done=7, succeeded=3, running=4, queued=1, failed=2, timed_out=5, uncertain=3, saving=4,
+            eta=80.0, per_minute=2.5, cost=Cost(Decimal(3)), trouble="cannot\nreach",
+        ),
+        TRAFFIC,
+        9,
+    )  # fmt: skip
+
+    assert line.split(" · ") == [
+        "7 of 200 jobs",
+        "3 succeeded",
         "2 failed",
         "5 timed out",
         "3 uncertain",
-        "trying again: cannot reach",
+        "4 running",
+        "4 saving",
+        "1 queued",
+        "9 s",
+        "about 1 min 20 s left",
+        "2.5 ended a minute",
+        "3.00 USD",
+        "waiting: cannot reach; tried again by itself",
     ]
 
 
-def test_both_limits_are_shown() -> None:
-    """The line about traffic sets what is used beside what is allowed."""
-    line = traffic_line(TRAFFIC)
-
-    assert "1,234 of 10,000 requests" in line
-    assert "50 of 1,000 tasks" in line
-
-
-def test_a_faster_clock_is_named() -> None:
-    """Beside a limit that is scaled to an emulator's clock stands how fast that clock goes."""
-    assert "minute (clock x20) ·" in traffic_line(Traffic(1, 200_000, 3, 4, speed=20.0))
-    assert "clock" not in traffic_line(TRAFFIC)
-
-
-def test_a_pause_is_explained() -> None:
-    """While the API has asked for a pause, its length is shown."""
-    assert "pause of 7 s" in traffic_line(Traffic(1, 2, 3, 4, closed_for=7.2))
+TERMINAL = {"stdout": True, "stderr": True, "is_file": False, "is_log": False, "as_json": False}
 
 
 @pytest.mark.parametrize(
-    ("eta", "text"),
+    ("where", "place"),
     [
-        (None, "9 s"),
-        (0.0, "9 s"),
-        (0.2, "9 s · about 1 s left"),
-        (80, "9 s · about 1 min 20 s left"),
+        pytest.param({}, "stdout", id="a terminal"),
+        pytest.param({"as_json": True}, None, id="JSON on a terminal"),
+        pytest.param({"is_log": True}, None, id="continuous integration"),
+        pytest.param({"stdout": False}, None, id="a pipe, which may end on this terminal"),
+        pytest.param({"stdout": False, "is_file": True}, "stderr", id="results in a file"),
+        pytest.param(
+            {"stdout": False, "is_file": True, "as_json": True}, "stderr", id="JSON in a file"
+        ),
+        pytest.param({"stdout": False, "stderr": False, "is_file": True}, None, id="all in files"),
     ],
 )
-def test_time_left_is_shown_once_it_is_known(eta: float | None, text: str) -> None:
-    """Until then only the time taken is shown; it never says that nothing is left."""
-    assert time_line(figures(eta=eta), 9) == text
+def test_the_board_is_drawn_where_results_leave_room(
+    where: dict[str, bool], place: str | None
+) -> None:
+    """Anywhere else there are plain lines."""
+    assert board_place(**{**TERMINAL, **where}) == place
 
 
-@pytest.mark.parametrize("width", [20, 40, 80, 200])
-def test_the_live_display_never_exceeds_the_terminal(width: int) -> None:
-    """Each line fits, however narrow the terminal."""
-    console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
+@pytest.mark.parametrize(
+    ("value", "is_one"),
+    [("true", True), ("1", True), ("", False), ("0", False), ("False", False)],
+)
+def test_continuous_integration_is_a_log(
+    value: str, is_one: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it looks like a terminal."""
+    monkeypatch.setenv("CI", value)
 
-    console.print(draw(figures(done=99, running=7), TRAFFIC, elapsed=5))
+    assert is_log() is is_one
 
-    output = console.file.getvalue()  # type: ignore[attr-defined]  # a StringIO
-    assert "99/200" in output
-    assert max(map(len, output.splitlines())) <= width
+
+def test_a_dumb_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It cannot draw in place, nor can what is no terminal."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("TERM", "xterm")
+    assert is_drawable(Terminal())
+    assert not is_drawable(io.StringIO())
+    monkeypatch.setenv("TERM", "dumb")
+    assert not is_drawable(Terminal())
+
+
+def test_without_a_terminal_there_are_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    """As under a test."""
+    display = open_display(Steps(), lambda: None, as_json=False)  # type: ignore[arg-type]  # all that it needs
+
+    assert isinstance(display, PlainDisplay)

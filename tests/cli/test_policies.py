@@ -100,7 +100,10 @@ def test_all_prices_that_are_missing_are_named_at_once() -> None:
 
     with pytest.raises(Fault, match="give --price other=USD --price quality=USD") as caught:
         policies.check_prices(kinds)
-    assert (caught.value.code, caught.value.advice) == (2, "nothing was sent")
+    assert (caught.value.code, caught.value.advice) == (
+        2,
+        "nothing was sent; give the prices, or leave out --max-cost",
+    )
     Policies(prices=Prices({"fast": 1})).check_prices(kinds)  # without a cap none is needed
 
 

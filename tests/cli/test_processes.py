@@ -113,6 +113,28 @@ def test_a_second_signal_ends_at_once(
     assert batch.wait(2) == 130
 
 
+@pytest.mark.parametrize("is_to_file", [False, True])
+@pytest.mark.apixo_emulator(**ENDLESS, latency="30")
+def test_a_second_signal_leaves_a_cursor(
+    apixo_emulator: EmulatorThread, start: Start, prompts: Path, tmp_path: Path, is_to_file: bool
+) -> None:
+    """Whatever was drawn, and where, the shell can be seen to be typed in again."""
+    master, slave = pty.openpty()
+    variables = {**os.environ, "TERM": "xterm", "CI": ""}
+    with (tmp_path / "out").open("w") as file:
+        output = file if is_to_file else slave
+        batch = start("batch", prompts, *FAST, stdout=output, stderr=slave, env=variables)
+    os.close(slave)
+    wait_for(lambda: apixo_emulator.ledger.billed_total == 1)
+    batch.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    batch.send_signal(signal.SIGINT)
+    shown = read_all(master)
+
+    assert batch.wait(2) == 130
+    assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")
+
+
 @pytest.mark.apixo_emulator(**ENDLESS, latency="0.5")
 def test_an_interrupted_generate_names_its_task(
     apixo_emulator: EmulatorThread, start: Start
@@ -209,20 +231,25 @@ def on_terminal(*arguments: str | Path, columns: int = 100, **environment: str) 
     """Runs `apixo` on a terminal of its own."""
     master, slave = pty.openpty()
     command = [sys.executable, "-m", "apixo_async.cli", *map(str, arguments)]
-    variables = {**os.environ, "TERM": "xterm", "COLUMNS": str(columns), **environment}
+    variables = {**os.environ, "TERM": "xterm", "COLUMNS": str(columns), "CI": "", **environment}
     with subprocess.Popen(command, stdout=slave, stderr=slave, env=variables) as process:
         os.close(slave)
-        seen = b""
-        while select.select([master], [], [], 20)[0]:
-            try:
-                piece = os.read(master, 65_536)
-            except OSError:  # the other end has closed
-                break
-            if not piece:
-                break
-            seen += piece
-        os.close(master)
-        return Screen(seen.decode(), process.wait(20))
+        return Screen(read_all(master), process.wait(20))
+
+
+def read_all(master: int) -> str:
+    """All that a terminal gets until its program has ended."""
+    seen = b""
+    while select.select([master], [], [], 20)[0]:
+        try:
+            piece = os.read(master, 65_536)
+        except OSError:  # the other end has closed
+            break
+        if not piece:
+            break
+        seen += piece
+    os.close(master)
+    return seen.decode()
 
 
 @pytest.mark.apixo_emulator(speed=50, durations="uniform:5:60", faults={"failed_task": 0.3})
@@ -236,11 +263,42 @@ def test_a_terminal_shows_a_bar_both_limits_and_failures(
     assert 0 < failed < 4
     assert screen.code == 1
     assert "━" in screen.text
-    assert "/4" in screen.text
-    assert "of 10,000 requests in the last minute" in screen.text
-    assert "of 1,000 tasks unfinished" in screen.text
+    assert " of 4" in screen.text
+    assert re.search(r"requests +\S+ +[0-9]+ of 10,000 +in the last minute", screen.text)
+    assert re.search(r"running +\S+ +[0-4] of 1,000 +tasks at a time", screen.text)
+    assert "→ change the request, or send it again" in screen.text
     assert screen.text.count("GENERATION_FAILED") >= failed + 1
     assert screen.raw.rindex("\x1b[?25h") > screen.raw.rindex("\x1b[?25l")
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+@pytest.mark.apixo_emulator(speed=50, durations="uniform:5:60", faults={"content_violation": 0.3})
+def test_nothing_that_is_drawn_is_folded(
+    apixo_emulator: EmulatorThread, prompts: Path, tmp_path: Path, columns: int
+) -> None:
+    """A whole batch on a terminal of that width: each drawing takes back all of the one before."""
+    screen = on_terminal("batch", prompts, "--save-to", tmp_path / "v", *FAST, columns=columns)
+    drawn = re.split(r"\r(?:\x1b\[1A|\x1b\[2K)+", screen.raw)
+    boards = [ESCAPE.sub("", part) for part in drawn if " of 4" in part and "queued" in part]
+
+    assert len(boards) > 2
+    for board in boards:
+        lines = board[board.index(" %") - 3 :].splitlines()
+        assert max(map(len, lines)) <= columns
+    assert screen.raw.count("\x1b[?25l") == screen.raw.count("\x1b[?25h")
+
+
+@pytest.mark.apixo_emulator(speed=50, durations="5")
+def test_a_log_has_lines_and_nothing_that_moves_a_cursor(
+    apixo_emulator: EmulatorThread, prompts: Path
+) -> None:
+    """Continuous integration keeps all that is written, also where it looks like a terminal."""
+    screen = on_terminal("batch", prompts, *FAST, CI="true")
+
+    assert screen.code == 0
+    assert "\x1b" not in screen.raw
+    assert "\r" not in screen.raw.replace("\r\n", "")
+    assert "4 jobs = 4 succeeded" in screen.text
 
 
 @pytest.mark.parametrize("columns", [20, 200])

@@ -24,6 +24,7 @@ from apixo_async import (
 from apixo_async.cli.results import (
     GROUPS_MAX,
     KEYS_SHOWN,
+    OTHER_REASONS,
     Failures,
     failure_line,
     is_saved,
@@ -69,6 +70,17 @@ def test_a_failure_line_shows_the_way_back() -> None:
     assert failure_line(outcome("uncertain", uncertain)).endswith("may be task t9")
 
 
+def test_a_failure_line_says_where_the_api_is() -> None:
+    """Where that was said, or else the command would ask another one."""
+    again = ("--base-url", "http://a")
+    timed_out = outcome("timed_out", TaskTimeoutError(TASK, waited=9), task=TASK)
+    not_saved = outcome("succeeded", GONE, task=TASK)
+
+    for one in (timed_out, not_saved):
+        line = failure_line(one, again)
+        assert line.endswith("t1 --model veo-3-1-extend --base-url http://a")
+
+
 def test_a_failure_line_says_that_a_candidate_was_denied() -> None:
     """Nobody has to look for it."""
     denied = SubmitUncertainError(
@@ -105,6 +117,8 @@ def test_failures_take_no_more_memory_than_a_few_groups() -> None:
     assert sum(group.count for group in groups.values()) == 2_000
     often = reason_of(outcome("failed", BadRequestError("often")))
     assert groups["failed", often].keys == [f"o{n}" for n in range(KEYS_SHOWN)]
+    assert groups["failed", often].advice == "change what the API refuses, then try again"
+    assert not groups["failed", OTHER_REASONS].advice
     counts = [group.count for group in groups.values()]
     assert counts == sorted(counts, reverse=True)
 

@@ -179,7 +179,10 @@ def test_what_cannot_be_read_is_said_in_a_line(
     assert result.exit_code == 2
     assert result.stdout == ""
     assert said in result.stderr
-    assert len(result.stderr.splitlines()) == 1
+    assert result.stderr.splitlines()[1:] == [
+        "  nothing was sent or changed"
+        + "; name a journal that apixo batch made" * (content is None)
+    ]
 
 
 def test_json_has_the_same_numbers_and_adds_up(journal: Path) -> None:
@@ -235,7 +238,8 @@ def test_what_is_no_database_is_perhaps_another_file(tmp_path: Path) -> None:
     """Nobody is told to restore what never was a journal; what lies beside one tells it."""
     path = tmp_path / "run.db"
     path.write_text("key,prompt")
-    assert run("show", path).stderr == f"error: {path} is not a journal; is this the right path?\n"
+    said = run("show", path).stderr.splitlines()[0]
+    assert said == f"error: {path} is not a journal; is this the right path?"
 
     path.with_name("run.db-wal").touch()
     assert "is damaged" in run("show", path).stderr
@@ -513,8 +517,23 @@ def test_a_journal_that_takes_long_to_read_is_read_less_often(
 
 
 def test_following_what_nobody_owns_shows_it_once(journal: Path) -> None:
-    """There is nothing to wait for."""
-    assert run("show", journal, "--follow").stdout == run("show", journal).stdout
+    """There is nothing to wait for, which is said."""
+    # Of yesterday: the rate of a batch that has begun just now changes with every look.
+    asyncio.run(make_day(journal.with_name("old.db"), BEGAN - timedelta(days=1)))
+    old = journal.with_name("old.db")
+    followed = run("show", old, "--follow")
+
+    assert followed.stdout == run("show", old).stdout
+    assert followed.stderr == f"nobody runs {old} any more\n"
+
+
+def test_after_a_crash_following_says_so(journal: Path) -> None:
+    """What a dead process leaves behind is no end in good order."""
+    OwnerLock(journal).release(is_clean=False)
+
+    assert run("show", journal, "--follow").stderr == (
+        f"nobody runs {journal} any more: its process ended without closing it\n"
+    )
 
 
 def test_ctrl_c_is_a_good_way_to_stop_following(
@@ -588,7 +607,7 @@ def test_a_batch_of_another_process_is_followed_in_a_pipe(
     assert first.startswith("8 jobs = ")
     assert second.startswith("9 jobs = ")
     assert f"{journal}: 9 jobs = " in rest
-    assert (following.returncode, errors) == (0, "")
+    assert (following.returncode, errors) == (0, f"nobody runs {journal} any more\n")
 
 
 def test_a_batch_is_followed_on_a_terminal(
@@ -596,19 +615,20 @@ def test_a_batch_is_followed_on_a_terminal(
     owner: subprocess.Popen[str],
     start: Start,
 ) -> None:
-    """It is drawn in place; in the end the whole stays on the screen, and the cursor is back."""
+    """The board is drawn while it runs; in the end the whole stays, and the cursor is back."""
     ours, theirs = pty.openpty()
     os.set_blocking(ours, False)
-    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120", "LINES": "40"}
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120", "LINES": "40", "CI": ""}
     following = start("show", journal, "--follow", "--every", "0.1", stdout=theirs, env=environment)
     os.close(theirs)
-    drawn = read_until(ours, "8 jobs = ")
+    drawn = read_until(ours, "queued")
     assert owner.stdin is not None
     owner.stdin.close()
     drawn += read_until(ours, None)
     os.close(ours)
 
     assert following.wait(timeout=20) == 0
+    assert re.search(r"done +\S+ +[0-9] of 8 +", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", drawn))
     assert "\x1b[?25l" in drawn
     assert drawn.rindex("\x1b[?25h") > drawn.rindex("\x1b[?25l")
     last = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", drawn).splitlines()[-1]

@@ -6,12 +6,25 @@ from pathlib import Path
 import attrs
 import pytest
 
-from apixo_async import AuthenticationError, Limits
+from apixo_async import (
+    ApixoError,
+    AuthenticationError,
+    ContentViolationError,
+    Job,
+    Limits,
+    Outcome,
+    OutcomeStatus,
+    SubmitUncertainError,
+    Task,
+    TextToVideo,
+)
 from apixo_async.cli.leftovers import Leftovers
 from apixo_async.cli.progress import OpenJob
+from apixo_async.cli.results import Failures
 from apixo_async.cli.running import stopping_lines
 from apixo_async.cli.summary import LedgerExtract, Summary
 
+TASK = Task(id="t1", model="veo-3-1", state="failed", fail_code="X", fail_message="why")
 LEFT = (OpenJob("k1", task_id="t1", model="veo-3-1"), OpenJob("k2", task_id="t2", model="other"))
 
 
@@ -128,3 +141,40 @@ def test_a_stop_says_what_it_waits_for(
 
     assert len(lines) == len(said)
     assert all(line.startswith(start) for line, start in zip(lines, said, strict=True))
+
+
+AGAIN = ("--base-url", "http://a:1")
+
+
+def test_where_the_api_is_is_said_again() -> None:
+    """A command that goes on would else be sent, with the key, somewhere else."""
+    whole = Summary(jobs=2, ended={}, journal=Path("r.db"), again=AGAIN, stopped="budget")
+    left = Summary(jobs=2, ended={}, left=Leftovers(LEFT), again=AGAIN)
+    stopping = stopping_lines(0, journal=Path("r.db"), is_journal_failing=False, again=AGAIN)
+
+    assert whole.resume_command == "apixo resume r.db --base-url http://a:1 --max-cost USD"
+    assert whole.as_json()["resume"] == whole.resume_command
+    assert "  k2  apixo wait t2 --model other --base-url http://a:1" in left.lines()
+    assert "go on with: apixo resume r.db --base-url http://a:1" in stopping
+
+
+def test_failures_come_with_what_to_do() -> None:
+    """Once for each reason; about doubts more is said below."""
+    failures = Failures()
+    for key in "ab":
+        failures.add(failed(key, ContentViolationError(TASK), OutcomeStatus.FAILED))
+    doubt = SubmitUncertainError(model="m", reason="reset")
+    failures.add(failed("c", doubt, OutcomeStatus.UNCERTAIN))
+    lines = list(Summary(jobs=3, ended={"failed": 2}, failures=failures).lines())
+    at = lines.index("failed: 2 x X: why")
+
+    assert lines[at + 1 : at + 3] == [
+        "  a, b",
+        "  what to do: change the prompt: the same one would be refused again",
+    ]
+    assert sum("what to do" in line for line in lines) == 1
+
+
+def failed(key: str, error: ApixoError, status: OutcomeStatus) -> Outcome:
+    """A job that ended so."""
+    return Outcome(job=Job(TextToVideo("a"), key=key), index=0, status=status, error=error)

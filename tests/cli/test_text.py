@@ -2,7 +2,16 @@ from __future__ import annotations
 
 import pytest
 
-from apixo_async.cli.text import counted, lasting, printable, shortened, sized, table
+from apixo_async.cli.text import (
+    columns,
+    counted,
+    folded,
+    lasting,
+    printable,
+    shortened,
+    sized,
+    table,
+)
 
 
 def test_text_from_elsewhere_cannot_steer_the_terminal() -> None:
@@ -59,3 +68,38 @@ def test_a_table_is_aligned() -> None:
         "long name  b         7",
     ]
     assert list(table([("a", ""), ("b", "")], numbers_from=2)) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "short"),
+    [
+        ("界界界", 6, "界界界"),
+        ("界界界", 5, "界界…"),
+        ("界界界", 4, "界…"),
+        ("e\u0301e\u0301", 2, "e\u0301e\u0301"),
+        ("ab", 0, ""),
+    ],
+)
+def test_width_is_counted_in_columns(text: str, width: int, short: str) -> None:
+    """Some characters take two, some none."""
+    assert shortened(text, width) == short
+    assert columns(short) <= width
+
+
+def test_a_table_of_wide_characters_is_aligned() -> None:
+    """As they are shown."""
+    assert list(table([("名前", "a", "1"), ("b", "", "22")], numbers_from=2)) == [
+        "名前  a   1",
+        "b        22",
+    ]
+
+
+@pytest.mark.parametrize("width", [1, 2, 7, 20, 33])
+def test_wide_lines_are_folded_by_columns(width: int) -> None:
+    """Between words where that can be; nothing is lost."""
+    text = "鍵 は 長い名前のジョブ and some words, 鍵界界界界界界界界界界界界界界 end"
+    lines = list(folded(text, width, indent=4))
+
+    assert max(map(columns, lines)) <= max(2, width)
+    assert "".join("".join(lines).split()) == "".join(text.split())
+    assert list(folded("鍵 is a key", 8, indent=0)) == ["鍵 is a", "key"]
