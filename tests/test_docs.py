@@ -13,6 +13,7 @@ from apixo_async.testing import EmulatorThread
 
 ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", "docs/requests.md", "docs/errors.md", "docs/callbacks.md"]
+PAGES += ["docs/logging.md", "docs/telemetry.md"]
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
