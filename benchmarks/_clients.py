@@ -23,6 +23,7 @@ import httpx
 
 from apixo_async import ApixoClient, Limits
 from apixo_async._wire import envelope
+from apixo_async.events import ClientEvent
 from benchmarks._server import TASKS
 
 KEY: Final = "apx_CANARY_benchmark"
@@ -63,6 +64,34 @@ async def ours(origin: str) -> AsyncIterator[Call]:
     limits = Limits(requests_per_minute=10_000_000, poll_share=1.0)
     async with ApixoClient(KEY, base_url=f"{origin}/apixo/api/v1", limits=limits) as client:
         yield client.status
+
+
+def told(hook: Callable[[], Callable[[ClientEvent], object]]) -> Client:
+    """The same, telling a hook of each call."""
+
+    @contextlib.asynccontextmanager
+    async def client_of(origin: str) -> AsyncIterator[Call]:
+        limits = Limits(requests_per_minute=10_000_000, poll_share=1.0)
+        url = f"{origin}/apixo/api/v1"
+        async with ApixoClient(KEY, base_url=url, limits=limits, on_event=hook()) as client:
+            yield client.status
+
+    return client_of
+
+
+def _empty_hook() -> Callable[[ClientEvent], object]:
+    return lambda _: None
+
+
+def _telemetry() -> Callable[[ClientEvent], object]:
+    """Spans and metrics of every request, all sampled and dropped by the exporter."""
+    adapter: Any = import_module("apixo_async.integrations.otel")
+    sdk: Any = import_module("opentelemetry.sdk.trace")
+    metrics: Any = import_module("opentelemetry.sdk.metrics")
+    hook: Callable[[ClientEvent], object] = adapter.Telemetry(
+        tracer_provider=sdk.TracerProvider(), meter_provider=metrics.MeterProvider()
+    )
+    return hook
 
 
 @contextlib.asynccontextmanager
@@ -137,6 +166,8 @@ CLIENTS: Final[dict[str, Client]] = {
     BARE: bare_aiohttp,
     OURS: ours,
     PLAIN: ours,
+    "ApixoClient.status() with a hook": told(_empty_hook),
+    "ApixoClient.status() with OpenTelemetry": told(_telemetry),
     "bare httpx": bare_httpx,
     "google-genai": _genai,
     "openai on aiohttp": _openai_aiohttp,

@@ -72,7 +72,7 @@ def test_what_may_be_changed(tmp_path: Path, source: str, changes: list[str]) ->
         "class A:\n    def __repr__(self):\n        return 'x'",
         "if TYPE_CHECKING:\n    x = 1",
         "if sys.platform == 'win32':\n    x = 1",
-        "_LOGGER.info('text %d', 1)",
+        "LOGGER.info('text %d', 1)",
         "def f(a: 'int' = None) -> 'str': ...",
         "T = TypeVar('T')",
         "A: TypeAlias = 'int'",

@@ -8,7 +8,6 @@ decides is whether aiohttp reported that the request's headers were written.
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -20,6 +19,7 @@ import attrs
 from yarl import URL
 
 from apixo_async import _killpoints
+from apixo_async._logs import LOGGER, fields
 from apixo_async._narrow import as_number, shown
 from apixo_async._secret import Secret
 from apixo_async._transport.failures import (
@@ -38,8 +38,6 @@ from apixo_async.errors import (
     TransportError,
     UnansweredError,
 )
-
-_LOGGER = logging.getLogger("apixo_async")
 
 Session: TypeAlias = aiohttp.ClientSession
 """What may be passed to the client; no other module has to name aiohttp for it."""
@@ -240,10 +238,11 @@ class HttpTransport:
         if response.ok and body.lstrip().startswith(b"{"):
             self._has_told_type = True
             name = excerpt(_type_of(response).encode("utf-8", "replace")) or "nothing"
-            _LOGGER.warning(
+            LOGGER.warning(
                 "%s answers with JSON that is called %r; it is read all the same",
                 self._host,
                 self._key.redact(name),
+                extra=fields("type_unexpected", host=self._key.redact(self._host)),
             )
 
     def _failure(self, reason: str, sent: _Sent, *, is_read: bool) -> TransportError:

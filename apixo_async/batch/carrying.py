@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Coroutine, Iterable
 from decimal import Decimal
 from typing import Any, Final
@@ -11,6 +10,7 @@ from typing import Any, Final
 import attrs
 
 from apixo_async import _killpoints
+from apixo_async._logs import LOGGER, fields
 from apixo_async._wire import means_no_credits, task_failure
 from apixo_async.batch import events
 from apixo_async.batch.admission import Admission, NotAdmittedError
@@ -46,8 +46,6 @@ from apixo_async.tasks import RESULT_LIFETIME, Task
 PATIENCE: Final = 300.0
 """Seconds for which a batch puts up with a host that was reached before and is gone now."""
 PATIENCE_AT_START: Final = 15.0
-
-_LOGGER = logging.getLogger("apixo_async")
 
 
 class Carrier:
@@ -165,6 +163,7 @@ class Carrier:
                 ticket=story.ticket,
                 window=window,
                 age=story.doubt_age,
+                key=story.key,
             )
         except SubmitUncertainError as doubt:
             return story.uncertain_outcome(doubt)
@@ -190,8 +189,18 @@ class Carrier:
         except JournalError as error:
             self._admission.stop(StopReason.JOURNAL, error)
             return self._cut_short(story, error)
-        except Exception as error:
-            _LOGGER.exception("job %r met an error that is a bug", story.key)
+        except Exception as error:  # noqa: BLE001  # it is the outcome of this job alone
+            LOGGER.exception(
+                "job %r met an error that is a bug",
+                story.key,
+                extra=fields(
+                    "job_broke",
+                    key=story.key,
+                    model=story.job.request.model,
+                    task_id=None if story.task is None else story.task.id,
+                    error=error,
+                ),
+            )
             if lease is not None and story.is_untouched:
                 lease.release()
                 self.budget.release(story.job.request)
@@ -234,6 +243,7 @@ class Carrier:
                     ticket=story.ticket,
                     window=self._settings.deadline,
                     patience=PATIENCE if worked else PATIENCE_AT_START,
+                    key=story.key,
                 )
             except NotAdmittedError:
                 self.budget.release(story.job.request)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
@@ -35,9 +34,6 @@ from apixo_async.client.engine import Engine
 from apixo_async.limits import Lease
 from apixo_async.tasks import Task
 from apixo_async.webhooks import Callback
-
-_LOGGER = logging.getLogger("apixo_async")
-
 
 UNCLAIMED: Final = -1
 """The index of a job that is carried on and that the input has not asked for."""

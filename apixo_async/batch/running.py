@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import logging
 from collections.abc import Callable, Coroutine
 from datetime import datetime
 from typing import Any
 
 import attrs
 
+from apixo_async._logs import LOGGER, fields
 from apixo_async.batch import events
 from apixo_async.batch.admission import Admission
 from apixo_async.batch.carrying import Carrier
@@ -27,8 +27,6 @@ from apixo_async.client.closing import end_all, listed
 from apixo_async.errors import ApixoError, JournalError, SubmitUncertainError
 from apixo_async.limits import Lease
 from apixo_async.tasks import Task
-
-_LOGGER = logging.getLogger("apixo_async")
 
 
 class Run:
@@ -103,11 +101,12 @@ class Run:
         self.left += [outcome for outcome in given_up if outcome.index != UNCLAIMED]
         running = [done for done in given_up if done.status is OutcomeStatus.TIMED_OUT]
         if running:
-            _LOGGER.warning(
+            ids = [done.task.id for done in running if done.task is not None]
+            LOGGER.warning(
                 "%d tasks go on at the server: ids %s",
                 len(running),
-                listed([done.task.id for done in running if done.task is not None]),
-                extra={"given_up": len(running)},
+                listed(ids),
+                extra=fields("tasks_left", task_ids=ids, count=len(running)),
             )
 
     async def _run(self, feeding: asyncio.Task[None]) -> None:
@@ -128,8 +127,15 @@ class Run:
         try:
             self._settings.on_event(event)
         # The user's code must not cost anyone a paid task. Nobody can cancel what does not wait.
-        except (Exception, asyncio.CancelledError):
-            _LOGGER.exception("on_event failed for %s", type(event).__name__)
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # see above
+            name = type(event).__name__
+            LOGGER.exception(
+                "on_event failed for %s",
+                name,
+                extra=fields(
+                    "hook_failed", hook=name, key=getattr(event, "key", None), error=error
+                ),
+            )
         except BaseException as error:  # noqa: BLE001  # raised to whoever reads the outcomes
             self.end_at_once(error)
 
@@ -184,7 +190,9 @@ class Run:
         if leave is not None:
             leave()
         if not task.cancelled() and (error := task.exception()) is not None:
-            _LOGGER.error("a job of the batch broke", exc_info=error)
+            LOGGER.error(
+                "a job of the batch broke", exc_info=error, extra=fields("batch_broke", error=error)
+            )
             self.bug = self.bug or error
 
     async def _job(self, story: Story) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
 from apixo_async import _killpoints
+from apixo_async._logs import LOGGER, fields
 from apixo_async._wire import excerpt
 from apixo_async.batch import events
 from apixo_async.batch.admission import Admission, NotAdmittedError
@@ -28,19 +28,17 @@ from apixo_async.retries import stops_batch
 from apixo_async.tasks import Task
 from apixo_async.webhooks import Callback
 
-_LOGGER = logging.getLogger("apixo_async")
-
 Publish = Callable[[events.Event], None]
 
 
 def warn_of_two(key: str, task_id: str | None, other: str) -> None:
     """A job was paid for twice, or somebody has forged a callback."""
-    _LOGGER.critical(
+    LOGGER.critical(
         "a callback for job %r names task %s beside its own %s: both may be billed",
         key,
         other,
         task_id,
-        extra={"task_id": task_id, "other_task_id": other},
+        extra=fields("task_paid_twice", key=key, task_id=task_id, other_task_id=other),
     )
 
 
@@ -75,7 +73,11 @@ class Recorder:
 
 def _seen(written: asyncio.Future[Any]) -> None:
     if not written.cancelled() and (error := written.exception()) is not None:
-        _LOGGER.error("an event could not be recorded: %s", error)
+        LOGGER.error(
+            "an event could not be recorded: %s",
+            error,
+            extra=fields("event_unrecorded", error=error),
+        )
 
 
 class Story:
@@ -178,9 +180,13 @@ class Story:
         """Whether a task id is that of another job of the journal."""
         try:
             return self._is_known(task_id)
-        except JournalError:
+        except JournalError as error:
             # An answer must not be lost because it cannot be compared with others.
-            _LOGGER.exception("the journal cannot be asked for task %s", task_id)
+            LOGGER.exception(
+                "the journal cannot be asked for task %s",
+                task_id,
+                extra=fields("journal_unread", task_id=task_id, key=self.key, error=error),
+            )
             return False
 
     async def sending(self, attempt: int) -> None:
@@ -309,8 +315,17 @@ class Story:
         """Notes how a POST ended that nobody waits for."""
         try:
             self.recorder.note(event)
-        except JournalError:
-            _LOGGER.exception("what came of job %r cannot be recorded", self.key)
+        except JournalError as error:
+            LOGGER.exception(
+                "what came of job %r cannot be recorded",
+                self.key,
+                extra=fields(
+                    "end_unrecorded",
+                    key=self.key,
+                    task_id=None if self.task is None else self.task.id,
+                    error=error,
+                ),
+            )
         finally:
             self._end()
 

@@ -71,7 +71,7 @@ def alerting(alerts: Alerts) -> Generator[None]:
     """Alerts are shown during the block; the summary tells itself which tasks go on, and how."""
 
     def is_news(record: logging.LogRecord) -> bool:
-        return not hasattr(record, "given_up")
+        return getattr(record, "apixo_event", None) != "tasks_left"
 
     logger = logging.getLogger("apixo_async")
     logger.addHandler(alerts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from apixo_async.client.callbacks import Ticket
+from apixo_async.client.telling import Teller
 from apixo_async.client.tracking import Tracker
 from apixo_async.limits import Gate, Lease
 from apixo_async.polling import PollSchedule
@@ -14,7 +15,10 @@ from apixo_async.tasks import Task
 class Books:
     """The slots of one client: those of its tasks, and those of what may be a task."""
 
-    def __init__(self, gate: Gate, tracker: Tracker, schedule: PollSchedule) -> None:
+    def __init__(
+        self, gate: Gate, tracker: Tracker, schedule: PollSchedule, teller: Teller | None = None
+    ) -> None:
+        self._teller = teller
         self._gate = gate
         self._tracker = tracker
         self._schedule = schedule
@@ -40,6 +44,8 @@ class Books:
         if tracked is None:
             lifetime = max(self._schedule.slot_lifetime - age, self._schedule.interval)
             self._start(task, self._gate.occupy(), lifetime, age=age, ticket=ticket)
+            if self._teller is not None:
+                self._teller.adopted(task, age=age)
         elif ticket is not None:
             tracked.ticket = ticket
             ticket.know(task.id)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 from collections.abc import Awaitable, Callable, Collection
 from functools import partial
@@ -11,9 +10,8 @@ from typing import Final, TypeAlias
 
 import attrs
 
+from apixo_async._logs import LOGGER, fields
 from apixo_async.webhooks import Callback, Slip, WebhookReceiver
-
-_LOGGER = logging.getLogger("apixo_async")
 
 RINGS_MAX: Final = 16
 """How often callbacks make us look at one task; a URL that leaked may be called for ever."""
@@ -169,6 +167,8 @@ class Callbacks:
         self._receiver = receiver
         self._pause = pause
         self._tickets: dict[str, Ticket] = {}
+        self.tell: Callable[[Callback], None] | None = None
+        """Is told of what comes for a ticket that is there."""
 
     def open(self) -> None:
         """Is told of callbacks from now on, on the running event loop."""
@@ -238,6 +238,8 @@ class Callbacks:
         ticket = self._tickets.get(callback.slip.job)
         if ticket is None or callback.slip.attempt > ticket.attempts:
             return False
+        if self.tell is not None:
+            self.tell(callback)
         await ticket.keep(callback)
         is_new = self.ring(ticket, callback)
         if is_new and ticket.record is None:
@@ -254,11 +256,11 @@ def _warn(ticket: Ticket, callback: Callback) -> None:
     """What no journal keeps is told to the log: tasks that are billed and that nobody waits for."""
     told = callback.claim.task_id
     if ticket.task_id is not None:
-        _LOGGER.critical(
+        LOGGER.critical(
             "a callback names task %s beside %s, for one submit: both may be billed",
             told,
             ticket.task_id,
-            extra={"task_id": ticket.task_id, "other_task_id": told},
+            extra=fields("task_paid_twice", task_id=ticket.task_id, other_task_id=told),
         )
     elif ticket.is_left:
         warn_of_left(told)
@@ -266,8 +268,8 @@ def _warn(ticket: Ticket, callback: Callback) -> None:
 
 def warn_of_left(task_id: str | None) -> None:
     """A callback has named a task, and whoever waited for it has left."""
-    _LOGGER.warning(
+    LOGGER.warning(
         "task %s is that of a submit that nobody waits for any more; it is billed",
         task_id,
-        extra={"task_id": task_id},
+        extra=fields("task_left", task_id=task_id),
     )

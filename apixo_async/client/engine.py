@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
+from apixo_async._hooks import Hook
+from apixo_async._logs import LOGGER, fields
 from apixo_async._transport import Transport
 from apixo_async.client.books import Books
 from apixo_async.client.callbacks import Callbacks, Ticket
@@ -17,6 +18,7 @@ from apixo_async.client.reading import Reader
 from apixo_async.client.reclaiming import Reclaimer
 from apixo_async.client.submission import Submission, SubmitObserver
 from apixo_async.client.submitting import Submitter
+from apixo_async.client.telling import Teller
 from apixo_async.client.tracking import Tracker
 from apixo_async.client.watches import Watch
 from apixo_async.client.watching import Watcher
@@ -24,7 +26,9 @@ from apixo_async.errors import (
     ApixoError,
     ClientUsageError,
     SubmitUncertainError,
+    TaskTimeoutError,
 )
+from apixo_async.events import ClientEvent, Closed, TimedOut
 from apixo_async.limits import Gate, Lease, Limits
 from apixo_async.polling import (
     DOCUMENTED_SHARE,
@@ -38,8 +42,6 @@ from apixo_async.veo import Request
 
 if TYPE_CHECKING:
     from apixo_async.webhooks import WebhookReceiver
-
-_LOGGER = logging.getLogger("apixo_async")
 
 SUBMIT_PATIENCE: Final = 15.0
 """Seconds for which a single call goes on trying to reach a host before it says so."""
@@ -57,19 +59,26 @@ class Engine:
         schedule: PollSchedule,
         webhook: WebhookReceiver | None = None,
         rng: random.Random | None = None,
+        hook: Hook[ClientEvent] | None = None,
+        base_url: str = "",
     ) -> None:
+        self._teller = None if hook is None else Teller(hook, base_url)
         self._open_transport = open_transport
         self._rng = rng or random.Random()  # noqa: S311  # jitter, not secrets
         self.schedule = schedule
-        self.gate = Gate(limits, rng=self._rng)
+        self.gate = Gate(limits, rng=self._rng, tell=hook)
         self.tracker = Tracker()
-        self.books = Books(self.gate, self.tracker, schedule)
+        if self._teller is not None:
+            self.tracker.released = self._teller.released
+        self.books = Books(self.gate, self.tracker, schedule, self._teller)
         self.closing = Closing()
         self.callbacks: Callbacks | None = None
         """Where submits get their callbacks from, if they ask for any."""
         if webhook is not None:
             self.callbacks = Callbacks(webhook, pause=schedule.interval)
-        self.reader = Reader(self.gate)
+            if self._teller is not None:
+                self.callbacks.tell = self._teller.called_back
+        self.reader = Reader(self.gate, self._teller)
         self._pacer = Pacer(self.gate.poll_budget)
         self._watcher = Watcher(
             self.look,
@@ -98,6 +107,8 @@ class Engine:
             self._transport = self._open_transport()
             if self.callbacks is not None:
                 self.callbacks.open()
+            if self._teller is not None:
+                self._teller.opened(self.gate.limits)
         elif self._loop is not loop:
             raise ClientUsageError(_ELSEWHERE)
         return self._transport
@@ -125,6 +136,7 @@ class Engine:
                 self.closing,
                 confirm=self._confirm,
                 rng=self._rng,
+                teller=self._teller,
             )
         return self._submitter
 
@@ -161,13 +173,13 @@ class Engine:
         self.closing.is_closed = True
         ids, submits = self.tracker.ids(), self.submits_in_flight
         if ids or submits:
-            _LOGGER.warning(
+            LOGGER.warning(
                 "the event loop ended before this client was closed: %d submits were cut, and %d "
                 "tasks go on at the server: ids %s",
                 submits,
                 len(ids),
                 listed(ids) or "none",
-                extra={"task_ids": ids, "submits": submits},
+                extra=fields("client_left_open", task_ids=ids, count=submits),
             )
         await self._close_network()
 
@@ -184,7 +196,11 @@ class Engine:
         if self.callbacks is not None:
             self.callbacks.close()
         if self._transport is not None:
-            await self._transport.aclose()
+            try:
+                await self._transport.aclose()
+            finally:
+                if self._teller is not None:
+                    self._teller.tell(Closed())
 
     # Slots
 
@@ -208,11 +224,12 @@ class Engine:
         ticket: Ticket | None = None,
         patience: float = SUBMIT_PATIENCE,
         window: float | None = None,
+        key: str | None = None,
     ) -> Task:
         """Submits once; the lease is settled whatever happens (see `Submitter.submit`).
 
         `ticket` is there where callbacks are wanted, `window` how long the task is looked for after
-        the answer was lost, by default the schedule's deadline.
+        the answer was lost, by default the schedule's deadline. `key` is that of a batch's job.
         """
         try:
             submitter = self.submitter
@@ -227,6 +244,7 @@ class Engine:
             callback_url=callback_url,
             ticket=ticket,
             window=self.schedule.deadline if window is None else window,
+            key=key,
         )
         task = await submitter.submit(submission)
         self.reader.key_worked = True
@@ -242,6 +260,7 @@ class Engine:
         ticket: Ticket | None,
         window: float,
         age: float,
+        key: str | None = None,
     ) -> Task:
         """The task of a submit made `age` seconds ago, in an earlier process (see `Hearing`).
 
@@ -258,6 +277,7 @@ class Engine:
             ticket=ticket,
             window=window,
             sent_at=asyncio.get_running_loop().time() - age,
+            key=key,
         )
         return await self.submitter.hearing.task_of(submission, error)
 
@@ -265,7 +285,10 @@ class Engine:
         """One status call. A task seen to end gives its slot back."""
         task = await self.reader.task(self.open(), task_id, model)
         if task.is_terminal:
+            tracked = self.tracker.get(task_id)
             self.tracker.end(task_id)
+            if tracked is not None and self._teller is not None:
+                self._teller.ended(task, tracked)
         return task
 
     async def balance(self) -> float:
@@ -289,24 +312,44 @@ class Engine:
         self, task: Task, *, schedule: PollSchedule, timeout: float, mode: str | None = None
     ) -> Task:
         """The terminal snapshot, success or failure. A schedule learns for each `mode`."""
-        with self._watch(task, schedule, timeout, mode) as watch:
+        with self._watch(task, schedule, timeout, mode) as watch, self._told_end_of(task) as told:
             try:
-                return await self._watcher.end(watch)
+                ended = await self._watcher.end(watch)
             except ApixoError as error:
                 error.task_id = task.id  # whatever ends a wait, the id is never lost
                 raise
+            told(ended)
+            return ended
 
     async def changes(
         self, task: Task, *, schedule: PollSchedule, timeout: float
     ) -> AsyncIterator[Task]:
         """One snapshot per change of state, the terminal one last."""
-        with self._watch(task, schedule, timeout) as watch:
+        with self._watch(task, schedule, timeout) as watch, self._told_end_of(task) as told:
             try:
                 async for snapshot in self._watcher.changes(watch):
+                    told(snapshot)
                     yield snapshot
             except ApixoError as error:
                 error.task_id = task.id
                 raise
+
+    @contextmanager
+    def _told_end_of(self, task: Task) -> Generator[Callable[[Task], None]]:
+        """Tells that a wait timed out; gives what tells the end of a task that we do not track."""
+        teller = self._teller
+        is_ours = teller is None or self.tracker.is_known(task.id)
+
+        def told(snapshot: Task) -> None:
+            if not is_ours and teller is not None and snapshot.is_terminal:
+                teller.ended(snapshot, None)
+
+        try:
+            yield told
+        except TaskTimeoutError as error:
+            if teller is not None:
+                teller.tell(TimedOut(task=error.task, reason=str(error)))
+            raise
 
     @contextmanager
     def _watch(

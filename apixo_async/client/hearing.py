@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Callable
 from typing import Final
 
+from apixo_async._logs import LOGGER, fields
 from apixo_async.client.callbacks import Ticket
 from apixo_async.client.closing import Closing
 from apixo_async.client.doubts import denied
 from apixo_async.client.judging import is_denied
 from apixo_async.client.submission import Bookkeeper, Confirm, Submission
+from apixo_async.client.telling import Teller
 from apixo_async.errors import ClientUsageError, SubmitUncertainError
 from apixo_async.tasks import Task
-
-_LOGGER = logging.getLogger("apixo_async")
 
 PAUSE: Final = 5.0
 """Seconds before an id is asked about again that the API neither knew nor denied."""
@@ -37,7 +36,9 @@ class Hearing:
         *,
         confirm: Confirm,
         is_known: Callable[[Submission, str], bool],
+        teller: Teller | None = None,
     ) -> None:
+        self._teller = teller
         self._closing = closing
         self._books = books
         self._confirm = confirm
@@ -63,12 +64,28 @@ class Hearing:
                         task = await self._found(submission, ticket)
         except asyncio.CancelledError:
             ticket.leave()
-            _LOGGER.warning("a submit whose caller was cancelled is in doubt: %s", submission.doubt)
+            LOGGER.warning(
+                "a submit whose caller was cancelled is in doubt: %s",
+                submission.doubt,
+                extra=fields(
+                    "orphan_in_doubt",
+                    model=submission.request.model,
+                    key=submission.key,
+                    error=submission.doubt,
+                ),
+            )
             raise
         if task is None:
             ticket.leave()
             raise submission.doubt
-        _LOGGER.info("task %s (%s) is that of a submit whose answer was lost", task.id, task.model)
+        LOGGER.info(
+            "task %s (%s) is that of a submit whose answer was lost",
+            task.id,
+            task.model,
+            extra=fields("task_identified", task_id=task.id, model=task.model, key=submission.key),
+        )
+        if self._teller is not None:
+            self._teller.identified(submission, task.id)
         if submission.observer is not None:
             await submission.observer.identified(task)
         return task
@@ -99,7 +116,7 @@ class Hearing:
     def _take(self, submission: Submission, ticket: Ticket, task_id: str, age: float) -> Task:
         """The task that was found; that of an earlier attempt leaves the last one its slot."""
         task = Task(id=task_id, model=submission.request.model)
-        if ticket.is_of_earlier(task_id) and submission.is_open:
+        if ticket.is_of_earlier(task_id) and submission.is_in_doubt:
             self._books.adopt(task, age=age, ticket=ticket)
         else:
             self._books.task_started(task, submission.lease, ticket=ticket, age=age)

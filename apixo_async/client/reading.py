@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import Final
 
+from apixo_async._logs import LOGGER, fields
 from apixo_async._transport import Transport
-from apixo_async._wire import BALANCE_PATH, read_balance, read_task, status_path, unwrap
+from apixo_async._wire import (
+    BALANCE_PATH,
+    Reply,
+    read_balance,
+    read_task,
+    status_path,
+    unwrap,
+)
+from apixo_async.client.telling import Call, Teller
 from apixo_async.errors import ApixoError, BadRequestError, NotFoundError, RateLimitedError
-from apixo_async.limits import Gate
+from apixo_async.limits import Gate, Permit
 from apixo_async.tasks import Task
-
-_LOGGER = logging.getLogger("apixo_async")
 
 CONFIRM_LOOKS: Final = 3
 _UNKNOWN: Final = frozenset({400, 404})
@@ -22,18 +28,27 @@ _UNKNOWN: Final = frozenset({400, 404})
 class Reader:
     """Makes reads; `key_worked` tells whether the API has ever accepted the key."""
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: Gate, teller: Teller | None = None) -> None:
         self._gate = gate
+        self._teller = teller
         self.key_worked = False
 
     async def task(self, transport: Transport, task_id: str, model: str) -> Task:
         """One status call."""
-        data = await self._data(transport, status_path(model, task_id), poll=True)
+        path = status_path(model, task_id)
+        if self._teller is None:
+            data = await self._data(transport, path, poll=True)
+        else:
+            call = Call("GET", "status", path, model=model, task_id=task_id)
+            data = await self._told(self._teller, transport, call)
         return read_task(data, model=model, task_id=task_id)
 
     async def balance(self, transport: Transport) -> float:
         """The USD left on the key."""
-        return read_balance(await self._data(transport, BALANCE_PATH, poll=False))
+        if self._teller is None:
+            return read_balance(await self._data(transport, BALANCE_PATH, poll=False))
+        call = Call("GET", "balance", BALANCE_PATH)
+        return read_balance(await self._told(self._teller, transport, call))
 
     async def knows(
         self, transport: Transport, task_id: str, model: str, *, pause: float
@@ -51,7 +66,14 @@ class Reader:
             except (NotFoundError, BadRequestError) as error:
                 denials += error.code in _UNKNOWN
             except ApixoError as error:
-                _LOGGER.debug("candidate %s not confirmed: %s", task_id, error)
+                LOGGER.debug(
+                    "candidate %s not confirmed: %s",
+                    task_id,
+                    error,
+                    extra=fields(
+                        "candidate_unconfirmed", task_id=task_id, model=model, error=error
+                    ),
+                )
             else:
                 return True
         return False if denials == CONFIRM_LOOKS else None
@@ -59,7 +81,26 @@ class Reader:
     async def _data(self, transport: Transport, path: str, *, poll: bool) -> object:
         """The data of one GET through the gate."""
         permit = await self._gate.rate.wait_open(poll=poll)
-        reply = await transport.send("GET", path)
+        return self._judged(permit, await transport.send("GET", path))
+
+    async def _told(self, teller: Teller, transport: Transport, call: Call) -> object:
+        """The same where somebody listens: beside it, not within, since every look passes there."""
+        call.ask()
+        permit = await self._gate.rate.wait_open(poll=call.call == "status")
+        call.begin()
+        reply: Reply | None = None
+        failed: str | None = None
+        try:
+            reply = await transport.send("GET", call.path)
+            return self._judged(permit, reply)
+        except BaseException as error:
+            failed = type(error).__name__
+            raise
+        finally:
+            teller.requested(call, reply, failed)
+
+    def _judged(self, permit: Permit, reply: Reply) -> object:
+        """The data of an answer, which the gate learns from."""
         try:
             data = unwrap(reply)
         except RateLimitedError as error:

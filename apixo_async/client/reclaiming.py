@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from apixo_async._logs import LOGGER, fields
 from apixo_async.client.closing import end_all
 from apixo_async.client.tracking import Tracked, Tracker
 from apixo_async.errors import ApixoError
 from apixo_async.limits import Slots
 from apixo_async.polling import PollSchedule, next_look
 from apixo_async.tasks import Task
-
-_LOGGER = logging.getLogger("apixo_async")
 
 AT_ONCE: Final = 32
 
@@ -64,7 +62,14 @@ class Reclaimer:
         try:
             await self._look(tracked.task_id, tracked.model)
         except ApixoError as error:
-            _LOGGER.debug("look at unwatched task %s failed: %s", tracked.task_id, error)
+            LOGGER.debug(
+                "look at unwatched task %s failed: %s",
+                tracked.task_id,
+                error,
+                extra=fields(
+                    "look_failed", task_id=tracked.task_id, model=tracked.model, error=error
+                ),
+            )
         tracked.looks += 1
         loop = asyncio.get_running_loop()
         tracked.next_look = loop.time() + next_look(

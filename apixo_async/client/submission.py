@@ -84,6 +84,12 @@ class Submission:
     ticket: Ticket | None = None
     window: float = 0.0
     sent_at: float = 0.0
+    key: str | None = None
+    """That of the batch's job, if it is one."""
+    number: int = attrs.field(default=0, init=False)
+    attempt: int = attrs.field(default=0, init=False)
+    is_open: bool = attrs.field(default=False, init=False)
+    """Whether its end is to be told to a hook, and was not yet."""
     post: asyncio.Task[Task] | None = attrs.field(default=None, init=False)
     doubt: SubmitUncertainError | None = attrs.field(default=None, init=False)
     """What is known of a POST that was cut, or whose answer was lost."""
@@ -95,7 +101,7 @@ class Submission:
             self.observer.cut(doubt)
 
     @property
-    def is_open(self) -> bool:
+    def is_in_doubt(self) -> bool:
         """Whether the last attempt may have made a task that nobody has named."""
         return self.doubt is not None and self.doubt.phase != BY_CALLBACK
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from typing import Final
 
+from apixo_async._logs import LOGGER, fields
 from apixo_async._transport import Transport
 from apixo_async._wire import (
     Reply,
@@ -26,6 +26,7 @@ from apixo_async.client.submission import (
     Confirm,
     Submission,
 )
+from apixo_async.client.telling import Call, Teller
 from apixo_async.errors import (
     ApixoError,
     ClientUsageError,
@@ -38,9 +39,6 @@ from apixo_async.errors import (
 from apixo_async.limits import Gate, Permit
 from apixo_async.retries import SubmitVerdict, resubmit_delay
 from apixo_async.tasks import Task
-
-_LOGGER = logging.getLogger("apixo_async")
-
 
 EARLY_GRACE: Final = 2.0
 """Seconds that a submit's answer may come after the callback of its task."""
@@ -58,7 +56,9 @@ class Submitter:
         *,
         confirm: Confirm,
         rng: random.Random,
+        teller: Teller | None = None,
     ) -> None:
+        self._teller = teller
         self._transport = transport
         self._gate = gate
         self._books = books
@@ -66,7 +66,9 @@ class Submitter:
         self._confirm = confirm
         self._rng = rng
         self._posts: set[asyncio.Task[Task]] = set()
-        self.hearing = Hearing(closing, books, confirm=confirm, is_known=self._is_known)
+        self.hearing = Hearing(
+            closing, books, confirm=confirm, is_known=self._is_known, teller=teller
+        )
 
     @property
     def in_flight(self) -> int:
@@ -80,6 +82,8 @@ class Submitter:
         cancelled caller leaves at once; a POST in flight is still answered and recorded. One whose
         answer was lost becomes a task by what its answer or, with a `ticket`, a callback names.
         """
+        if self._teller is not None:
+            self._teller.queued(submission)
         try:
             return await self._attempts(submission)
         except SubmitUncertainError as error:
@@ -87,11 +91,11 @@ class Submitter:
         except BaseException as error:
             post = submission.post
             if post is not None and not post.done():
-                post.add_done_callback(lambda post: _settle_orphan(submission, post))
+                post.add_done_callback(lambda post: self._settle_orphan(submission, post))
             elif post is not None and isinstance(error, asyncio.CancelledError):
-                _settle_orphan(submission, post)  # it ended in the very moment of cancellation
+                self._settle_orphan(submission, post)  # it ended as it was cancelled
             else:
-                _give_up(submission)
+                self._give_up(submission, error)
             if isinstance(error, asyncio.CancelledError):
                 _raise_if_only_cut(submission)
             raise
@@ -118,9 +122,11 @@ class Submitter:
 
     async def _attempt(self, submission: Submission, attempt: int) -> Task:
         submission.post = None
+        submission.attempt = attempt
+        asked_at = asyncio.get_running_loop().time()
         with self._closing.waiting():
             turn = await self._gate.turn(submission.lease)
-        post = asyncio.create_task(self._post(submission, attempt, turn.permit))
+        post = asyncio.create_task(self._post(submission, attempt, turn.permit, asked_at))
         # The turn ends with the POST, which a cancelled caller leaves behind.
         post.add_done_callback(lambda _: turn.end())
         post.add_done_callback(self._posts.discard)
@@ -135,11 +141,15 @@ class Submitter:
         error = SubmitUncertainError(
             model=submission.request.model, reason=reason, phase=BY_CALLBACK
         )
+        if self._teller is not None:
+            self._teller.uncertain(submission, error)
         if submission.observer is not None:
             await submission.observer.held(error)
         return error
 
-    async def _post(self, submission: Submission, attempt: int, permit: Permit) -> Task:
+    async def _post(
+        self, submission: Submission, attempt: int, permit: Permit, asked_at: float
+    ) -> Task:
         if submission.is_named:
             raise await self._hold(submission)
         # From here to the record of it there is no wait in which a callback could come.
@@ -149,7 +159,10 @@ class Submitter:
             await submission.observer.sending(attempt)
         reply: Reply | None = None
         try:
-            reply = await self._answer(submission, body)
+            if self._teller is None:
+                reply = await self._answer(submission, body)
+            else:
+                reply = await self._told(self._teller, submission, body, asked_at)
             task_id = self._new_id(submission, read_task_id(unwrap(reply)))
         except ApixoError as error:
             failure = error
@@ -159,6 +172,8 @@ class Submitter:
             is_cut = isinstance(error, asyncio.CancelledError)
             why = "was cut before it was answered" if is_cut else f"broke: {error!r}"
             submission.cut(doubt_of(submission, f"the submit {why}"))
+            if self._teller is not None and submission.doubt is not None:
+                self._teller.uncertain(submission, submission.doubt)
             raise
         else:
             return await self._accepted(submission, task_id, permit, answer_of(reply))
@@ -187,6 +202,26 @@ class Submitter:
             hint.cancel()
             await asyncio.gather(answer, hint, return_exceptions=True)
 
+    async def _told(
+        self, teller: Teller, submission: Submission, body: bytes, asked_at: float
+    ) -> Reply:
+        """As `_answer`, where somebody listens."""
+        model = submission.request.model
+        call = Call("POST", "submit", submit_path(model), asked_at, model=model)
+        call.submit, call.attempt = submission.number, submission.attempt
+        call.begin()
+        reply: Reply | None = None
+        failed: str | None = None
+        try:
+            answer = reply = await self._answer(submission, body)
+            failed = _read_into(call, answer)
+        except BaseException as error:
+            failed = type(error).__name__
+            raise
+        finally:
+            teller.requested(call, reply, failed)
+        return answer
+
     def _is_known(self, submission: Submission, task_id: str) -> bool:
         observer = submission.observer
         return self._books.is_known(task_id) or (
@@ -205,17 +240,26 @@ class Submitter:
         task = Task(id=task_id, model=submission.request.model)
         self._gate.accepted(submission.lease, permit)
         self._books.task_started(task, submission.lease, ticket=submission.ticket)
+        if self._teller is not None:
+            self._teller.accepted(submission, task_id)
         if submission.observer is not None:
             try:
                 await submission.observer.accepted(task, answer)
             except BaseException as error:
-                _LOGGER.critical(
+                LOGGER.critical(
                     "task %s (%s) was accepted, is running and billed, and could not be "
                     "recorded: %s",
                     task_id,
                     task.model,
                     type(error).__name__ if isinstance(error, asyncio.CancelledError) else error,
-                    extra={"task_id": task_id, "model": task.model},
+                    extra=fields(
+                        "task_unrecorded",
+                        task_id=task_id,
+                        model=task.model,
+                        key=submission.key,
+                        attempt=submission.attempt,
+                        error=error,
+                    ),
                 )
                 if isinstance(error, ApixoError):
                     error.task_id = task_id
@@ -235,6 +279,8 @@ class Submitter:
             self._gate.throttled(permit, retry_after=failure.retry_after, submit=True)
         elif verdict is SubmitVerdict.REJECTED:
             self._gate.rejected(permit)
+            if self._teller is not None:
+                self._teller.rejected(submission, failure)
         if submission.observer is not None:
             if verdict is SubmitVerdict.REJECTED:
                 await submission.observer.rejected(failure)
@@ -255,15 +301,36 @@ class Submitter:
             is_there = None if candidate is None else await self._confirm(candidate, model)
         except asyncio.CancelledError:
             submission.cut(error)
+            if self._teller is not None:
+                self._teller.uncertain(submission, error)
             raise
         if candidate is not None and is_there:
             # Another submit may have been given the same id while it was confirmed.
             if not self._is_known(submission, candidate):
                 return await self._accepted(submission, candidate, permit, judged.answer)
             error = denied(error)
+        if self._teller is not None:
+            self._teller.uncertain(submission, error)
         if submission.observer is not None:
             await submission.observer.uncertain(error)
         raise error
+
+    def _settle_orphan(self, submission: Submission, post: asyncio.Task[Task]) -> None:
+        """The POST of a cancelled caller has ended: its slot and its task id are looked after."""
+        self._give_up(submission, None)
+        if submission.ticket is not None:
+            submission.ticket.leave()
+        _log_orphan(submission, post)
+
+    def _give_up(self, submission: Submission, error: BaseException | None) -> None:
+        """Nothing came of it, unless a task is or may be running behind its lease."""
+        if submission.lease.is_running:
+            return
+        submission.lease.release()
+        if submission.ticket is not None:
+            submission.ticket.close()
+        if self._teller is not None:
+            self._teller.not_started(submission, error)
 
     async def drain(self) -> None:
         """Waits until every POST in flight is answered and recorded; cancelled, it cuts them."""
@@ -275,19 +342,19 @@ class Submitter:
             raise
 
 
+def _read_into(call: Call, reply: Reply) -> str | None:
+    """Takes the task id of an answer; the class of what is wrong with one that has none."""
+    try:
+        call.task_id = read_task_id(unwrap(reply))
+    except ApixoError as error:
+        return type(error).__name__  # raised where it is judged
+    return None
+
+
 async def _called_back(ticket: Ticket) -> None:
     """Returns when a callback for the attempt under way came and its answer did not follow."""
     await ticket.naming()
     await asyncio.sleep(EARLY_GRACE)
-
-
-def _give_up(submission: Submission) -> None:
-    """Nothing came of it, unless a task is or may be running behind its lease."""
-    if submission.lease.is_running:
-        return
-    submission.lease.release()
-    if submission.ticket is not None:
-        submission.ticket.close()
 
 
 def _raise_if_only_cut(submission: Submission) -> None:
@@ -301,22 +368,26 @@ def _raise_if_only_cut(submission: Submission) -> None:
         raise ClientUsageError("the client was closed; nothing was sent") from None
 
 
-def _settle_orphan(submission: Submission, post: asyncio.Task[Task]) -> None:
-    """The POST of a cancelled caller has ended: its slot and its task id are looked after."""
-    _give_up(submission)
-    if submission.ticket is not None:
-        submission.ticket.leave()
-    model = submission.request.model
+def _log_orphan(submission: Submission, post: asyncio.Task[Task]) -> None:
+    model, key = submission.request.model, submission.key
     if post.cancelled():
         if submission.doubt is not None:
-            _LOGGER.warning("a submit was cut: %s", submission.doubt)
+            LOGGER.warning(
+                "a submit was cut: %s",
+                submission.doubt,
+                extra=fields("submit_cut", model=model, key=key, error=submission.doubt),
+            )
     elif (error := post.exception()) is None:
         task_id = post.result().id
-        _LOGGER.warning(
+        LOGGER.warning(
             "task %s (%s) was accepted after its caller was cancelled; it is running and billed",
             task_id,
             model,
-            extra={"task_id": task_id, "model": model},
+            extra=fields("orphan_accepted", task_id=task_id, model=model, key=key),
         )
     else:
-        _LOGGER.warning("a submit whose caller was cancelled ended: %s", error)
+        LOGGER.warning(
+            "a submit whose caller was cancelled ended: %s",
+            error,
+            extra=fields("orphan_ended", model=model, key=key, error=error),
+        )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Callable, Iterator
+from typing import Final, Literal
 
 import attrs
 
@@ -42,6 +42,8 @@ class Tracker:
     """The unfinished tasks of one client by id; ending one frees its slot."""
 
     def __init__(self) -> None:
+        self.released: Callable[[Tracked, Literal["expired", "closed"]], None] | None = None
+        """Is told of tasks whose slots are given up though nobody has seen them end."""
         self._tasks: dict[str, Tracked] = {}
         self._ended: OrderedDict[str, None] = OrderedDict()
 
@@ -66,7 +68,7 @@ class Tracker:
         self.end(task_id)  # never two slots for one task
         tracked = Tracked(task_id, model, lease, loop.time() - age, ticket=ticket)
         self._tasks[task_id] = tracked
-        tracked.expiry = loop.call_later(lifetime, self.end, task_id)
+        tracked.expiry = loop.call_later(lifetime, self._give_up, task_id, "expired")
         return tracked
 
     def get(self, task_id: str) -> Tracked | None:
@@ -90,6 +92,12 @@ class Tracker:
             if tracked.ticket is not None:
                 tracked.ticket.close()
 
+    def _give_up(self, task_id: str, reason: Literal["expired", "closed"]) -> None:
+        tracked = self._tasks.get(task_id)
+        self.end(task_id)
+        if tracked is not None and self.released is not None:
+            self.released(tracked, reason)
+
     def ids(self) -> tuple[str, ...]:
         """Ids of all unfinished tasks."""
         return tuple(self._tasks)
@@ -101,4 +109,4 @@ class Tracker:
     def close(self) -> None:
         """Frees everything; for the end of the client."""
         for task_id in list(self._tasks):
-            self.end(task_id)
+            self._give_up(task_id, "closed")

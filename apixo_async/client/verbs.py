@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import warnings
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +12,8 @@ from typing import Self
 
 import attrs
 
+from apixo_async._hooks import Hook
+from apixo_async._logs import LOGGER, fields
 from apixo_async._narrow import as_number, shown
 from apixo_async._transport import HttpTransport, Session, Timeouts, Transport
 from apixo_async._wire import task_failure
@@ -21,13 +22,12 @@ from apixo_async.client.saving import SaveObserver, Saver
 from apixo_async.client.settings import resolve_base_url, resolve_key
 from apixo_async.downloads import SavedFile
 from apixo_async.errors import InvalidRequestError, InvalidSettingError
+from apixo_async.events import ClientEvent
 from apixo_async.limits import GateStatistics, Limits
 from apixo_async.polling import PollSchedule
 from apixo_async.tasks import Task
 from apixo_async.veo import REQUEST_TYPES, Request, TextToVideo, is_request
 from apixo_async.webhooks import WebhookReceiver
-
-_LOGGER = logging.getLogger("apixo_async")
 
 DEFAULT_MODEL = TextToVideo.model
 
@@ -68,6 +68,9 @@ class ApixoClient:
         allow_private_hosts: Whether results are downloaded from private hosts, too: this machine,
             its network, a cloud's metadata. `None` allows them exactly if `base_url` itself leads
             to such a host, an emulator or a gateway, whose results lie there as well.
+        on_event: Called with every step of every submit, task and request, on the event loop; keep
+            it short (see `apixo_async.events`). What it returns is not looked at, its errors are
+            logged and change nothing, and `SystemExit` and its like end the event loop.
 
     Attributes:
         base_url: Where the API is, with `/api/v1`.
@@ -89,11 +92,13 @@ class ApixoClient:
         transport: Transport | None = None,
         webhook: WebhookReceiver | None = None,
         allow_private_hosts: bool | None = None,
+        on_event: Callable[[ClientEvent], object] | None = None,
     ) -> None:
         _check_types(limits=(limits, Limits), schedule=(schedule, PollSchedule))
         _check_types(timeout=(timeout, Timeouts), session=(session, Session))
         _check_types(allow_private_hosts=(allow_private_hosts, bool))
         _check_types(webhook=(webhook, WebhookReceiver))
+        _check_hook(on_event)
         self.base_url = resolve_base_url(base_url)
         self._key = resolve_key(api_key)
         self._timeouts = timeout or Timeouts()
@@ -104,6 +109,8 @@ class ApixoClient:
             limits=limits or Limits(),
             schedule=schedule or PollSchedule(),
             webhook=webhook,
+            hook=None if on_event is None else Hook(on_event),
+            base_url=self.base_url,
         )
         self._saver = Saver(
             self.engine, allow_private_hosts=allow_private_hosts, api_url=self.base_url
@@ -267,10 +274,10 @@ class ApixoClient:
         try:
             return await self.wait(task, timeout=timeout, schedule=schedule)
         except asyncio.CancelledError:
-            _LOGGER.warning(
+            LOGGER.warning(
                 "task %s goes on though its caller was cancelled; wait for it by its id",
                 task.id,
-                extra={"task_id": task.id, "model": task.model},
+                extra=fields("task_goes_on", task_id=task.id, model=task.model),
             )
             raise
 
@@ -405,6 +412,12 @@ def _check_types(**settings: tuple[object, type]) -> None:
         if value is not None and not isinstance(value, expected):
             msg = f"{name} must be a {expected.__name__}, got {type(value).__name__}"
             raise InvalidSettingError(msg)
+
+
+def _check_hook(hook: object) -> None:
+    if hook is not None and not callable(hook):
+        msg = f"on_event must be callable, got {type(hook).__name__}"
+        raise InvalidSettingError(msg)
 
 
 def _as_task(task: object, model: str) -> Task:

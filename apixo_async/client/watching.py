@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mappi
 from contextlib import contextmanager
 from typing import Final
 
+from apixo_async._logs import LOGGER, fields
 from apixo_async.client.callbacks import Ticket
 from apixo_async.client.closing import Closing
 from apixo_async.client.outages import Outages
@@ -22,8 +23,6 @@ from apixo_async.errors import (
 from apixo_async.polling import POLL_INTERVAL, Pacer, next_look, stretched_interval
 from apixo_async.retries import is_look_fatal
 from apixo_async.tasks import Task, TaskState
-
-_LOGGER = logging.getLogger("apixo_async")
 
 UNUSABLE_LOOKS: Final = 3
 """Answers "success" without a URL before that is believed: the copy may still be under way."""
@@ -260,8 +259,11 @@ class Watcher:
         )
         if fatal:
             raise error
-        _LOGGER.debug(
-            "look at task %s failed: %s", watch.task.id, error, extra={"task_id": watch.task.id}
+        LOGGER.debug(
+            "look at task %s failed: %s",
+            watch.task.id,
+            error,
+            extra=fields("look_failed", task_id=watch.task.id, model=watch.task.model, error=error),
         )
 
     def _is_end(self, watch: Watch, task: Task) -> bool:
@@ -294,13 +296,24 @@ class Watcher:
     def _tell_step_back(self, watch: Watch, before: str, task: Task, level: int) -> None:
         if level > watch.told_steps_back:
             watch.told_steps_back = level
-            message = "task %s was %s and is now said to be %r"
-            _LOGGER.log(
-                level, message, task.id, before, str(task.state), extra={"task_id": task.id}
+            state = str(task.state)
+            LOGGER.log(
+                level,
+                "task %s was %s and is now said to be %r",
+                task.id,
+                before,
+                state,
+                extra=fields("state_taken_back", task_id=task.id, model=task.model, state=state),
             )
 
     def _note_state(self, task: Task) -> None:
         is_strange = not isinstance(task.state, TaskState) and task.state not in self._seen_states
         if is_strange and len(self._seen_states) < STATES_TOLD:
             self._seen_states.add(task.state)
-            _LOGGER.info("unknown task state %r counts as running", task.state)
+            LOGGER.info(
+                "unknown task state %r counts as running",
+                task.state,
+                extra=fields(
+                    "state_unknown", task_id=task.id, model=task.model, state=str(task.state)
+                ),
+            )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
+from collections.abc import Callable
 from typing import Final
 
 import attrs
 
+from apixo_async._logs import LOGGER, fields
+from apixo_async.events import ClientEvent, LimitFound, Paused
 from apixo_async.limits.finding import CapFinder
 from apixo_async.limits.rate import Permit, RateGate
 from apixo_async.limits.settings import Limits
@@ -17,8 +19,6 @@ from apixo_async.limits.throttling import Cause, cause_of, pause_seconds
 
 PROBE_RETRY: Final = 0.5
 """A probe whose time has come waits for the cap to be filled; it looks again so often."""
-
-_LOGGER = logging.getLogger("apixo_async")
 
 
 @attrs.frozen(kw_only=True)
@@ -73,10 +73,17 @@ class Gate:
     one was `answered` or `accepted`.
     """
 
-    def __init__(self, limits: Limits, *, rng: random.Random | None = None) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        *,
+        rng: random.Random | None = None,
+        tell: Callable[[ClientEvent], None] | None = None,
+    ) -> None:
         self.limits = limits
+        self._tell = tell
         self.slots = Slots(limits.concurrent_tasks)
-        self.rate = RateGate(limits.requests_per_minute)
+        self.rate = RateGate(limits.requests_per_minute, tell=tell)
         self._places = Slots(limits.concurrent_tasks)
         self._posts = Slots(1)
         self._posts_before = 1
@@ -181,7 +188,16 @@ class Gate:
         else:
             self.rate.close_for(pause, now=now)
         if is_new:
-            _LOGGER.info("429: pausing %.1f s", pause, extra={"pause": pause, "submit": submit})
+            self._note_pause(pause, retry_after, only_submits=cause is Cause.TASKS)
+
+    def _note_pause(self, pause: float, retry_after: float | None, *, only_submits: bool) -> None:
+        LOGGER.info(
+            "429: pausing %.1f s",
+            pause,
+            extra=fields("gate_paused", seconds=pause, only_submits=only_submits),
+        )
+        if self._tell is not None:
+            self._tell(Paused(seconds=pause, only_submits=only_submits, retry_after=retry_after))
 
     def _running(self) -> int:
         """Tasks that run or may run for all we know; not those whose submit is under way."""
@@ -252,9 +268,16 @@ class Gate:
     def _find(self, finder: CapFinder) -> None:
         before, self._finder = self._finder, finder
         if finder.cap != before.cap:
-            _LOGGER.info(
-                "task cap is %d of %d", finder.cap, finder.limit, extra={"cap": finder.cap}
+            LOGGER.info(
+                "task cap is %d of %d",
+                finder.cap,
+                finder.limit,
+                extra=fields(
+                    "limit_found", limit="tasks", value=finder.cap, configured=finder.limit
+                ),
             )
+            if self._tell is not None:
+                self._tell(LimitFound(limit="tasks", value=finder.cap, configured=finder.limit))
             self.slots.set_cap(finder.cap)
             self._places.set_cap(finder.cap)
         if finder.next_probe < before.next_probe and self._probe_timer is not None:

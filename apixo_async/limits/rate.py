@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 from collections import deque
+from collections.abc import Callable
 from typing import Final, NewType
 
+from apixo_async._logs import LOGGER, fields
+from apixo_async.events import ClientEvent, LimitFound
 from apixo_async.limits.buckets import Bucket, bucket_size
 from apixo_async.limits.finding import (
     NOISE_MAX,
@@ -18,8 +20,6 @@ from apixo_async.limits.finding import (
 )
 from apixo_async.limits.meters import MEMORY_SECONDS, RecentRate, RequestMeter
 from apixo_async.limits.throttling import MANY_EPISODES, is_rate_high, is_rate_limit
-
-_LOGGER = logging.getLogger("apixo_async")
 
 SUBMIT_SHARE: Final = 0.8
 """Submits go before status calls, but a storm of them leaves the rest of the rate to those."""
@@ -41,7 +41,13 @@ class RateGate:
     status calls; in the bucket of all calls they go first, so that those never starve them.
     """
 
-    def __init__(self, requests_per_minute: int) -> None:
+    def __init__(
+        self,
+        requests_per_minute: int,
+        *,
+        tell: Callable[[ClientEvent], None] | None = None,
+    ) -> None:
+        self._tell = tell
         self.finder = RateFinder(requests_per_minute, requests_per_minute)
         self._all = Bucket(bucket_size(requests_per_minute))
         self._submits = Bucket(bucket_size(requests_per_minute, share=SUBMIT_SHARE))
@@ -196,12 +202,16 @@ class RateGate:
         before, self.finder = self.finder, finder
         if finder.rate == before.rate:
             return
-        _LOGGER.info(
+        LOGGER.info(
             "request rate is %d of %d a minute",
             finder.rate,
             finder.limit,
-            extra={"rate": finder.rate},
+            extra=fields(
+                "limit_found", limit="requests", value=finder.rate, configured=finder.limit
+            ),
         )
+        if self._tell is not None:
+            self._tell(LimitFound(limit="requests", value=finder.rate, configured=finder.limit))
         self._all.retune(bucket_size(finder.rate))
         self._submits.retune(bucket_size(finder.rate, share=SUBMIT_SHARE))
 

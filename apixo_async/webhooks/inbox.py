@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import sqlite3
 import time
@@ -12,12 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from apixo_async._logs import LOGGER, fields
 from apixo_async._wire import Claim
 from apixo_async.errors import InvalidSettingError
 from apixo_async.webhooks.capabilities import Slip
 from apixo_async.webhooks.orphans import LIFETIME, Callback
-
-_LOGGER = logging.getLogger("apixo_async")
 
 LOOK_EVERY: Final = 1.0
 """Seconds between looks into the file for what another process has put there."""
@@ -104,7 +102,11 @@ class Inbox:
             try:
                 last = await self._look(last, tell)
             except OSError:
-                _LOGGER.exception("inbox %s cannot be read", self.path)
+                LOGGER.exception(
+                    "inbox %s cannot be read",
+                    self.path,
+                    extra=fields("inbox_unreadable", path=self.path),
+                )
             await asyncio.sleep(LOOK_EVERY)
 
     async def _look(self, last: int, tell: Callable[[Callback], Awaitable[bool]]) -> int:
@@ -116,7 +118,18 @@ class Inbox:
                     if await tell(callback):
                         await self.drop(callback)
                 except Exception as error:  # noqa: BLE001  # tried again; the others need not wait
-                    _LOGGER.warning("a callback for %s has to wait: %r", callback.slip.job, error)
+                    LOGGER.warning(
+                        "a callback for %s has to wait: %r",
+                        callback.slip.job,
+                        error,
+                        extra=fields(
+                            "callback_waits",
+                            submit=callback.slip.job,
+                            attempt=callback.slip.attempt,
+                            task_id=callback.claim.task_id,
+                            error=error,
+                        ),
+                    )
                     first_failed = first_failed or at
         return first_failed - 1 if first_failed else at
 

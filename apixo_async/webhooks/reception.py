@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from http import HTTPStatus
@@ -14,6 +13,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
+from apixo_async._logs import LOGGER, fields
 from apixo_async._narrow import shown
 from apixo_async._wire import read_claim
 from apixo_async.errors import ApixoError, InvalidSettingError
@@ -23,8 +23,6 @@ from apixo_async.webhooks.orphans import Callback, MemoryOrphans, NoOrphans, Orp
 
 if TYPE_CHECKING:
     from apixo_async.webhooks.inbox import Inbox
-
-_LOGGER = logging.getLogger("apixo_async")
 
 RECORD_SECONDS: Final = 0.8
 """How long a record may take before the sender is told to come again."""
@@ -145,14 +143,32 @@ class Reception:
         try:
             callback = Callback(slip, read_claim(body))
         except ValueError as error:
-            _LOGGER.warning("a callback for %s was not understood: %s", slip.job, error)
+            LOGGER.warning(
+                "a callback for %s was not understood: %s",
+                slip.job,
+                error,
+                extra=fields(
+                    "callback_garbled", submit=slip.job, attempt=slip.attempt, error=error
+                ),
+            )
             self._counts["refused"] += 1
             return HTTPStatus.BAD_REQUEST
         try:
             async with asyncio.timeout(RECORD_SECONDS):
                 is_known = await asyncio.shield(self._telling_of(callback))
         except (ApixoError, OSError) as error:  # a TimeoutError is an OSError, too
-            _LOGGER.warning("a callback for %s could not be recorded: %r", slip.job, error)
+            LOGGER.warning(
+                "a callback for %s could not be recorded: %r",
+                slip.job,
+                error,
+                extra=fields(
+                    "callback_postponed",
+                    submit=slip.job,
+                    attempt=slip.attempt,
+                    task_id=callback.claim.task_id,
+                    error=error,
+                ),
+            )
             self._counts["postponed"] += 1
             return HTTPStatus.SERVICE_UNAVAILABLE
         self._counts["orphans"] += not is_known

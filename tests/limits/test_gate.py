@@ -932,7 +932,8 @@ def test_pauses_and_caps_are_logged(caplog: pytest.LogCaptureFixture) -> None:
         "429: pausing 1.0 s",
     ]
     pause, cap, _ = [vars(record) for record in caplog.records]
-    assert (pause["pause"], pause["submit"], cap["cap"]) == (0.5, True, 10)
+    assert (pause["apixo_seconds"], pause["apixo_only_submits"]) == (0.5, False)
+    assert (cap["apixo_limit"], cap["apixo_value"], cap["apixo_configured"]) == ("tasks", 10, 1000)
 
 
 def test_a_cap_that_was_never_lowered_needs_no_timer() -> None:

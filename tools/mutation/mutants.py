@@ -161,7 +161,7 @@ def _is_left_out(node: ast.AST, parent: ast.AST) -> bool:  # noqa: PLR0911  # a 
 
 
 def _is_log(node: ast.AST) -> bool:
-    return isinstance(node, ast.Call) and ast.unparse(node.func).startswith("_LOGGER.")
+    return isinstance(node, ast.Call) and ast.unparse(node.func).startswith("LOGGER.")
 
 
 def _is_error(node: ast.AST) -> bool:

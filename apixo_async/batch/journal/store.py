@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import heapq
 import json
-import logging
 import os
 import secrets
 import sqlite3
@@ -16,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
 
+from apixo_async._logs import LOGGER, fields
 from apixo_async.batch import events
 from apixo_async.batch.journal.entries import Entry, JobState
 from apixo_async.batch.journal.history import PAST_TASKS
@@ -35,8 +35,6 @@ from apixo_async.batch.journal.writer import Writer
 from apixo_async.batch.outcomes import Job
 from apixo_async.downloads import SavedFile
 from apixo_async.errors import JournalError
-
-_LOGGER = logging.getLogger("apixo_async")
 
 NAME: Final = "callback_name"
 _NAME_BYTES: Final = 12
@@ -159,14 +157,20 @@ class Journal:
         if new := self._held_back.keys() - self._logged:
             self._logged |= new
             ids = ", ".join(f"{key}: {task}" for key, task in self._held_back.items())
-            _LOGGER.critical(
+            LOGGER.critical(
                 "%s; it is tried again as long as this process lives; "
                 "tasks that are running and billed and not yet in the journal: %s",
                 error,
                 ids,
+                extra=fields(
+                    "tasks_unrecorded",
+                    task_ids=list(self._held_back.values()),
+                    path=self.path,
+                    error=error,
+                ),
             )
         elif not self._held_back:
-            _LOGGER.error("%s", error)
+            LOGGER.error("%s", error, extra=fields("journal_failed", path=self.path, error=error))
         if self.on_trouble is not None:
             self.on_trouble(error)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import queue
 import sqlite3
 import threading
@@ -14,8 +13,6 @@ from typing import Any, Final, Protocol, TypeVar
 import attrs
 
 from apixo_async.errors import JournalError
-
-_LOGGER = logging.getLogger("apixo_async")
 
 T = TypeVar("T")
 Work = Callable[[], T]

@@ -1,0 +1,1 @@
+"""Adapters to what other programs use, each behind an extra of its own."""

@@ -1,0 +1,1 @@
+"""What type checkers make of the public surface; never run, only checked (`make types`)."""

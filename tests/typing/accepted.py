@@ -1,0 +1,146 @@
+"""What users write, and what it is inferred as."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Literal, assert_type
+
+from apixo_async import (
+    ApixoClient,
+    ApixoError,
+    BatchReport,
+    BatchRunner,
+    ClientStatistics,
+    ExtendVideo,
+    FramesToVideo,
+    Job,
+    LearnedSchedule,
+    Limits,
+    ModelRequest,
+    Outcome,
+    OutcomeStatus,
+    OutcomeStream,
+    PollSchedule,
+    ReferenceToVideo,
+    Request,
+    SavedFile,
+    StopReason,
+    Task,
+    TaskFailedError,
+    TaskState,
+    TextToVideo,
+    Timeouts,
+    WebhookReceiver,
+    events,
+)
+from apixo_async.batch import events as batch_events
+from apixo_async.integrations.otel import Telemetry
+
+URL = "https://example.com/a.png"
+
+
+async def verbs(client: ApixoClient) -> None:
+    """Each verb of the client."""
+    task = await client.generate(TextToVideo("a fox", mode="fast", aspect_ratio="16:9"))
+    assert_type(task, Task)
+    assert_type(await client.submit(FramesToVideo("a fox", first_frame=URL)), Task)
+    assert_type(await client.status("id", model="veo-3-1"), Task)
+    assert_type(await client.wait(task, timeout=60), Task)
+    assert_type(await client.download(task, "videos"), list[Path])
+    assert_type(await client.save(task, Path("videos")), list[SavedFile])
+    assert_type(await client.balance(), float)
+    assert_type(client.statistics(), ClientStatistics)
+    async for snapshot in client.watch(task):
+        assert_type(snapshot, Task)
+    async with client as same:
+        assert_type(same, ApixoClient)
+
+
+def a_task(task: Task) -> None:
+    """The fields of a task."""
+    assert_type(task.id, str)
+    assert_type(task.state, TaskState | str)
+    assert_type(task.urls, tuple[str, ...])
+    assert_type(task.fail_code, str | None)
+    assert_type(task.completed_at, datetime | None)
+    assert_type(task.duration, float | None)
+    assert_type(task.has_succeeded, bool)
+    assert_type(task.raw, Mapping[str, object])
+
+
+async def batches(client: ApixoClient) -> None:
+    """A runner, its report and its stream."""
+    runner = BatchRunner(client, journal="run.db", save_to=Path("videos"), max_cost="12.50")
+    report = await runner.run([TextToVideo("a fox"), Job(ExtendVideo(task_id="t", prompt="on"))])
+    assert_type(report, BatchReport)
+    assert_type(report.outcomes, tuple[Outcome, ...])
+    assert_type(report.stopped, StopReason | None)
+    stream = runner.stream(TextToVideo(f"number {n}") for n in range(3))
+    assert_type(stream, OutcomeStream)
+    async with stream as outcomes:
+        async for outcome in outcomes:
+            assert_type(outcome, Outcome)
+            assert_type(outcome.status, OutcomeStatus)
+            assert_type(outcome.task, Task | None)
+            assert_type(outcome.error, ApixoError | None)
+            assert_type(outcome.files, tuple[SavedFile, ...])
+            assert_type(outcome.job.request, Request)
+
+
+def requests() -> list[Request]:
+    """Every kind of request is a `Request`."""
+    return [
+        TextToVideo("a fox"),
+        FramesToVideo("a fox", first_frame=URL, last_frame=URL),
+        ReferenceToVideo("a fox", image_urls=[URL]),
+        ExtendVideo(task_id="t", prompt="on"),
+        ModelRequest("another", {"prompt": "a fox"}),
+    ]
+
+
+def heard(event: events.ClientEvent) -> str:
+    """A hook may match over all that is told."""
+    match event:
+        case events.Requested(duration=seconds, method=method):
+            assert_type(seconds, float)
+            assert_type(method, Literal["GET", "POST"])
+        case events.Accepted() | events.Identified():
+            assert_type(event.task_id, str)
+            assert_type(event.key, str | None)
+        case events.Succeeded():
+            assert_type(event.task, Task)
+            assert_type(event.detection_delay, float | None)
+        case _:
+            assert_type(event.at, datetime)
+    return "what a hook returns is not looked at"
+
+
+def told(event: batch_events.Event) -> None:
+    """A batch's hook."""
+    assert_type(event.at, datetime)
+
+
+def hooks(receiver: WebhookReceiver) -> None:
+    """Whatever takes an event will do."""
+    client = ApixoClient(
+        "key",
+        limits=Limits(concurrent_tasks=3),
+        schedule=PollSchedule(first=1),
+        timeout=Timeouts(submit=5),
+        webhook=receiver,
+        on_event=heard,
+    )
+    ApixoClient(on_event=Telemetry(request_spans=False))
+    ApixoClient(on_event=lambda event: assert_type(event, events.ClientEvent))
+    BatchRunner(client, on_event=told, schedule=LearnedSchedule())
+
+
+async def errors(client: ApixoClient) -> None:
+    """Facts of errors are attributes."""
+    try:
+        await client.generate(TextToVideo("a fox"))
+    except TaskFailedError as error:
+        assert_type(error.task, Task)
+        assert_type(error.fail_code, str | None)
+    except ApixoError as error:
+        assert_type(error.task_id, str | None)
