@@ -48,6 +48,7 @@ def show_as_json(overview: Overview, *, journal: Path) -> dict[str, Any]:
             {"key": one.key, "task_id": one.task_id, "other_task_ids": list(one.others)}
             for one in overview.doubled
         ],
+        "save_to": overview.save_to,
         "not_saved": overview.unsaved,
         "expiring": overview.expiring_count,
         "expiring_jobs": [_expiry_as_json(one) for one in overview.expiring],

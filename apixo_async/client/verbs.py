@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import warnings
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, overload
 
 import attrs
 
 from apixo_async._narrow import as_number, shown
+from apixo_async._places import read_place
 from apixo_async._transport import HttpTransport, Session, Timeouts, Transport
 from apixo_async._wire import task_failure
 from apixo_async.client.engine import Engine
@@ -57,6 +58,10 @@ class ApixoClient:
     unless `allow_private_hosts`. `None` allows them exactly if `base_url` itself leads to such a
     host, an emulator or a gateway, whose results lie there as well.
 
+    `storage_options` are what fsspec opens storages with where results go to a URL, as in pandas:
+    `{"endpoint_url": ...}` for an S3 of your own. They are kept nowhere and shown nowhere. `None`
+    leaves all to the environment and to fsspec's configuration.
+
     No I/O happens and nothing is opened before the first call. A client belongs to the event loop
     that first uses it. Use it as `async with`, or call `aclose()`.
 
@@ -75,11 +80,12 @@ class ApixoClient:
         transport: Transport | None = None,
         webhook: WebhookReceiver | None = None,
         allow_private_hosts: bool | None = None,
+        storage_options: Mapping[str, Any] | None = None,
     ) -> None:
         _check_types(limits=(limits, Limits), schedule=(schedule, PollSchedule))
         _check_types(timeout=(timeout, Timeouts), session=(session, Session))
         _check_types(allow_private_hosts=(allow_private_hosts, bool))
-        _check_types(webhook=(webhook, WebhookReceiver))
+        _check_types(webhook=(webhook, WebhookReceiver), storage_options=(storage_options, Mapping))
         self.base_url = resolve_base_url(base_url)
         self._key = resolve_key(api_key)
         self._timeouts = timeout or Timeouts()
@@ -91,8 +97,11 @@ class ApixoClient:
             schedule=schedule or PollSchedule(),
             webhook=webhook,
         )
-        self._saver = Saver(
-            self.engine, allow_private_hosts=allow_private_hosts, api_url=self.base_url
+        self.saver = Saver(
+            self.engine,
+            allow_private_hosts=allow_private_hosts,
+            api_url=self.base_url,
+            storage_options=storage_options,
         )
 
     def _open_transport(self) -> Transport:
@@ -209,6 +218,21 @@ class ApixoClient:
             )
             raise
 
+    @overload
+    async def download(
+        self,
+        task: Task,
+        directory: PathLike[str],
+        *,
+        name: str | None = None,
+        overwrite: bool = False,
+    ) -> list[Path]: ...
+
+    @overload
+    async def download(
+        self, task: Task, directory: str, *, name: str | None = None, overwrite: bool = False
+    ) -> list[Path | str]: ...
+
     async def download(
         self,
         task: Task,
@@ -216,8 +240,11 @@ class ApixoClient:
         *,
         name: str | None = None,
         overwrite: bool = False,
-    ) -> list[Path]:
-        """Saves all results of a task; returns their paths.
+    ) -> Sequence[Path | str]:
+        """Saves all results of a task; returns their paths, or their URLs.
+
+        `directory` is one, or as text the URL of a storage that fsspec knows, such as
+        `s3://bucket/prefix`; docs/saving.md tells what that needs, and what it promises.
 
         Files are named by `name` (default: the task id), never by URL, with a suffix that follows
         the content. Existing files are kept unless `overwrite`: the new one gets the next free
@@ -244,8 +271,13 @@ class ApixoClient:
         `only` takes results by their index, from 0; `None` takes all. `observer` is told of each
         file before and after it gets its name.
         """
-        return await self._saver.save(
-            task, Path(directory), name=name, overwrite=overwrite, only=only, observer=observer
+        return await self.saver.save(
+            task,
+            read_place(directory, name="directory"),
+            name=name,
+            overwrite=overwrite,
+            only=only,
+            observer=observer,
         )
 
     async def balance(self) -> float:
@@ -275,7 +307,7 @@ class ApixoClient:
         try:
             await self.engine.aclose()
         finally:
-            await self._saver.aclose()
+            await self.saver.aclose()
 
     async def __aenter__(self) -> Self:
         self.engine.open()

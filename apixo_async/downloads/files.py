@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import hashlib
-import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -13,6 +12,7 @@ from typing import Final
 
 import attrs
 
+from apixo_async._places import Place, as_path
 from apixo_async.downloads.claims import mark
 
 STEM_MAX: Final = 100
@@ -20,14 +20,18 @@ STEM_MAX: Final = 100
 
 @attrs.frozen
 class SavedFile:
-    """A result on disk; usable wherever a path is. `size` is in bytes, `sha256` in hex."""
+    """A result that was saved; usable wherever a path is. `size` is in bytes, `sha256` in hex.
 
-    path: Path
+    `path` is a `Path`, or text if it was saved to a storage: its URL, which fsspec and what is
+    built on it open as they open a path.
+    """
+
+    path: Place
     size: int
     sha256: str
 
     def __fspath__(self) -> str:
-        return os.fspath(self.path)
+        return as_path(self.path)
 
     def __str__(self) -> str:
         return str(self.path)
