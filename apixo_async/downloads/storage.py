@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cached_property
+from importlib import import_module
 from typing import Any, ClassVar, Final, NoReturn, TypeVar, cast
 
 import attrs
@@ -159,28 +160,27 @@ class Storage:
         with self._opening:
             if self._opened is None:
                 filesystem, directory = self._connect()
-                self._opened = Opened(filesystem, directory)
                 if scheme_of(self.place) not in OBJECT_STORES and directory.strip("/"):
                     filesystem.makedirs(directory, exist_ok=True)
+                self._opened = Opened(filesystem, directory)
             return self._opened
 
     def _connect(self) -> tuple[Any, str]:
         """Raises `InvalidSettingError` where a package is missing, else what the storage raises."""
         try:
-            import fsspec as untyped  # type: ignore[import-untyped]  # noqa: PLC0415  # an extra
+            fsspec = cast("Any", import_module("fsspec"))  # an extra, slow to import
         except ImportError:
             self._refuse("fsspec is not installed: pip install 'apixo-async[storage]'")
-        scheme, fsspec = scheme_of(self.place), cast("Any", untyped)
+        scheme = scheme_of(self.place)
         try:
             fsspec.get_filesystem_class(scheme)
         except ValueError:
             self._refuse(f"fsspec knows no storage called {scheme}")
         except ImportError as error:
-            reason = self.told(error)
-            known = fsspec.registry.known_implementations.get(scheme, {})
+            known = import_module("fsspec.registry").known_implementations.get(scheme, {})
             package = str(known.get("class", "fsspec")).partition(".")[0]
             hint = "" if package == "fsspec" else f": pip install {package}"
-            self._refuse(f"a package is missing ({reason.partition(': ')[2] or reason}){hint}")
+            self._refuse(f"a package is missing ({self.told(error)}){hint}")
         # An instance of our own: a shared one would keep these options, and its listings.
         options = {**self._options, "skip_instance_cache": True}
         return cast("tuple[Any, str]", fsspec.url_to_fs(self.place, **options))
