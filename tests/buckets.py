@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import attrs
-import fsspec  # type: ignore[import-untyped]
-from fsspec.implementations.local import LocalFileSystem  # type: ignore[import-untyped]
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
 from fsspec.registry import _registry
-from fsspec.spec import AbstractBufferedFile, AbstractFileSystem  # type: ignore[import-untyped]
+from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
 
 
 @attrs.define
@@ -72,10 +72,10 @@ class BucketFile(AbstractBufferedFile):  # type: ignore[misc]  # untyped
         self.fs.bucket.call("create")
         self.number = self.fs.bucket.begin()
 
-    def _upload_chunk(self, final: bool = False) -> bool:
+    def _upload_chunk(self, final: bool = False) -> bool:  # pyright: ignore[reportIncompatibleMethodOverride]  # as those of s3fs
         self.fs.bucket.call("part")
         parts = self.fs.bucket.uploads[self.number]
-        assert all(len(part) >= self.blocksize for part in parts), "only the last may be short"
+        assert all(len(part) >= int(self.blocksize) for part in parts), "only the last may be short"
         parts.append(self.buffer.getvalue())
         return True
 
@@ -110,7 +110,12 @@ class Buckets(AbstractFileSystem):  # type: ignore[misc]  # untyped
         super().__init__()
         type(self).options = options
 
-    def _open(self, path: str, mode: str = "rb", **more: Any) -> BucketFile:  # noqa: ANN401  # as above
+    def _open(  # pyright: ignore[reportIncompatibleMethodOverride]  # all by keyword
+        self,
+        path: str,
+        mode: str = "rb",
+        **more: Any,  # noqa: ANN401  # as above
+    ) -> BucketFile:  # as above
         if "r" not in mode and not path.startswith("videos/"):
             raise FileNotFoundError("The specified bucket does not exist")
         return BucketFile(self, path, mode, **more)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from apixo_async import InvalidSettingError
-from apixo_async._places import as_path, file_name, joined, name_in, place_of, read_place
+from apixo_async import ClientUsageError, InvalidSettingError
+from apixo_async._places import file_name, joined, name_in, place_of, read_place
 from apixo_async.downloads import SavedFile
 
 
@@ -80,5 +80,7 @@ def test_a_saved_file_is_used_as_what_it_is() -> None:
     """What opens paths opens it; a URL stays what fsspec opens."""
     there = SavedFile("s3://bucket/a.mp4", 1, "00")
 
-    assert as_path(Path("a.mp4")) == "a.mp4"
+    assert SavedFile(Path("a.mp4"), 1, "00").path == Path(SavedFile(Path("a.mp4"), 1, "00"))
+    with pytest.raises(ClientUsageError, match=r"s3://bucket/a.mp4 has no path"):
+        _ = there.path
     assert str(there) == there.__fspath__() == "s3://bucket/a.mp4"

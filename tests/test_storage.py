@@ -74,8 +74,8 @@ async def test_a_result_is_saved_by_its_name(
         third = await loader.save(server.url, storage, "job", overwrite=True)
 
     assert first == SavedFile(f"{place}/job.mp4", len(VIDEO), DIGEST)
-    assert second.path == f"{place}/job~2.mp4"
-    assert third.path == f"{place}/job.mp4"
+    assert second.place == f"{place}/job~2.mp4"
+    assert third.place == f"{place}/job.mp4"
     assert content(place, bucket) == {"job.mp4": BIG, "job~2.mp4": OTHER}
 
 
@@ -325,7 +325,7 @@ async def test_a_place_that_nothing_can_be_saved_to(
     url: str, problem: str, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The error names it and says what to do."""
-    from fsspec.registry import known_implementations  # type: ignore[import-untyped]
+    from fsspec.registry import known_implementations
 
     known = {"class": "no_such_package.FileSystem", "err": "Install no_such_package"}
     monkeypatch.setitem(known_implementations, "missing", known)

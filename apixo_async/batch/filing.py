@@ -51,5 +51,5 @@ def are_there(files: Sequence[SavedFile]) -> bool:
 
 def _index_of(file: SavedFile, stems: Mapping[int, str]) -> int | None:
     """Which result a file is, by its name; `None` for a name that is none of this job's."""
-    name = re.sub(r"(~[0-9]+)?\.[a-z0-9]+$", "", file_name(file.path))
+    name = re.sub(r"(~[0-9]+)?\.[a-z0-9]+$", "", file_name(file.place))
     return next((index for index, stem in stems.items() if stem == name), None)

@@ -253,7 +253,7 @@ class ApixoClient:
         downloading again is enough.
         """
         return [
-            file.path for file in await self.save(task, directory, name=name, overwrite=overwrite)
+            file.place for file in await self.save(task, directory, name=name, overwrite=overwrite)
         ]
 
     async def save(

@@ -46,9 +46,9 @@ class Directory:
 
 def is_on_disk(file: SavedFile) -> bool:
     """Whether a file is there, by name and size; what is at a URL is believed to be."""
-    if isinstance(file.path, str):
+    if isinstance(file.place, str):
         return True
     try:
-        return file.path.stat().st_size == file.size
+        return file.place.stat().st_size == file.size
     except OSError:
         return False

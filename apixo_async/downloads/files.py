@@ -14,6 +14,7 @@ import attrs
 
 from apixo_async._places import Place, as_path
 from apixo_async.downloads.claims import mark
+from apixo_async.errors import ClientUsageError
 
 STEM_MAX: Final = 100
 
@@ -22,19 +23,26 @@ STEM_MAX: Final = 100
 class SavedFile:
     """A result that was saved; usable wherever a path is. `size` is in bytes, `sha256` in hex.
 
-    `path` is a `Path`, or text if it was saved to a storage: its URL, which fsspec and what is
-    built on it open as they open a path.
+    `place` is its path, or as text its URL if it was saved to a storage; fsspec and what is built
+    on it open either.
     """
 
-    path: Place
+    place: Place
     size: int
     sha256: str
 
+    @property
+    def path(self) -> Path:
+        """Its path; raises `ClientUsageError` for what is in a storage and has none."""
+        if isinstance(self.place, str):
+            raise ClientUsageError(f"{self.place} has no path on this machine: use place or str()")
+        return self.place
+
     def __fspath__(self) -> str:
-        return as_path(self.path)
+        return as_path(self.place)
 
     def __str__(self) -> str:
-        return str(self.path)
+        return str(self.place)
 
 
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]+", re.ASCII)

@@ -249,20 +249,20 @@ class Storage:
 
     async def has(self, file: SavedFile) -> bool:
         """Whether it is there with its size; what is in another storage is believed to be."""
-        name = name_in(self.place, file.path)
+        name = name_in(self.place, file.place)
         if name is None:
-            return is_url(file.path)
+            return is_url(file.place)
         size = await self.run(lambda opened: opened.size(name))
         return size in {file.size, UNTOLD}
 
     async def find(self, told: SavedFile, stem: str) -> SavedFile | None:
         """Looks under the very name: it was recorded before the upload was completed."""
         del stem
-        name = name_in(self.place, told.path)
+        name = name_in(self.place, told.place)
         if name is None:
             return None
         is_it = await self.run(lambda opened: opened.is_this(name, told.size, told.sha256))
-        return attrs.evolve(told, path=joined(self.place, name)) if is_it else None
+        return attrs.evolve(told, place=joined(self.place, name)) if is_it else None
 
 
 def _secrets(options: Mapping[str, Any]) -> Iterator[str]:

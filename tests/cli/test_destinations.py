@@ -32,7 +32,9 @@ def test_a_batch_goes_to_a_bucket_and_on_from_its_journal(
 ) -> None:
     """The place is named at the end, by `show`, in receipts, and when it is resumed."""
     db = tmp_path / "run.db"
-    first = run("batch", prompts, *FAST, "--journal", db, "--save-to", f"{PLACE}/", "--max-jobs", 2)
+    first = run(
+        "batch", prompts, *FAST, "--journal", db, "--save-to", f"{PLACE}/", "--max-jobs", "2"
+    )
     run("batch", prompts, *FAST, "--journal", db)
     shown = run("show", db)
     resumed = run("resume", db)
