@@ -12,7 +12,7 @@ from apixo_async.client import verbs
 from apixo_async.testing import EmulatorThread
 
 ROOT = Path(__file__).parent.parent
-PAGES = ["README.md", "docs/requests.md", "docs/errors.md", "docs/callbacks.md"]
+PAGES = ["README.md", "docs/requests.md", "docs/errors.md", "docs/callbacks.md", "docs/saving.md"]
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
