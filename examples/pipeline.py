@@ -152,7 +152,8 @@ async def run(table: Path, receipts: Path, save_to: str) -> Counter[str]:
     async with ApixoClient() as client:
         runner = BatchRunner(client, journal=receipts.with_suffix(".db"), save_to=save_to)
         # A scheduler that wants an end: no new rows, but what is running, and paid, is awaited.
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, runner.stop)
+        if sys.platform != "win32":
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, runner.stop)
         with writing(receipts) as write:
             async with runner.stream(jobs) as outcomes:
                 async for outcome in outcomes:

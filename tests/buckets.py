@@ -132,7 +132,7 @@ class Buckets(AbstractFileSystem):  # type: ignore[misc]  # untyped
 
 
 class Disk(LocalFileSystem):  # type: ignore[misc]  # untyped
-    """`disk:///directory`: a storage without uploads in parts, whose files outlive a process."""
+    """`disk:///directory`: a storage without uploads in parts."""
 
     protocol = "disk"
 
@@ -141,16 +141,11 @@ class Disk(LocalFileSystem):  # type: ignore[misc]  # untyped
         return str(super()._strip_protocol(path.removeprefix("disk://")))
 
 
-def register() -> None:
-    """Makes both known to fsspec."""
-    fsspec.register_implementation("s3", Buckets, clobber=True)
-    fsspec.register_implementation("disk", Disk, clobber=True)
-
-
 @contextmanager
 def registered() -> Iterator[Bucket]:
     """The bucket, empty."""
-    register()
+    fsspec.register_implementation("s3", Buckets, clobber=True)
+    fsspec.register_implementation("disk", Disk, clobber=True)
     Buckets.bucket = Bucket()
     try:
         yield Buckets.bucket

@@ -65,7 +65,7 @@ async def start(name: str, *arguments: str, quick: bool = False) -> asyncio.subp
     """Runs an example; all that it prints can be read."""
     pipe = asyncio.subprocess.PIPE
     out = asyncio.subprocess.STDOUT
-    begin = [sys.executable, *(["-c", QUICK] if quick else [])]
+    begin = [sys.executable, *(["-P", "-c", QUICK] if quick else [])]
     command = [*begin, str(EXAMPLES / name), *arguments]
     return await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=out)
 

@@ -9,6 +9,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import attrs
 import pytest
 
 from apixo_async import ApixoClient, DownloadError, InvalidSettingError
@@ -240,6 +241,30 @@ async def test_what_arrived_is_held_to_its_size(bucket: Bucket, loader: Download
     async with FaultServer(in_turn(video())) as server:
         with pytest.raises(DownloadError, match=f"{len(VIDEO)} bytes were sent as job.mp4"):
             await loader.save(server.url, Storage("s3://videos"), "job", overwrite=False)
+
+
+@pytest.mark.parametrize("place", PLACES, indirect=True)
+async def test_what_is_recorded_is_looked_for(
+    place: str, bucket: Bucket, loader: Downloader, tmp_path: Path
+) -> None:
+    """A record is of this place, by name, size and hash; of other places the disk can be asked."""
+    storage = Storage(place)
+    async with FaultServer(in_turn(video())) as server:
+        file = await loader.save(server.url, storage, "job", overwrite=False)
+    other = attrs.evolve(file, place=f"{place}/other.mp4")
+    changed = attrs.evolve(file, sha256="00")
+    on_disk = SavedFile(tmp_path / "job.mp4", len(VIDEO), DIGEST)
+
+    assert await storage.has(file)
+    assert not await storage.has(other)
+    assert not await storage.has(attrs.evolve(file, size=1))
+    assert await storage.has(attrs.evolve(file, place="s3://elsewhere/job.mp4"))
+    assert not await storage.has(on_disk)
+    on_disk.path.write_bytes(VIDEO)
+    assert await storage.has(on_disk)
+    assert await storage.find(file, "job") == file
+    for one in (other, changed, on_disk):
+        assert await storage.find(one, "job") is None
 
 
 # Threads

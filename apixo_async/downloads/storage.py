@@ -22,9 +22,10 @@ from typing import Any, ClassVar, Final, NoReturn, TypeVar, cast
 
 import attrs
 
-from apixo_async._places import OBJECT_STORES, is_url, joined, name_in, scheme_of
+from apixo_async._places import OBJECT_STORES, joined, name_in, scheme_of
 from apixo_async._secret import MASK
 from apixo_async.downloads.destinations import NameTakenError, PlaceError
+from apixo_async.downloads.directory import is_on_disk
 from apixo_async.downloads.files import SavedFile
 from apixo_async.downloads.threads import in_thread
 from apixo_async.downloads.uploads import BLOCK, UNTOLD, Bound, Moved, Upload
@@ -224,6 +225,7 @@ class Storage:
 
     def _probe(self, opened: Opened) -> None:
         name = opened.temporary("apixo-check")
+        opened.size(name)  # whether a name is free must be seen, too
         if self._takes_parts:
             file = opened.uncommitted(name, overwrite=True, block=BLOCK)
             try:
@@ -251,7 +253,7 @@ class Storage:
         """Whether it is there with its size; what is in another storage is believed to be."""
         name = name_in(self.place, file.place)
         if name is None:
-            return is_url(file.place)
+            return is_on_disk(file)
         size = await self.run(lambda opened: opened.size(name))
         return size in {file.size, UNTOLD}
 
