@@ -192,6 +192,20 @@ async def test_a_completion_whose_answer_is_lost_is_found_out(
     assert bucket.calls.count("create") == 1
 
 
+async def test_a_failure_keeps_the_object_that_was_to_be_replaced(
+    bucket: Bucket, loader: Downloader
+) -> None:
+    """It is told as what it is, once, and not as a name that somebody else took."""
+    bucket.objects["videos/job.mp4"] = OTHER
+    bucket.failures["complete"] = OSError("busy")
+    async with FaultServer(in_turn(video())) as server:
+        with pytest.raises(DownloadError, match="cannot write to s3://videos: OSError: busy"):
+            await loader.save(server.url, Storage("s3://videos"), "job", overwrite=True)
+
+    assert bucket.objects == {"videos/job.mp4": OTHER}
+    assert bucket.calls.count("create") == bucket.calls.count("abort") == 1
+
+
 @pytest.mark.parametrize("step", ["info", "create", "part", "complete", "abort"])
 async def test_a_storage_that_fails_at_a_step(
     step: str, bucket: Bucket, loader: Downloader, caplog: pytest.LogCaptureFixture

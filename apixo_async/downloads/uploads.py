@@ -179,6 +179,8 @@ class Bound(Upload):
             if opened.size(name) is None:
                 raise
             if not opened.is_this(name, self.size, self._hash.hexdigest()):
+                if self._overwrite:
+                    raise
                 raise NameTakenError from None
         self._is_named = True
         self._check(opened, name=name)
