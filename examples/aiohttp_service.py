@@ -1,5 +1,7 @@
 """A web service that makes videos and shows how far they are, with aiohttp and callbacks.
 
+There is no login: put one before it, as each POST costs money.
+
     pip install apixo-async
     python examples/aiohttp_service.py    # then open http://127.0.0.1:8080
 
@@ -24,7 +26,14 @@ from uuid import uuid4
 
 from aiohttp import web
 
-from apixo_async import ApixoClient, ApixoError, InvalidRequestError, TextToVideo, WebhookReceiver
+from apixo_async import (
+    ApixoClient,
+    ApixoError,
+    InvalidRequestError,
+    SubmitUncertainError,
+    TextToVideo,
+    WebhookReceiver,
+)
 
 
 class Generation:
@@ -46,6 +55,10 @@ class Generation:
             # these snapshots are what the API itself has answered.
             async for now in client.watch(task):
                 self._tell(now.fail_message or now.state, now.urls, is_end=now.is_terminal)
+        except SubmitUncertainError as error:
+            # It may be running, and billed, so nothing sends it again by itself. A real service
+            # stores this, and somebody looks at the account's history.
+            self._tell(f"nobody can say whether it was accepted: {error}", is_end=True)
         except ApixoError as error:  # also when the client is closed while this waits
             self._tell(str(error), is_end=True)
 
@@ -74,6 +87,16 @@ receiver = WebhookReceiver(
 )
 generations: dict[str, Generation] = {}  # a real service keeps them in its database
 running: set[asyncio.Task[None]] = set()
+
+KEPT = 3600.0
+"""Seconds for which the end of a video can still be asked for."""
+
+
+def ended(name: str, task: asyncio.Task[None]) -> None:
+    """Forgets a video some time after its end, or the memory would fill up."""
+    running.discard(task)
+    asyncio.get_running_loop().call_later(KEPT, generations.pop, name, None)
+
 
 CLIENT = web.AppKey("client", ApixoClient)
 
@@ -113,7 +136,7 @@ async def generate(request: web.Request) -> web.Response:
     # A task of its own: it goes on when the browser leaves. The set keeps it alive.
     task = asyncio.create_task(generations[name].run(request.app[CLIENT], video))
     running.add(task)
-    task.add_done_callback(running.discard)
+    task.add_done_callback(lambda _: ended(name, task))
     return web.json_response({"id": name}, status=202)
 
 

@@ -4,7 +4,9 @@
     python examples/callbacks.py prompts.txt
 
 Videos go to `prompts.videos/`, and what happened to `prompts.db`. The same command again goes on
-where it stopped, whatever ended it, and pays for nothing twice.
+where it stopped, whatever ended it, and pays for nothing twice. It exits with 1 if anything is
+without its video, and with 3 if somebody has to decide about a submit whose answer was lost
+(`apixo settle prompts.db`).
 
 It reads from the environment:
 
@@ -18,20 +20,35 @@ It reads from the environment:
 
 import asyncio
 import os
+import signal
 import sys
 from pathlib import Path
 
-from apixo_async import ApixoClient, BatchRunner, TextToVideo, WebhookReceiver
+from apixo_async import (
+    ApixoClient,
+    BatchRunner,
+    InvalidRequestError,
+    OutcomeStatus,
+    TextToVideo,
+    WebhookReceiver,
+)
 
 
 def requests_in(file: Path) -> list[TextToVideo]:
     """One for each line that is not empty."""
-    lines = file.read_text(encoding="utf-8").splitlines()
-    return [TextToVideo(line.strip(), mode="fast") for line in lines if line.strip()]
+    requests: list[TextToVideo] = []
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            if line.strip():
+                requests.append(TextToVideo(line.strip(), mode="fast"))
+        except InvalidRequestError as error:
+            raise SystemExit(f"{file}:{number}: {error}; nothing was sent") from None
+    return requests
 
 
-async def main(requests: list[TextToVideo], *, journal: Path, save_to: Path) -> None:
-    """Makes all videos."""
+async def main(requests: list[TextToVideo], *, journal: Path, save_to: Path) -> int:
+    """Makes all videos; returns the exit code."""
+    missing, uncertain = len(requests), 0
     # The secret must be the same the next time. With another one, callbacks of videos that are
     # under way look forged.
     receiver = WebhookReceiver(
@@ -44,21 +61,31 @@ async def main(requests: list[TextToVideo], *, journal: Path, save_to: Path) -> 
         ApixoClient(webhook=receiver) as client,
     ):
         runner = BatchRunner(client, journal=journal, save_to=save_to)
+        # A supervisor that wants an end: nothing new is sent, what is running is still awaited.
+        if sys.platform != "win32":
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, runner.stop)
         # What comes out here was asked of the API itself; callbacks only say when to ask.
         async with runner.stream(requests) as outcomes:
             async for outcome in outcomes:
                 print(outcome.key, outcome.status, *outcome.urls, outcome.error or "")
+                missing -= outcome.error is None  # a video that could not be saved has one, too
+                uncertain += outcome.status is OutcomeStatus.UNCERTAIN
 
     told = receiver.statistics()
     print(f"{told.taken} callbacks; {told.forged} requests to URLs that nobody here has made")
+    if uncertain:
+        return 3
+    return 1 if missing else 0
 
 
 if __name__ == "__main__":
     prompts = Path(sys.argv[1])
-    asyncio.run(
-        main(
-            requests_in(prompts),
-            journal=prompts.with_suffix(".db"),
-            save_to=prompts.with_suffix(".videos"),
+    sys.exit(
+        asyncio.run(
+            main(
+                requests_in(prompts),
+                journal=prompts.with_suffix(".db"),
+                save_to=prompts.with_suffix(".videos"),
+            )
         )
     )

@@ -1,5 +1,7 @@
 """A web service that makes videos and shows how far they are, with FastAPI and callbacks.
 
+There is no login: put one before it, as each POST costs money.
+
     pip install apixo-async fastapi uvicorn
     python examples/fastapi_service.py    # then open http://127.0.0.1:8080
 
@@ -27,7 +29,14 @@ from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import FileResponse, StreamingResponse
 from pydantic import BaseModel
 
-from apixo_async import ApixoClient, ApixoError, InvalidRequestError, TextToVideo, WebhookReceiver
+from apixo_async import (
+    ApixoClient,
+    ApixoError,
+    InvalidRequestError,
+    SubmitUncertainError,
+    TextToVideo,
+    WebhookReceiver,
+)
 
 
 class Generation:
@@ -49,6 +58,10 @@ class Generation:
             # these snapshots are what the API itself has answered.
             async for now in client.watch(task):
                 self._tell(now.fail_message or now.state, now.urls, is_end=now.is_terminal)
+        except SubmitUncertainError as error:
+            # It may be running, and billed, so nothing sends it again by itself. A real service
+            # stores this, and somebody looks at the account's history.
+            self._tell(f"nobody can say whether it was accepted: {error}", is_end=True)
         except ApixoError as error:  # also when the client is closed while this waits
             self._tell(str(error), is_end=True)
 
@@ -77,6 +90,16 @@ receiver = WebhookReceiver(
 )
 generations: dict[str, Generation] = {}  # a real service keeps them in its database
 running: set[asyncio.Task[None]] = set()
+
+
+KEPT = 3600.0
+"""Seconds for which the end of a video can still be asked for."""
+
+
+def ended(name: str, task: asyncio.Task[None]) -> None:
+    """Forgets a video some time after its end, or the memory would fill up."""
+    running.discard(task)
+    asyncio.get_running_loop().call_later(KEPT, generations.pop, name, None)
 
 
 @asynccontextmanager
@@ -116,7 +139,7 @@ async def generate(wanted: Wanted, request: Request) -> dict[str, str]:
     # A task of its own: it goes on when the browser leaves. The set keeps it alive.
     task = asyncio.create_task(generations[name].run(request.state.client, video))
     running.add(task)
-    task.add_done_callback(running.discard)
+    task.add_done_callback(lambda _: ended(name, task))
     return {"id": name}
 
 

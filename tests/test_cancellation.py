@@ -20,6 +20,7 @@ from apixo_async import (
     TextToVideo,
 )
 from apixo_async.downloads import fetching
+from tests.buckets import forget, in_memory, registered
 from tests.cancellation.batches import BATCHES, Taken, begin, cut_in, play_batch, quick, sweep_often
 from tests.cancellation.journals import copy_of, empty_journal, on_the_loop, told
 from tests.cancellation.scenes import (
@@ -274,6 +275,34 @@ def test_download_cancelled_at_every_step(
     lengths = sweep(scene, kind=RealSteps)
     assert len(lengths) > 30
     sweep_again(scene, lengths, most=50, kind=RealSteps)
+
+
+@pytest.mark.parametrize("place", ["s3://videos", "memory://videos"])
+def test_upload_cancelled_at_every_step(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is the whole file or nothing: no upload that was begun, no temporary name."""
+    monkeypatch.setattr(fetching, "RETRY_BASE", 0.0)
+
+    async def scene(stage: Stage) -> None:
+        with registered() as bucket:
+            forget()
+            async with FaultServer(FileHost([SHORT], cuts=[20_000]).act) as host:
+                client = ApixoClient(
+                    "key", base_url=host.url, transport=FakeApi(), allow_private_hosts=True
+                )
+                task = Task(id="task_1", model="veo-3-1", state="success", urls=(f"{host.url}/v",))
+                async with client:
+                    caller = await stage.cancelled(client.download(task, place))
+                    assert caller.cancelled() == (stage.cancels > 0)
+                    await host.until(lambda: host.open == 0)
+            saved = list((bucket.objects if place.startswith("s3") else in_memory()).items())
+            assert saved in ([], [(saved[0][0], SHORT)] if saved else [])
+            assert saved or caller.cancelled()
+            assert not bucket.uploads
+
+    lengths = sweep(scene, kind=RealSteps)
+    assert len(lengths) > 30
+    sweep_again(scene, lengths, most=20, kind=RealSteps)
+    forget()
 
 
 def test_connections_are_closed_at_every_step() -> None:

@@ -20,7 +20,7 @@ SECTIONS: Final[Mapping[str, range]] = {
     "P": range(1, 12),
     "A": range(1, 10),
     "C": range(1, 13),
-    "D": range(1, 10),
+    "D": range(1, 11),
     "S": range(1, 7),
     "K": range(11),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
@@ -11,6 +11,7 @@ import attrs
 
 from apixo_async import _killpoints
 from apixo_async._logs import LOGGER, fields
+from apixo_async._places import Place
 from apixo_async._wire import means_no_credits, task_failure
 from apixo_async.batch import events
 from apixo_async.batch.admission import Admission, NotAdmittedError
@@ -27,6 +28,7 @@ from apixo_async.batch.settings import RunSettings
 from apixo_async.batch.spending import Budget, times, total
 from apixo_async.batch.story import Publish, Recorder, Story
 from apixo_async.client import ApixoClient
+from apixo_async.downloads import PlaceError
 from apixo_async.errors import (
     ApixoError,
     AuthenticationError,
@@ -340,14 +342,14 @@ class Carrier:
         return story.outcome(OutcomeStatus.FAILED, task, error)
 
     async def _save(self, story: Story, task: Task) -> Outcome:
-        directory = self._settings.save_to
-        if directory is None:
+        place = self._settings.save_to
+        if place is None:
             return story.outcome(OutcomeStatus.SUCCEEDED, task, None)
         failure: ApixoError | None = None
         try:
-            only = await missing_results(self._journal, story, task, directory)
+            only = await self._missing(story, task, place)
             if only:
-                await self._client.save(task, directory, name=story.key, only=only, observer=story)
+                await self._client.save(task, place, name=story.key, only=only, observer=story)
             if self._journal is not None:
                 await story.recorder.write(events.AllSaved(key=story.key))
         except JournalError:
@@ -355,6 +357,14 @@ class Carrier:
         except ApixoError as error:
             failure = error
         return self._saved(story, task, failure)
+
+    async def _missing(self, story: Story, task: Task, place: Place) -> Sequence[int]:
+        destination = self._client.saver.destination(place)
+        try:
+            return await missing_results(self._journal, story, task, destination)
+        except PlaceError as error:
+            message = f"cannot look into {destination.place}: {error}"
+        raise DownloadError(message, url="", reason="storage")
 
     def _saved(self, story: Story, task: Task, error: ApixoError | None) -> Outcome:
         """The outcome of a success with the files that were saved, all of them or not."""

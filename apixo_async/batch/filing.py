@@ -1,20 +1,19 @@
-"""Which results of a job are on disk already, by its journal and by the disk itself."""
+"""Which results of a job are saved already, by its journal and by the place itself."""
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
+from apixo_async._places import file_name
 from apixo_async.batch.journal import Journal
 from apixo_async.batch.story import Story
-from apixo_async.downloads import SavedFile, clear_leftovers, file_names, find_saved
+from apixo_async.downloads import Destination, SavedFile, file_names, is_on_disk
 from apixo_async.tasks import Task
 
 
 async def missing_results(
-    journal: Journal | None, story: Story, task: Task, directory: Path
+    journal: Journal | None, story: Story, task: Task, destination: Destination
 ) -> Sequence[int]:
     """The indices of results that have to be downloaded; `story` is told of the others.
 
@@ -25,13 +24,15 @@ async def missing_results(
     if journal is None:
         return list(stems)
     there = {
-        _index_of(file, stems): file for file in journal.files(story.number) if _is_there(file)
+        _index_of(file, stems): file
+        for file in journal.files(story.number)
+        if await destination.has(file)
     }
     for told in journal.files(story.number, named=False):
         index = _index_of(told, stems)
         if index is None or index in there:
             continue
-        found = await asyncio.to_thread(_taken_over, directory, stems[index], told)
+        found = await destination.find(told, stems[index])
         if found is not None:
             there[index] = found
             await story.adopted(found)
@@ -39,27 +40,16 @@ async def missing_results(
     return [index for index in stems if index not in there]
 
 
-def _taken_over(directory: Path, stem: str, told: SavedFile) -> SavedFile | None:
-    found = find_saved(directory, stem, size=told.size, sha256=told.sha256)
-    if found is not None:
-        # The temporary name may be there, too: it goes right after the other one came.
-        clear_leftovers(directory, stem)
-    return found
-
-
 def are_there(files: Sequence[SavedFile]) -> bool:
-    """Whether all these files are on disk, by name and size."""
-    return all(map(_is_there, files))
+    """Whether all these files are on disk, by name and size.
 
-
-def _is_there(file: SavedFile) -> bool:
-    try:
-        return file.path.stat().st_size == file.size
-    except OSError:
-        return False
+    What was saved to a URL is believed to be there: to ask for each of a hundred thousand takes
+    longer than to make the next video.
+    """
+    return all(map(is_on_disk, files))
 
 
 def _index_of(file: SavedFile, stems: Mapping[int, str]) -> int | None:
     """Which result a file is, by its name; `None` for a name that is none of this job's."""
-    name = re.sub(r"(~[0-9]+)?\.[a-z0-9]+$", "", file.path.name)
+    name = re.sub(r"(~[0-9]+)?\.[a-z0-9]+$", "", file_name(file.place))
     return next((index for index, stem in stems.items() if stem == name), None)

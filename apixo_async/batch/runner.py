@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from apixo_async._narrow import as_number, as_sequence, shown
+from apixo_async._places import Place, read_place
 from apixo_async.batch.events import Event
 from apixo_async.batch.keys import KeyIndex
 from apixo_async.batch.outcomes import BatchReport, Job, Outcome
@@ -44,7 +45,9 @@ class BatchRunner:
         journal: A file that keeps what happened, whatever happens to this process: the same
             requests with the same journal go on where they stopped, and nothing is paid for twice.
             One process uses it at a time. `None` keeps nothing.
-        save_to: A directory for the videos, named by job key; `None` leaves them at their URLs.
+        save_to: A directory for the videos, named by job key, or as text the URL of a storage that
+            fsspec knows (`s3://bucket/prefix`, see docs/saving.md); `None` leaves them at their
+            URLs.
         uncertain: What becomes of submits whose answer was lost: `keep` states them as outcomes,
             `resubmit` sends them again, which may pay twice, but not while a task was named that
             the API has not denied.
@@ -68,7 +71,8 @@ class BatchRunner:
         report: What the last `run()` or `resume()` gathered, also when it raised.
 
     Raises:
-        InvalidSettingError: A setting is out of its range; the message names it.
+        InvalidSettingError: A setting is out of its range, or nothing can be saved to `save_to`;
+            the message names it.
     """
 
     def __init__(
@@ -99,7 +103,7 @@ class BatchRunner:
             schedule=plan,
             deadline=plan.deadline if deadline is None else deadline,
             # Where it is must not change with the working directory of whoever resumes.
-            save_to=None if save_to is None else Path(save_to).absolute(),
+            save_to=None if save_to is None else _fixed(read_place(save_to)),
             on_event=on_event,
             journal=None if journal is None else Path(journal),
             uncertain=uncertain,
@@ -202,6 +206,10 @@ class BatchRunner:
         """Takes no more requests; what is running is still awaited. For signal handlers."""
         if self._stream is not None:
             self._stream.stop()
+
+
+def _fixed(place: Place) -> Place:
+    return place if isinstance(place, str) else place.absolute()
 
 
 def _check_source(requests: object) -> None:

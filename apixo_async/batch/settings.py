@@ -9,6 +9,7 @@ from typing import Literal
 
 import attrs
 
+from apixo_async._places import Place
 from apixo_async.batch.spending import Prices
 from apixo_async.batch.story import Publish
 from apixo_async.polling import PollSchedule
@@ -20,7 +21,7 @@ class RunSettings:
 
     schedule: PollSchedule
     deadline: float
-    save_to: Path | None
+    save_to: Place | None
     on_event: Publish | None
     journal: Path | None = None
     uncertain: Literal["keep", "resubmit"] = "keep"

@@ -79,6 +79,8 @@ class OutcomeStream:
             msg = "this stream was used before; call stream() again"
             raise ClientUsageError(msg)
         self._client.engine.open()
+        if self._settings.save_to is not None:
+            await self._client.saver.destination(self._settings.save_to).check()
         self._begin(self)
         if self._settings.journal is not None:
             self._journal = await self._opened(self._settings.journal)

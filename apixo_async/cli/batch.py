@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from apixo_async.cli import journals
+from apixo_async._places import Place
+from apixo_async.cli import destinations, journals
 from apixo_async.cli.guards import Guards, guards
 from apixo_async.cli.helping import Verb
 from apixo_async.cli.opening import check, opened
@@ -43,7 +44,7 @@ def batch(
     *,
     file: str,
     journal: Path | None,
-    save_to: Path | None,
+    save_to: Place | None,
     max_jobs: int | None,
     guards: Guards,
     webhook: WebhookOptions,
@@ -62,7 +63,7 @@ def batch(
     ends at once.
     """
     from apixo_async.cli import callbacks
-    from apixo_async.cli.connecting import connected, ready_directory
+    from apixo_async.cli.connecting import connected
     from apixo_async.cli.policies import BatchPlan, charged, in_force
     from apixo_async.cli.running import BatchSession
 
@@ -75,7 +76,7 @@ def batch(
         policies.warn_of_names(guards.prices, kinds | {group.kind for group in past})
         policies.check_prices(kinds | {group.kind for group in past if group.charges})
         if save_to is not None:
-            ready_directory(save_to)
+            destinations.ready(save_to)
         plan = BatchPlan(
             journal=journal,
             save_to=save_to,

@@ -181,19 +181,3 @@ def log_to_stderr(verbosity: int) -> None:
     logger = logging.getLogger("apixo_async")
     logger.addHandler(handler)
     logger.setLevel(logging.INFO if verbosity == 1 else logging.DEBUG)
-
-
-def ready_directory(path: Path) -> None:
-    """Makes a directory for results, before anything is paid for."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        is_good = os.access(path, os.W_OK | os.X_OK)
-        reason = "it is not writable"
-    except OSError as error:
-        is_good, reason = False, error.strerror or str(error)
-    if not is_good:
-        raise Fault(
-            f"cannot save to {path}: {reason}; nothing was sent",
-            advice="name a directory that can be written with --save-to",
-            code=exits.USAGE,
-        )

@@ -12,6 +12,7 @@ import click
 
 from apixo_async.cli.commands import file_word
 from apixo_async.cli.completing import words
+from apixo_async.cli.destinations import as_place
 
 Decorated: TypeAlias = Callable[..., None]
 Schedule: TypeAlias = Literal["documented", "learned"]
@@ -186,9 +187,9 @@ def shared(*, waiting: bool = False, emulator: bool = False) -> Callable[[Decora
 
 save_to = click.option(
     "--save-to",
-    type=click.Path(file_okay=False, path_type=Path),
-    metavar="DIR",
-    help="Download the videos into this directory.",
+    callback=as_place,
+    metavar="DIR|URL",
+    help="Download the videos into this directory, or to the URL of a storage: s3://BUCKET/PREFIX.",
 )
 max_jobs = click.option(
     "--max-jobs", type=click.IntRange(min=1), metavar="N", help="Take only the first N jobs."

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from apixo_async._places import Place
+from apixo_async.cli import destinations
 from apixo_async.cli.faults import KEY_VARIABLE, Fault
 from apixo_async.cli.guards import max_cost, price
 from apixo_async.cli.helping import Verb
 from apixo_async.cli.opening import opened, refuse, unreadable
-from apixo_async.cli.options import Options, max_jobs, shared
+from apixo_async.cli.options import Options, max_jobs, save_to, shared
 from apixo_async.errors import ApixoError
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 @click.argument("file", type=click.Path(allow_dash=True))
 @price
 @max_cost
+@save_to
 @max_jobs
 @shared()
 def plan(
@@ -44,6 +47,7 @@ def plan(
     file: str,
     prices: Prices,
     max_cost: Decimal | None,
+    save_to: Place | None,
     max_jobs: int | None,
     options: Options,
 ) -> None:
@@ -51,22 +55,25 @@ def plan(
 
     FILE is what apixo batch takes; - is standard input. It is checked as a whole: if anything is
     wrong, all of it is named. Nothing is submitted and nothing is billed. The API tells no prices,
-    so they have to be given. With a key, the balance is looked up, too.
+    so they have to be given. With a key, the balance is looked up, too; and with --save-to, whether
+    anything could be saved there, which leaves nothing.
     """
     from apixo_async.cli.connecting import connected
     from apixo_async.cli.planned import Balance, plan_as_json, plan_lines
     from apixo_async.cli.policies import Policies
 
+    if save_to is not None:
+        destinations.check(save_to)
     with opened(file, max_jobs) as jobs, connected(options) as connection:
         limits = connection.account
         made = _made(jobs, limits=limits, prices=prices, max_cost=max_cost)
         balance = Balance() if made.problems else _balance(connection)
     if options.as_json:
-        click.echo(json.dumps(plan_as_json(made, balance, name=jobs.name)))
+        click.echo(json.dumps(plan_as_json(made, balance, name=jobs.name, save_to=save_to)))
     refuse(jobs.name, made.problems)
     Policies().warn_of_names(prices, {(group.model, group.mode) for group in made.groups})
     if not options.as_json:
-        for line in plan_lines(made, limits, balance, name=jobs.name):
+        for line in plan_lines(made, limits, balance, name=jobs.name, save_to=save_to):
             click.echo(line)
 
 

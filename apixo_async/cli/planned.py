@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import attrs
 
+from apixo_async._places import Place
 from apixo_async.batch.planning import TASK_SECONDS, Plan
 from apixo_async.batch.spending import VEO_MODELS, in_usd
 from apixo_async.cli.text import HOUR, MINUTE, counted, lasting, printable, shortened, table
@@ -27,7 +28,9 @@ class Balance:
     error: str | None = None
 
 
-def plan_lines(plan: Plan, limits: Limits, balance: Balance, *, name: str) -> Iterator[str]:
+def plan_lines(
+    plan: Plan, limits: Limits, balance: Balance, *, name: str, save_to: Place | None = None
+) -> Iterator[str]:
     """A plan for people: a table of what costs what, then a line for each question."""
     yield f"{printable(name)}: {counted(plan.jobs, 'job')}"
     yield ""
@@ -35,6 +38,8 @@ def plan_lines(plan: Plan, limits: Limits, balance: Balance, *, name: str) -> It
     yield ""
     for title, text in _facts(plan, limits, balance):
         yield f"{title:<10}{text}"
+    if save_to is not None:
+        yield f"{'saves to':<10}{printable(str(save_to))}"
 
 
 def _table(plan: Plan) -> Iterator[str]:
@@ -130,7 +135,9 @@ def _duplicate_facts(plan: Plan) -> Iterator[tuple[str, str]]:
         yield "", f"and {more:,} more"
 
 
-def plan_as_json(plan: Plan, balance: Balance, *, name: str) -> dict[str, Any]:
+def plan_as_json(
+    plan: Plan, balance: Balance, *, name: str, save_to: Place | None = None
+) -> dict[str, Any]:
     """A plan for programs; money is in US dollars, `null` is what nobody knows or asked for."""
     return {
         "file": name,
@@ -160,6 +167,7 @@ def plan_as_json(plan: Plan, balance: Balance, *, name: str) -> dict[str, Any]:
         "balance_usd": _number(balance.usd),
         "balance_error": balance.error,
         "balance_suffices": _suffices(plan, balance),
+        "save_to": None if save_to is None else str(save_to),
         "problems": [attrs.asdict(problem) for problem in plan.problems],
     }
 

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 import attrs
 import click
 
+from apixo_async._places import Place
 from apixo_async.batch import BatchRunner, events
 from apixo_async.batch.journal import Noted
 from apixo_async.batch.spending import MODES, VEO_MODELS, Prices, price_name
@@ -90,7 +91,7 @@ class BatchPlan:
     """What a batch is run with, beside the connection; as `BatchRunner` takes it."""
 
     journal: Path | None = None
-    save_to: Path | None = None
+    save_to: Place | None = None
     policies: Policies = attrs.field(factory=Policies)
     callbacks: Callbacks | None = None
     charged: Mapping[Kind, int] = attrs.field(factory=dict[Kind, int])

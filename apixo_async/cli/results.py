@@ -36,7 +36,7 @@ def task_as_json(task: Task) -> dict[str, Any]:
 
 def file_as_json(file: SavedFile) -> dict[str, Any]:
     """A saved file as `--json` prints it."""
-    return {"path": str(file.path), "size": file.size, "sha256": file.sha256}
+    return {"path": str(file), "size": file.size, "sha256": file.sha256}
 
 
 def outcome_as_json(outcome: Outcome) -> dict[str, Any]:

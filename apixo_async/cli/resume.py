@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 import attrs
 import click
 
-from apixo_async.cli import exits, journals
+from apixo_async._places import Place
+from apixo_async.cli import destinations, exits, journals
 from apixo_async.cli.commands import command_line, file_word
 from apixo_async.cli.faults import Fault
 from apixo_async.cli.guards import Guards, guards
@@ -43,7 +44,7 @@ from apixo_async.cli.options import (
 def resume(
     *,
     journal: Path,
-    save_to: Path | None,
+    save_to: Place | None,
     guards: Guards,
     webhook: WebhookOptions,
     options: Options,
@@ -56,7 +57,7 @@ def resume(
     """
     from apixo_async.batch.journal import read_noted
     from apixo_async.cli import callbacks
-    from apixo_async.cli.connecting import connected, ready_directory
+    from apixo_async.cli.connecting import connected
     from apixo_async.cli.policies import BatchPlan, charged, in_force
     from apixo_async.cli.running import BatchSession
 
@@ -73,17 +74,16 @@ def resume(
     receiving = callbacks.in_force(webhook, noted.options)
     policies.warn_of_names(guards.prices, {group.kind for group in noted.groups})
     policies.check_prices({group.kind for group in noted.groups if group.is_to_pay})
-    kept = noted.options.get("save_to")
     plan = BatchPlan(
         journal=journal,
-        save_to=save_to or (None if kept is None else Path(kept)),
+        save_to=destinations.in_force(save_to, noted.options, journal),
         policies=policies,
         callbacks=receiving,
         charged=charged(noted),
         again=again,
     )
     if plan.save_to is not None:
-        ready_directory(plan.save_to)
+        destinations.ready(plan.save_to)
     with connected(options) as connection:
         policies.tell_noted(journal)
         callbacks.tell_noted(webhook, receiving, journal)

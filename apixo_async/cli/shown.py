@@ -114,6 +114,8 @@ def _facts(overview: Overview, journal: Path) -> Iterator[tuple[str, str]]:
     yield "cost", _cost(overview)
     yield from _rate(overview)
     yield from _failures(overview, journal)
+    if overview.save_to is not None:
+        yield "saves to", printable(overview.save_to)
     yield from _unsaved(overview, journal)
     yield from _doubts(overview, journal)
     yield from _doubled(overview)

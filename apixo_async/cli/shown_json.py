@@ -53,6 +53,7 @@ def show_as_json(overview: Overview, *, journal: Path) -> dict[str, Any]:
             }
             for one in overview.doubled
         ],
+        "save_to": overview.save_to,
         "not_saved": overview.unsaved,
         "expiring": overview.expiring_count,
         "expiring_jobs": [_expiry_as_json(one) for one in overview.expiring],

@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 import click
 
+from apixo_async._places import Place
 from apixo_async.cli.helping import Verb
 from apixo_async.cli.options import Options, model, save_to, shared
 from apixo_async.veo import AspectRatio, Mode, Provider
@@ -40,7 +41,7 @@ from apixo_async.veo import AspectRatio, Mode, Provider
 @click.option("--no-wait", is_flag=True, help="Print the task id and leave.")
 @save_to
 @shared(waiting=True, emulator=True)
-def generate(*, no_wait: bool, save_to: Path | None, options: Options, **given: Any) -> None:  # noqa: ANN401  # see _request
+def generate(*, no_wait: bool, save_to: Place | None, options: Options, **given: Any) -> None:  # noqa: ANN401  # see _request
     """Generate one video from PROMPT and print its URL, or its file with --save-to."""
     from apixo_async.cli import verbs
 
@@ -76,7 +77,7 @@ def status(*, task_id: str, model: str, options: Options) -> None:
 @model
 @save_to
 @shared(waiting=True)
-def wait(*, task_id: str, model: str, save_to: Path | None, options: Options) -> None:
+def wait(*, task_id: str, model: str, save_to: Place | None, options: Options) -> None:
     """Wait until a task ends and print its URL, or its file with --save-to."""
     from apixo_async.cli import verbs
 
@@ -93,7 +94,7 @@ def wait(*, task_id: str, model: str, save_to: Path | None, options: Options) ->
 @model
 @save_to
 @shared()
-def download(*, task_id: str, model: str, save_to: Path | None, options: Options) -> None:
+def download(*, task_id: str, model: str, save_to: Place | None, options: Options) -> None:
     """Save the videos of a finished task, by default into the current directory."""
     from apixo_async.cli import verbs
 

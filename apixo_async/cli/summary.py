@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import attrs
 
+from apixo_async._places import Place
 from apixo_async.cli import journals
 from apixo_async.cli.commands import command_line
 from apixo_async.cli.faults import advice_for, as_options, command
@@ -98,7 +99,7 @@ class Summary:
     """How often uncertain jobs were sent, where a policy sends them again."""
     files: int = 0
     size: int = 0
-    save_to: Path | None = None
+    save_to: Place | None = None
     journal: Path | None = None
     again: tuple[str, ...] = ()
     """Options that a command which goes on has to say again."""

@@ -7,15 +7,15 @@ import contextlib
 import json
 import sys
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import click
 
+from apixo_async._places import Place
 from apixo_async._wire import request_from_row
 from apixo_async.cli import exits
-from apixo_async.cli.commands import file_word
-from apixo_async.cli.connecting import Connection, connected, ready_directory
+from apixo_async.cli.connecting import Connection, connected
+from apixo_async.cli.destinations import place_word, ready
 from apixo_async.cli.display import is_drawable, is_log
 from apixo_async.cli.faults import Fault, Interrupted, command
 from apixo_async.cli.loop import run
@@ -30,12 +30,12 @@ from apixo_async.veo import Request
 
 
 def generate(
-    given: Mapping[str, Any], *, wait: bool, save_to: Path | None, options: Options
+    given: Mapping[str, Any], *, wait: bool, save_to: Place | None, options: Options
 ) -> None:
     """Submits the request that `given` speaks of and prints its result, or its id at once."""
     request = _request(**given)
     if save_to is not None:
-        ready_directory(save_to)
+        ready(save_to)
     with connected(options) as connection:
         job = _Generation(connection, request, options.again)
         try:
@@ -89,7 +89,7 @@ class _Generation:
         self._request = request
         self.task: Task | None = None
 
-    async def run(self, *, wait: bool, save_to: Path | None) -> tuple[Task, list[SavedFile]]:
+    async def run(self, *, wait: bool, save_to: Place | None) -> tuple[Task, list[SavedFile]]:
         """The task and its files, as far as they were asked for."""
         async with self._connection.client() as client:
             self.task = await self._submit(client)
@@ -113,14 +113,14 @@ class _Generation:
 
 
 async def _save(
-    client: ApixoClient, task: Task, directory: Path | None, again: Sequence[str]
+    client: ApixoClient, task: Task, directory: Place | None, again: Sequence[str]
 ) -> list[SavedFile]:
     if directory is None:
         return []
     try:
         return await client.save(task, directory)
     except DownloadError as error:
-        where = ("--save-to", file_word(directory))
+        where = ("--save-to", place_word(directory))
         line = command("download", task.id, task.model, *where, *again)
         advice = f"the video is done and paid; again with: {line}"
         raise Fault(str(error), advice=advice) from None
@@ -158,10 +158,10 @@ def _facts(task: Task) -> Iterator[tuple[str, str]]:
         yield "urls work until about", f"{task.expires_at:%Y-%m-%d %H:%M} UTC"
 
 
-def wait(task_id: str, *, model: str, save_to: Path | None, options: Options) -> None:
+def wait(task_id: str, *, model: str, save_to: Place | None, options: Options) -> None:
     """Waits for a task and prints its result."""
     if save_to is not None:
-        ready_directory(save_to)
+        ready(save_to)
 
     async def follow(connection: Connection) -> tuple[Task, list[SavedFile]]:
         async with connection.client() as client:
@@ -174,9 +174,9 @@ def wait(task_id: str, *, model: str, save_to: Path | None, options: Options) ->
     _print(task, files, options)
 
 
-def download(task_id: str, *, model: str, save_to: Path, options: Options) -> None:
+def download(task_id: str, *, model: str, save_to: Place, options: Options) -> None:
     """Saves the videos of a finished task."""
-    ready_directory(save_to)
+    ready(save_to)
 
     async def fetch(connection: Connection) -> tuple[Task, list[SavedFile]]:
         async with connection.client() as client:

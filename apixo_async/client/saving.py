@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import attrs
 
+from apixo_async._places import Place
 from apixo_async.client.engine import Engine
-from apixo_async.downloads import Downloader, SavedFile, file_names
+from apixo_async.downloads import Destination, Directory, Downloader, SavedFile, file_names
 from apixo_async.errors import ApixoError, ClientUsageError, DownloadError
 from apixo_async.tasks import RESULT_LIFETIME, Task
 
@@ -45,16 +45,35 @@ class SaveObserver(Protocol):
 class Saver:
     """Saves the results of one client's tasks."""
 
-    def __init__(self, engine: Engine, *, allow_private_hosts: bool | None, api_url: str) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        allow_private_hosts: bool | None,
+        api_url: str,
+        storage_options: Mapping[str, Any] | None,
+    ) -> None:
         self._engine = engine
+        self._storage_options = dict(storage_options or {})
+        self._destinations: dict[str, Destination] = {}
         self._allow_private_hosts = allow_private_hosts
         self._api_url = api_url
         self._downloader: Downloader | None = None
 
+    def destination(self, place: Place) -> Destination:
+        """Where the results go that are saved to a place; opened once, when it is first used."""
+        if not isinstance(place, str):
+            return Directory(place)
+        if place not in self._destinations:
+            from apixo_async.downloads.storage import Storage  # noqa: PLC0415  # for URLs alone
+
+            self._destinations[place] = Storage(place, self._storage_options)
+        return self._destinations[place]
+
     async def save(
         self,
         task: Task,
-        directory: Path,
+        place: Place,
         *,
         name: str | None,
         overwrite: bool,
@@ -72,6 +91,7 @@ class Saver:
             )
         save = partial(
             self._downloader.save,
+            to=self.destination(place),
             overwrite=overwrite,
             about_to_name=None if observer is None else observer.naming,
         )
@@ -81,7 +101,7 @@ class Saver:
         for index, stem in stems.items():
             if only is not None and index not in only:
                 continue
-            file = await source.fetched(index, partial(save, directory=directory, stem=stem))
+            file = await source.fetched(index, partial(save, stem=stem))
             files.append(file)
             if observer is not None:
                 await observer.saved(file)
@@ -89,6 +109,9 @@ class Saver:
 
     async def aclose(self) -> None:
         """Closes what was opened."""
+        for destination in self._destinations.values():
+            destination.close()
+        self._destinations.clear()
         if self._downloader is not None:
             await self._downloader.aclose()
 

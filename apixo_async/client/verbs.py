@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, overload
 
 import attrs
 
 from apixo_async._hooks import Hook
 from apixo_async._logs import LOGGER, fields
 from apixo_async._narrow import as_number, shown
+from apixo_async._places import read_place
 from apixo_async._transport import HttpTransport, Session, Timeouts, Transport
 from apixo_async._wire import task_failure
 from apixo_async.client.engine import Engine
@@ -68,6 +69,9 @@ class ApixoClient:
         allow_private_hosts: Whether results are downloaded from private hosts, too: this machine,
             its network, a cloud's metadata. `None` allows them exactly if `base_url` itself leads
             to such a host, an emulator or a gateway, whose results lie there as well.
+        storage_options: What fsspec opens storages with where results go to a URL, as in pandas:
+            `{"endpoint_url": ...}` for an S3 of your own. They are kept nowhere and shown nowhere.
+            `None` leaves all to the environment and to fsspec's configuration.
         on_event: Called with every step of every submit, task and request, on the event loop; keep
             it short (see `apixo_async.events`). What it returns is not looked at, its errors are
             logged and change nothing, and `SystemExit` and its like end the event loop.
@@ -93,11 +97,12 @@ class ApixoClient:
         webhook: WebhookReceiver | None = None,
         allow_private_hosts: bool | None = None,
         on_event: Callable[[ClientEvent], object] | None = None,
+        storage_options: Mapping[str, Any] | None = None,
     ) -> None:
         _check_types(limits=(limits, Limits), schedule=(schedule, PollSchedule))
         _check_types(timeout=(timeout, Timeouts), session=(session, Session))
         _check_types(allow_private_hosts=(allow_private_hosts, bool))
-        _check_types(webhook=(webhook, WebhookReceiver))
+        _check_types(webhook=(webhook, WebhookReceiver), storage_options=(storage_options, Mapping))
         _check_hook(on_event)
         self.base_url = resolve_base_url(base_url)
         self._key = resolve_key(api_key)
@@ -112,8 +117,11 @@ class ApixoClient:
             hook=None if on_event is None else Hook(on_event),
             base_url=self.base_url,
         )
-        self._saver = Saver(
-            self.engine, allow_private_hosts=allow_private_hosts, api_url=self.base_url
+        self.saver = Saver(
+            self.engine,
+            allow_private_hosts=allow_private_hosts,
+            api_url=self.base_url,
+            storage_options=storage_options,
         )
 
     def _open_transport(self) -> Transport:
@@ -281,6 +289,21 @@ class ApixoClient:
             )
             raise
 
+    @overload
+    async def download(
+        self,
+        task: Task,
+        directory: PathLike[str],
+        *,
+        name: str | None = None,
+        overwrite: bool = False,
+    ) -> list[Path]: ...
+
+    @overload
+    async def download(
+        self, task: Task, directory: str, *, name: str | None = None, overwrite: bool = False
+    ) -> list[Path | str]: ...
+
     async def download(
         self,
         task: Task,
@@ -288,15 +311,17 @@ class ApixoClient:
         *,
         name: str | None = None,
         overwrite: bool = False,
-    ) -> list[Path]:
-        """Saves all results of a task; returns their paths.
+    ) -> Sequence[Path | str]:
+        """Saves all results of a task; returns their paths, or their URLs.
 
         A file gets its name when it is complete and on disk. The API key is not sent. A file that
         has gone is looked for once more where a fresh status call says.
 
         Args:
             task: A task that has succeeded.
-            directory: Where to; it is made if it is missing, for its owner alone.
+            directory: Where to; it is made if it is missing, for its owner alone. Or as text the
+                URL of a storage that fsspec knows, such as `s3://bucket/prefix`; docs/saving.md
+                tells what that needs, and what it promises.
             name: What the files are called, never by URL; `None` is the task id. The suffix
                 follows the content.
             overwrite: Whether a file of that name is replaced. If not, it is kept and the new one
@@ -308,7 +333,7 @@ class ApixoClient:
             ClientUsageError: The client is closed, or belongs to another event loop.
         """
         return [
-            file.path for file in await self.save(task, directory, name=name, overwrite=overwrite)
+            file.place for file in await self.save(task, directory, name=name, overwrite=overwrite)
         ]
 
     async def save(
@@ -335,8 +360,13 @@ class ApixoClient:
             DownloadError: As in `download()`.
             ClientUsageError: The client is closed, or belongs to another event loop.
         """
-        return await self._saver.save(
-            task, Path(directory), name=name, overwrite=overwrite, only=only, observer=observer
+        return await self.saver.save(
+            task,
+            read_place(directory, name="directory"),
+            name=name,
+            overwrite=overwrite,
+            only=only,
+            observer=observer,
         )
 
     async def balance(self) -> float:
@@ -375,7 +405,7 @@ class ApixoClient:
         try:
             await self.engine.aclose()
         finally:
-            await self._saver.aclose()
+            await self.saver.aclose()
 
     async def __aenter__(self) -> Self:
         self.engine.open()

@@ -18,9 +18,16 @@ import aiohttp
 
 from apixo_async import _killpoints
 from apixo_async._timing import full_jitter
+from apixo_async.downloads.destinations import (
+    AboutToName,
+    Destination,
+    NameTakenError,
+    Part,
+    PlaceError,
+)
+from apixo_async.downloads.directory import Directory
 from apixo_async.downloads.files import SavedFile, suffix_of
 from apixo_async.downloads.hosts import Guard, PrivateHosts, RefusedHostError
-from apixo_async.downloads.parts import AboutToName, DiskError, PartFile
 from apixo_async.downloads.resuming import Transfer
 from apixo_async.downloads.urls import InsecureRedirectError, read_redirect, read_url, shown_url
 from apixo_async.errors import ClientUsageError, DownloadError
@@ -35,6 +42,8 @@ MOST_ATTEMPTS: Final = 100
 """Attempts in all, with those that brought a piece of the file."""
 RETRY_BASE: Final = 0.5
 RETRY_CAP: Final = 15.0
+MOST_NAMES: Final = 5
+"""How often a result is sent to a storage that gave its name away meanwhile."""
 MAX_BYTES: Final = 2 * 1024**3
 MAX_REDIRECTS: Final = 3
 CHUNK: Final = 1024 * 1024
@@ -71,13 +80,13 @@ class Downloader:
     async def save(
         self,
         url: str,
-        directory: Path,
+        to: Destination | Path,
         stem: str,
         *,
         overwrite: bool,
         about_to_name: AboutToName | None = None,
     ) -> SavedFile:
-        """Saves one URL as `<stem>.<suffix>` in `directory`, which is made if missing.
+        """Saves one URL as `<stem>.<suffix>` at a destination, or in a directory of this path.
 
         The suffix follows the content. A file that is there is never replaced without `overwrite`;
         then the new one gets the next free name (`stem~2.mp4`). A transfer that breaks off is
@@ -90,19 +99,36 @@ class Downloader:
 
         Raises `DownloadError`.
         """
+        destination = Directory(to) if isinstance(to, Path) else to
         async with self._places:
             self._guard.allow_private = await self._private_hosts.are_allowed()
-            fetch = _Fetch(self._opened_session(), self._guard, self._max_bytes, url)
-            fetch.read_url()
-            try:
-                async with PartFile(directory, stem) as part:
-                    suffix = await self._until_whole(fetch, part)
-                    return await part.keep(suffix, overwrite=overwrite, about_to_name=about_to_name)
-            except DiskError as error:
-                message = f"cannot write to {directory}: {error}"
-            raise DownloadError(message, url=fetch.shown, reason="disk")
+            reason, word = "", PlaceError.word
+            for _ in range(MOST_NAMES):
+                try:
+                    return await self._saved(url, destination, stem, overwrite, about_to_name)
+                except NameTakenError:
+                    reason = f"others took each name for {stem}"
+                except PlaceError as error:
+                    reason, word = str(error), error.word
+                    break
+            message = f"cannot write to {destination.place}: {reason}"
+            raise DownloadError(message, url=shown_url(url), reason=word)
 
-    async def _until_whole(self, fetch: _Fetch, part: PartFile) -> str:
+    async def _saved(
+        self,
+        url: str,
+        destination: Destination,
+        stem: str,
+        overwrite: bool,  # noqa: FBT001  # as `save` was told
+        about_to_name: AboutToName | None,
+    ) -> SavedFile:
+        fetch = _Fetch(self._opened_session(), self._guard, self._max_bytes, url)
+        fetch.read_url()
+        async with destination.part(stem, overwrite=overwrite) as part:
+            suffix = await self._until_whole(fetch, part)
+            return await part.keep(suffix, about_to_name)
+
+    async def _until_whole(self, fetch: _Fetch, part: Part) -> str:
         """The suffix of the file, after as many attempts as it takes."""
         fruitless = attempts = 0
         while True:
@@ -159,7 +185,7 @@ class _Fetch:
             failure = self._failure("bad_url", f"not a URL that can be downloaded: {self.shown}")
         raise failure
 
-    async def attempt(self, part: PartFile) -> str:
+    async def attempt(self, part: Part) -> str:
         """Adds to the part what is missing; the suffix of the file when it is whole."""
         if self._session.closed:
             msg = "the client was closed while it downloaded"
@@ -202,7 +228,7 @@ class _Fetch:
         raise self._failure("redirects", message)
 
     async def _begin(
-        self, response: aiohttp.ClientResponse, part: PartFile, *, asked_for_rest: bool
+        self, response: aiohttp.ClientResponse, part: Part, *, asked_for_rest: bool
     ) -> None:
         """Gets the part ready for what comes: kept for the rest of the file, cleared for all."""
         status, transfer = response.status, self.transfer
@@ -221,7 +247,7 @@ class _Fetch:
             raise self._failure("server", f"{self.shown} did not go on where it broke off")
         self._check_size(transfer.total or 0)
 
-    async def _receive(self, response: aiohttp.ClientResponse, part: PartFile) -> None:
+    async def _receive(self, response: aiohttp.ClientResponse, part: Part) -> None:
         transfer = self.transfer
         while chunk := await response.content.read(CHUNK):
             size = part.size + len(chunk)
@@ -237,7 +263,7 @@ class _Fetch:
         message = f"{self.shown}: got {part.size} of {transfer.total} bytes"
         raise self._failure("short", message)
 
-    def _suffix(self, response: aiohttp.ClientResponse, part: PartFile) -> str:
+    def _suffix(self, response: aiohttp.ClientResponse, part: Part) -> str:
         content_type = response.content_type
         suffix = suffix_of(part.head, content_type)
         if suffix is None:

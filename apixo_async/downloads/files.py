@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import hashlib
-import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -13,27 +12,36 @@ from typing import Final
 
 import attrs
 
+from apixo_async._places import Place, as_path
 from apixo_async.downloads.claims import mark
+from apixo_async.errors import ClientUsageError
 
 STEM_MAX: Final = 100
 
 
 @attrs.frozen
 class SavedFile:
-    """A result on disk; usable wherever a path is."""
+    """A result that was saved; usable wherever a path is."""
 
-    path: Path
-    """Where it is."""
+    place: Place
+    """Its path, or as text its URL if it was saved to a storage; fsspec opens either."""
     size: int
     """Its size in bytes."""
     sha256: str
     """The SHA-256 of its content, in hex."""
 
+    @property
+    def path(self) -> Path:
+        """Its path; raises `ClientUsageError` for what is in a storage and has none."""
+        if isinstance(self.place, str):
+            raise ClientUsageError(f"{self.place} has no path on this machine: use place or str()")
+        return self.place
+
     def __fspath__(self) -> str:
-        return os.fspath(self.path)
+        return as_path(self.place)
 
     def __str__(self) -> str:
-        return str(self.path)
+        return str(self.place)
 
 
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]+", re.ASCII)

@@ -2,45 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Final, Self, TypeAlias, TypeVar
+from typing import BinaryIO, Self, TypeVar
 
 from apixo_async.downloads.claims import Claim, claim, create, mark
+from apixo_async.downloads.destinations import HEAD, AboutToName, PlaceError
 from apixo_async.downloads.files import SavedFile
-
-HEAD: Final = 64
-"""First bytes of a file that are kept to tell its kind."""
+from apixo_async.downloads.threads import in_thread
 
 T = TypeVar("T")
 
-AboutToName: TypeAlias = Callable[[SavedFile], Awaitable[None]]
-"""Awaited before a complete file gets the name that it is told with."""
 
-
-class DiskError(Exception):
+class DiskError(PlaceError):
     """The disk refused; the text is its reason."""
 
 
 async def _in_thread(work: Callable[[], T]) -> T:
-    """Does blocking work in a thread. Cancelled, it waits for the thread before it passes that on.
-
-    A thread cannot be stopped, and what cleans up while it still writes leaves something behind.
-    """
-    future = asyncio.get_running_loop().run_in_executor(None, work)
+    """Does work with the disk in a thread; raises `DiskError`."""
     try:
-        return await asyncio.shield(future)
-    except asyncio.CancelledError:
-        while not future.done():
-            with suppress(asyncio.CancelledError):
-                await asyncio.wait([future])
-        raise
+        return await in_thread(work)
     except OSError as error:
         reason = error.strerror or str(error)
     except ValueError as error:  # a name with a null byte
@@ -54,9 +40,10 @@ class PartFile:
     Whatever the disk refuses is raised as `DiskError`.
     """
 
-    def __init__(self, directory: Path, stem: str) -> None:
+    def __init__(self, directory: Path, stem: str, *, overwrite: bool) -> None:
         self._directory = directory
         self._stem = stem
+        self._overwrite = overwrite
         self._claim: Claim | None = None
         self._file: BinaryIO | None = None
         self._is_renamed = False
@@ -99,14 +86,13 @@ class PartFile:
             self._file.seek(0)
             self._file.truncate()
 
-    async def keep(
-        self, suffix: str, *, overwrite: bool, about_to_name: AboutToName | None = None
-    ) -> SavedFile:
+    async def keep(self, suffix: str, about_to_name: AboutToName | None = None) -> SavedFile:
         """Makes the content durable and gives it its name, after `about_to_name` was told it.
 
         Cancelled in the very moment it gets the name, the file stays: it is complete.
         """
         await _in_thread(self._settle)
+        overwrite = self._overwrite
         number = 0
         while True:
             number += 1

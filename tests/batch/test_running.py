@@ -24,7 +24,7 @@ from apixo_async import (
     UnansweredError,
 )
 from apixo_async.batch import events
-from apixo_async.downloads import Downloader
+from apixo_async.downloads import Directory, Downloader
 from tests.fakes import Answer, FakeApi, FakeTask, client_for, refusal, widen
 from tests.virtual import virtual
 
@@ -524,11 +524,11 @@ async def test_files_that_were_saved_are_named_though_a_later_one_is_missing(
 ) -> None:
     """Of several results those that are on disk are in the outcome, whatever ended the rest."""
 
-    async def save(_: Downloader, url: str, directory: Path, stem: str, **__: object) -> SavedFile:
+    async def save(_: Downloader, url: str, to: Directory, stem: str, **__: object) -> SavedFile:
         if url.endswith("2"):
             await asyncio.sleep(100 if ending == "cancelled" else 0)
             raise DownloadError("gone", url=url, reason="gone")
-        return SavedFile(directory / f"{stem}.mp4", 7, "00")
+        return SavedFile(to.place / f"{stem}.mp4", 7, "00")
 
     monkeypatch.setattr(Downloader, "save", save)
     seen: list[events.Event] = []

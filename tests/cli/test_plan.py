@@ -321,6 +321,7 @@ def test_json_is_one_object_with_everything(apixo_emulator: EmulatorThread, mixe
         "balance_usd": 2.0,
         "balance_error": None,
         "balance_suffices": False,
+        "save_to": None,
         "problems": [],
     }
 

@@ -14,6 +14,7 @@ from typing import Any, Final, Self
 
 import attrs
 
+from apixo_async._places import place_of
 from apixo_async.batch.journal.entries import Entry
 from apixo_async.batch.journal.opening import (
     ADVICE,
@@ -192,4 +193,4 @@ class JournalReader:
                 )
             job, path, size, sha256, is_named, _ = row
             if is_named:
-                yield job, SavedFile(Path(os.fsdecode(path)), size, sha256)
+                yield job, SavedFile(place_of(os.fsdecode(path)), size, sha256)

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import attrs
 
+from apixo_async._places import place_of
 from apixo_async.batch.journal.entries import ENDED, Entry, JobState
 from apixo_async.batch.journal.history import PAST_TASKS
 from apixo_async.batch.journal.opening import ADVICE, connect, translating
@@ -116,7 +117,8 @@ class Reads:
             if not is_whole(row, path_at=1):
                 raise JournalError(f"{self._path} is damaged: a file of job {number}; {ADVICE}")
         return [
-            SavedFile(Path(os.fsdecode(path)), size, sha256) for _, path, size, sha256, *_ in rows
+            SavedFile(place_of(os.fsdecode(path)), size, sha256)
+            for _, path, size, sha256, *_ in rows
         ]
 
 
