@@ -110,7 +110,7 @@ class UnansweredError(TransportError):
     """The request was handed to a connection and no complete answer came back.
 
     The API may have acted on it. `received` holds what arrived of the answer (at most 2 kB) and
-    `received_bytes` how much that was.
+    `received_bytes` how much that was; `task_ids` are all the ids seen anywhere in it.
     """
 
     def __init__(
@@ -121,9 +121,11 @@ class UnansweredError(TransportError):
         reason: str,
         received: str = "",
         received_bytes: int | None = None,
+        task_ids: tuple[str, ...] = (),
     ) -> None:
         self.received = received
         self.received_bytes = _size(received) if received_bytes is None else received_bytes
+        self.task_ids = task_ids
         super().__init__(message, host=host, reason=reason)
 
 
