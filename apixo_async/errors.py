@@ -138,6 +138,7 @@ class UnansweredError(TransportError):
         reason: Why it failed, in a short stable word.
         received: What arrived of the answer, the first 2,000 characters at most.
         received_bytes: How many bytes arrived.
+        task_ids: All the task ids seen anywhere in what arrived.
     """
 
     def __init__(
@@ -148,9 +149,11 @@ class UnansweredError(TransportError):
         reason: str,
         received: str = "",
         received_bytes: int | None = None,
+        task_ids: tuple[str, ...] = (),
     ) -> None:
         self.received = received
         self.received_bytes = _size(received) if received_bytes is None else received_bytes
+        self.task_ids = task_ids
         super().__init__(message, host=host, reason=reason)
 
 

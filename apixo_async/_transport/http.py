@@ -30,7 +30,7 @@ from apixo_async._transport.failures import (
     reason_of,
 )
 from apixo_async._transport.patience import patience
-from apixo_async._wire import Reply, excerpt, http_date
+from apixo_async._wire import Reply, excerpt, http_date, task_ids_in
 from apixo_async.errors import (
     ClientUsageError,
     InvalidSettingError,
@@ -255,13 +255,17 @@ class HttpTransport:
         if not is_sent:
             return NotSentError(f"cannot reach {text}", host=self._host, reason=reason)
         # Masked before it is shortened, which might leave half of a key.
-        received = excerpt(self._key.redact_bytes(sent.received))
+        body = self._key.redact_bytes(sent.received)
+        received = excerpt(body)
+        # An id may stand behind what is kept of a long answer.
+        task_ids = () if is_read else task_ids_in(body.decode("utf-8", "replace"))[0]
         return UnansweredError(
             f"no complete answer from {text}",
             host=self._host,
             reason=reason,
             received=self._key.redact(received),
             received_bytes=len(sent.received),
+            task_ids=task_ids,
         )
 
     async def aclose(self) -> None:

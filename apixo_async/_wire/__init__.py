@@ -20,7 +20,13 @@ from apixo_async._wire.requests import (
     submit_path,
 )
 from apixo_async._wire.rows import ROW_FIELDS, request_from_row
-from apixo_async._wire.text import EXCERPT_CHARACTERS, candidate_task_id, excerpt, http_date
+from apixo_async._wire.text import (
+    EXCERPT_CHARACTERS,
+    candidate_task_id,
+    excerpt,
+    http_date,
+    task_ids_in,
+)
 
 __all__ = [
     "BALANCE_PATH",
@@ -45,5 +51,6 @@ __all__ = [
     "submit_body",
     "submit_path",
     "task_failure",
+    "task_ids_in",
     "unwrap",
 ]

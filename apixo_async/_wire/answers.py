@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 
 from apixo_async._narrow import as_mapping, as_sequence
 from apixo_async._wire.envelope import parse_json
-from apixo_async._wire.text import excerpt
+from apixo_async._wire.text import excerpt, is_task_id
 from apixo_async.errors import (
     ContentViolationError,
     InvalidImageURLError,
@@ -19,7 +19,6 @@ from apixo_async.errors import (
 from apixo_async.tasks import Task, TaskState, utc_from_milliseconds
 
 MILLISECONDS: Final = 1000
-TASK_ID_MAX: Final = 512
 
 
 _STATES: Final[Mapping[str, TaskState]] = {state.value: state for state in TaskState}
@@ -81,15 +80,11 @@ def read_task_id(data: object) -> str:
     value = (as_mapping(data) or {}).get("taskId")
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
-    if isinstance(value, str) and 0 < len(value) <= TASK_ID_MAX and _is_plain(value):
+    if isinstance(value, str) and is_task_id(value):
         return value
     raise UnexpectedAnswerError(
         "the submit was answered without a usable taskId", excerpt=_shown(data)
     )
-
-
-def _is_plain(value: str) -> bool:
-    return value.isprintable() and not any(map(str.isspace, value))
 
 
 def _shown(data: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from datetime import UTC, datetime
@@ -12,7 +13,16 @@ EXCERPT_CHARACTERS: Final = 2_000
 
 _TAGS: Final = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^>]*>", re.IGNORECASE | re.DOTALL)
 _SECONDS: Final = re.compile(r"\d{1,12}(\.\d{1,9})?", re.ASCII)
-_TASK_ID_IN_JSON: Final = re.compile(r'"taskId"\s*:\s*"([^"\\\s]{1,256})"')
+TASK_ID_MAX: Final = 512
+# No repetition can be split in two ways and each is bounded, so that hostile text costs no more
+# than its length.
+_TASK_ID_IN_JSON: Final = re.compile(
+    r'"taskId"[ \t\r\n]*:[ \t\r\n]*(?:'
+    r'(?P<text>"(?:[^"\\]|\\.){1,512}")'
+    r"|(?P<number>-?[0-9]{1,512})(?=[ \t\r\n]*[,}\]])"
+    r'|(?P<cut>(?:"(?:[^"\\]|\\.){1,512}\\?|-?[0-9]{1,512})\Z))',
+    re.DOTALL,
+)
 
 
 def excerpt(body: bytes) -> str:
@@ -55,6 +65,34 @@ def http_date(value: str | None) -> datetime | None:
 
 def candidate_task_id(received: str) -> str | None:
     """A complete task id inside a broken answer: a hint to be confirmed by a status call."""
-    found = set(_TASK_ID_IN_JSON.findall(received))
-    candidate = found.pop() if len(found) == 1 else ""
-    return candidate if candidate and candidate.isprintable() else None
+    found, _ = task_ids_in(received)
+    return found[0] if len(found) == 1 else None
+
+
+def task_ids_in(received: str) -> tuple[tuple[str, ...], str | None]:
+    """All different task ids in an answer however broken, and the beginning of one cut off.
+
+    Ids are read as `read_task_id` reads them: numbers count, escapes are undone.
+    """
+    found: dict[str, None] = {}
+    cut = None
+    for match in _TASK_ID_IN_JSON.finditer(received):
+        cut = match["cut"]
+        value = match["number"] if match["text"] is None else _unescaped(match["text"])
+        if value is not None and is_task_id(value):
+            found[value if match["text"] else str(int(value))] = None
+    return tuple(found), cut if cut is None else cut.removeprefix('"')
+
+
+def is_task_id(value: str) -> bool:
+    """Whether a text can be relied on as an id: asked for, shown and written down."""
+    is_plain = value.isprintable() and not any(map(str.isspace, value))
+    return is_plain and 0 < len(value) <= TASK_ID_MAX
+
+
+def _unescaped(text: str) -> str | None:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return None
+    return value if isinstance(value, str) else None

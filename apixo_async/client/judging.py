@@ -6,10 +6,10 @@ import math
 
 import attrs
 
-from apixo_async._wire import Reply, candidate_task_id
+from apixo_async._wire import Reply, task_ids_in
 from apixo_async.client.doubts import answer_of
 from apixo_async.client.submission import Answer
-from apixo_async.errors import ApixoError
+from apixo_async.errors import ApixoError, UnansweredError
 from apixo_async.retries import NEW_TASK_GRACE, NOT_FOUND_SPAN, SubmitVerdict, submit_verdict
 from apixo_async.veo import Request
 
@@ -28,14 +28,19 @@ def judge(
 ) -> Judgement:
     """What a submit that ended in `failure` came to; `named` is a task that a callback told of.
 
-    An answer that holds a task id is no refusal, whatever else it says.
+    An answer that holds a task id is no refusal, whatever else it says: nor if it holds several,
+    of which none is a candidate, or only the beginning of one.
     """
     answer = answer_of(reply, failure)
-    candidate = candidate_task_id(answer.text)
-    if candidate == getattr(request, "task_id", None):
-        candidate = None  # an extension's own source, quoted in a refusal
-    candidate = candidate or named
-    verdict = submit_verdict(failure) if candidate is None else SubmitVerdict.UNCERTAIN
+    found, cut = task_ids_in(answer.text)
+    if isinstance(failure, UnansweredError):
+        found = failure.task_ids or found  # `received` is only the beginning of what came
+    source = getattr(request, "task_id", None)  # an extension's own, quoted in a refusal
+    seen = [task_id for task_id in found if task_id != source]
+    is_told = bool(seen) or (cut is not None and not (source or "").startswith(cut))
+    candidate = seen[0] if len(seen) == 1 else named
+    is_uncertain = is_told or candidate is not None
+    verdict = SubmitVerdict.UNCERTAIN if is_uncertain else submit_verdict(failure)
     return Judgement(verdict, answer, candidate)
 
 

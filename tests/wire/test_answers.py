@@ -18,7 +18,8 @@ from apixo_async._wire import (
     task_failure,
     unwrap,
 )
-from apixo_async._wire.answers import TASK_ID_MAX, result_urls
+from apixo_async._wire.answers import result_urls
+from apixo_async._wire.text import TASK_ID_MAX
 from apixo_async.errors import (
     ContentViolationError,
     InvalidImageURLError,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from apixo_async._wire import EXCERPT_CHARACTERS, candidate_task_id, excerpt
+from apixo_async._wire import EXCERPT_CHARACTERS, candidate_task_id, excerpt, task_ids_in
 from apixo_async._wire.text import http_date, retry_after_seconds
 
 NOW = datetime(2026, 1, 9, 13, 33, 30, tzinfo=UTC)
@@ -179,10 +179,16 @@ def test_every_body_has_an_excerpt(body: bytes) -> None:
         ('{"taskId":""}', None),
         ('{"taskId":"a b"}', None),
         ('{"taskId":"\x1b[2J"}', None),
-        ('{"taskId":"a\\"b"}', None),
-        ('{"taskId":7}', None),
+        ('{"taskId":"a\\"b"}', 'a"b'),
+        (r'{"taskId":"t\/\u0031"}', "t/1"),
+        (r'{"taskId":"\ud800"}', None),
+        ('{"taskId":7}', "7"),
+        ('{"taskId": -0 }', "0"),
+        ('{"taskId":7.5}', None),
+        ('{"taskId":7', None),
+        ('{"taskId":true}', None),
         ('{"taskid":"a"}', None),
-        ('{"taskId":"' + "a" * 257 + '"}', None),
+        ('{"taskId":"' + "a" * 513 + '"}', None),
         ("", None),
         ("<html>", None),
     ],
@@ -195,8 +201,14 @@ def test_every_body_has_an_excerpt(body: bytes) -> None:
         "empty",
         "with a space",
         "with a control character",
-        "with an escape",
+        "with an escaped quote",
+        "with escapes",
+        "with half a character",
         "a number",
+        "the number 0",
+        "a fraction",
+        "a number at the end",
+        "a boolean",
         "another name",
         "too long",
         "nothing",
@@ -219,6 +231,38 @@ def test_no_cut_gives_a_wrong_id(length: int) -> None:
     expected = "task_12345678" if length >= WHOLE.index('8"') + 2 else None
 
     assert expected == candidate_task_id(WHOLE[:length])
+
+
+@pytest.mark.parametrize(
+    ("received", "expected"),
+    [
+        ('{"taskId":"a"} {"taskId":8} {"taskId":"a"}', (("a", "8"), None)),
+        ('{"taskId":"a"} {"taskId":"b', (("a",), "b")),
+        ('{"taskId":7', ((), "7")),
+        ('{"taskId":"t\\', ((), "t\\")),
+        ('{"taskId":"', ((), None)),
+        ('{"taskId":nul', ((), None)),
+        ("x" * 5_000 + '{"taskId":"far"}', (("far",), None)),
+    ],
+    ids=["several", "one and a part", "digits", "an escape", "no part", "null", "far behind"],
+)
+def test_all_ids_of_an_answer_are_seen(
+    received: str, expected: tuple[tuple[str, ...], str | None]
+) -> None:
+    """Each different id counts once, wherever it stands; so does the beginning of one."""
+    assert expected == task_ids_in(received)
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ['"', '{"taskId":', '"taskId":"', '"taskId":"\\"', "[", '"taskId":7', '"taskId" ', "\\"],
+)
+def test_a_hostile_mebibyte_is_no_work(piece: str) -> None:
+    """No id is invented, and the search ends: it never goes back further than one id is long."""
+    found, cut = task_ids_in(piece * (2**20 // len(piece)) + " ")
+
+    assert len(found) <= 1
+    assert cut is None or len(cut) <= 3
 
 
 def test_an_excerpt_is_made_of_the_first_8000_bytes() -> None:
