@@ -12,9 +12,9 @@ from typing import Any
 
 import click
 
+from apixo_async._commands import file_word
 from apixo_async._wire import request_from_row
 from apixo_async.cli import exits
-from apixo_async.cli.commands import file_word
 from apixo_async.cli.connecting import Connection, connected, ready_directory
 from apixo_async.cli.faults import Fault, Interrupted, command
 from apixo_async.cli.loop import run
