@@ -101,8 +101,8 @@ class Writer:
     ) -> asyncio.Future[T]:
         """Takes work; its result comes when it is durable.
 
-        Work that `is_alone` shares its transaction with no other, so it is never run twice. That
-        the disk refuses work that `is_optional` is no trouble.
+        Work that `is_alone` shares its transaction with no other, so it is never run twice. Work
+        that `is_optional` neither, and that the disk refuses it is no trouble.
         `when_kept` is called on the event loop once it is durable, also when nobody waits any more.
         """
         if self._is_closed:
@@ -218,7 +218,7 @@ class Writer:
 def _parts(group: list[_Piece]) -> Iterator[list[_Piece]]:
     part: list[_Piece] = []
     for piece in group:
-        if piece.is_alone:
+        if piece.is_alone or piece.is_optional:
             yield from filter(None, (part, [piece]))
             part = []
         else:

@@ -144,13 +144,13 @@
         shown.delete(at);
       }
     }
+    // In the page they stand as they are seen; one that is in its place stays, as moving it would stop it.
+    let next = grid.firstElementChild;
     for (const [at, place] of wanted) {
-      let element = shown.get(at);
-      if (!element) {
-        element = tile(at);
-        shown.set(at, element);
-        grid.append(element);
-      }
+      const element = shown.get(at) ?? tile(at);
+      shown.set(at, element);
+      if (element === next) next = next.nextElementSibling;
+      else grid.insertBefore(element, next);
       const x = (place % columns) * (width + GAP), y = Math.floor(place / columns) * (height + GAP);
       element.style.cssText = `width:${width}px;height:${height}px;transform:translate(${x}px,${y}px)`;
     }
@@ -356,7 +356,7 @@
   // Small helps
   const hint = byId("hint"), told = byId("told");
   document.addEventListener("pointermove", (event) => {
-    const mark = event.target.closest?.(".chart [aria-label][role='graphics-symbol']");
+    const mark = event.target.closest?.(".chart .mark-rect [aria-label]");
     hint.hidden = !mark;
     if (!mark) return;
     hint.textContent = mark.getAttribute("aria-label");
