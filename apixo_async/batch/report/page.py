@@ -129,7 +129,7 @@ def _tiles(found: Gathered) -> Iterator[tuple[str, str, str]]:
     if (span := figures.span) is not None:
         yield "time taken", lasting(span[1] - span[0]), f"from {moment(span[0])}"
         minutes = max(span[1] - span[0], 1.0) / 60
-        yield "videos a minute", f"{done / minutes:,.1f}", "from the first submit to the last end"
+        yield "videos a minute", f"{done / minutes:,.1f}", "first submit to last end"
     times = sorted(value for values in figures.seconds.values() for value in values)
     if times:
         remark = f"95 of 100 within {lasting(percentile(times, 95))}"
@@ -140,7 +140,7 @@ def _cost(overview: Overview) -> tuple[str, str]:
     missing = overview.missing_prices
     if overview.charges and len(missing) == len(_names(overview)):
         return "unknown", "no price was given: --price NAME=USD"
-    billed = f"for {counted(overview.charges, 'task')} made, or perhaps made"
+    billed = f"for {counted(overview.charges, 'task')}, doubts included"
     if missing:
         return (
             f"\N{GREATER-THAN OR EQUAL TO} {amount(overview.known_cost)}",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
-from datetime import UTC, datetime
 from pathlib import Path
 
 import attrs
@@ -12,16 +11,7 @@ import pytest
 
 from apixo_async.batch.journal import JournalReader, Traffic, until_next_sample
 from apixo_async.errors import JournalError
-from tests.batch.journal.jobs import count_events, opened
-from tests.batch.report.test_writing import age
-
-SAMPLE = Traffic(
-    at=datetime(2026, 1, 9, 13, 33, 30, tzinfo=UTC),
-    running=7,
-    task_cap=10,
-    requests=42,
-    request_limit=60,
-)
+from tests.batch.journal.jobs import SAMPLE, age, count_events, opened
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 from apixo_async.batch.report import write_report, writing
 from apixo_async.batch.report.page import GENERATOR
 from apixo_async.errors import InvalidSettingError, JournalError
-from tests.batch.journal.jobs import opened
+from tests.batch.journal.jobs import age, opened
 from tests.batch.report.journals import Batch, make
 
 
@@ -152,13 +152,3 @@ def test_an_old_journal_says_that_traffic_was_not_recorded(tmp_path: Path) -> No
     page = write_report(path, tmp_path / "report").read_text(encoding="utf-8")
 
     assert page.count("This was not recorded: the journal was begun by an older") == 2
-
-
-def age(path: Path) -> None:
-    """Makes a journal one of minor version 0, which had no table of traffic."""
-    from apixo_async.batch.journal import opening
-
-    with closing(sqlite3.connect(path, isolation_level=None)) as database:
-        database.execute("DROP TABLE traffic")
-        opening.write_meta(database, "minor", "0")
-        opening.write_meta(database, "schema", str(opening._schema_sum(database)))
