@@ -35,7 +35,7 @@ def sampler(journal: Any, gate: Gate) -> Sampler:  # noqa: ANN401  # a journal f
 
 @virtual
 async def test_samples_are_taken_until_the_end() -> None:
-    """At the begin, each second, then each two-hundredth of the time so far, and at the end."""
+    """At the begin, each second, then each fiftieth of the time so far, and at the end."""
     journal, gate = FakeJournal(), Gate(Limits(requests_per_minute=600, concurrent_tasks=5))
     sampling = sampler(journal, gate)
     sampling.start()
@@ -47,8 +47,8 @@ async def test_samples_are_taken_until_the_end() -> None:
 
     times = [at - journal.samples[0][0] for at, _ in journal.samples]
     assert [round(at) for at in times[:4]] == [0, 1, 2, 3]
-    assert times[-2] - times[-3] > 4.5
-    assert 400 < len(times) < 600
+    assert times[-2] - times[-3] > 15
+    assert 180 < len(times) < 220
     assert times[-1] == max(times) < 1_001
     last = journal.samples[-1][1]
     assert (last.running, last.task_cap) == (1, 5)

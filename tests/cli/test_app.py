@@ -17,6 +17,7 @@ COMMANDS = [
     "resume",
     "show",
     "export",
+    "report",
     "settle",
     "status",
     "wait",

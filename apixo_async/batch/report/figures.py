@@ -20,6 +20,8 @@ BINS: Final = 40
 """Bars of a distribution, at most."""
 EXAMPLES: Final = 5
 """Prompts that are shown for each reason of failures."""
+RARE: Final = 12
+"""Steps that samples of one run are never apart: that is at most a fiftieth of its age."""
 GAP: Final = 30.0
 """Seconds without a sample from which on nobody was running."""
 _STEPS: Final = (1, 2, 2.5, 5, 10)
@@ -193,7 +195,7 @@ def over_time(
         group.append(read(sample))
         if after - began < step:
             continue
-        is_gap = after - now > max(GAP, 4 * step)
+        is_gap = after - now > max(GAP, RARE * step)
         until = now if is_gap else after
         points.append(Point(began, until, max(value for value, _ in group), group[-1][1]))
         if is_gap and after < math.inf:

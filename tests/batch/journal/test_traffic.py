@@ -99,7 +99,7 @@ async def test_a_closed_journal_says_so(path: Path) -> None:
         journal.note_traffic(SAMPLE)
 
 
-@pytest.mark.parametrize(("hours", "most"), [(0.05, 180), (1, 800), (24, 1_420), (24 * 7, 1_820)])
+@pytest.mark.parametrize(("hours", "most"), [(0.05, 120), (1, 270), (24, 430), (24 * 7, 530)])
 def test_samples_stay_few(hours: float, most: int) -> None:
     """However long a run takes."""
     age_now, number = 0.0, 0

@@ -28,6 +28,7 @@ pytestmark = [
     pytest.mark.slow,
 ]
 
+TWO_FRAMES = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
 HURT = "window.hurt = 1"
 HOSTILE = {
     "script": f"</script><script>{HURT}</script>",
@@ -151,11 +152,12 @@ def test_the_demo_lists_all_its_videos_and_plays_one(page: Page, tmp_path: Path)
     watched = Watched.open(page, Path(done.stdout.splitlines()[-1]))
 
     expect(page.locator("#count")).to_have_text("200 jobs")
-    names: set[str] = set()
+    tiles = page.locator(".tile:not(.is-still) .name")
+    names = set(tiles.all_text_contents())
     while page.evaluate("scrollY + innerHeight < document.body.scrollHeight - 1"):
-        page.evaluate("scrollBy(0, innerHeight - 300)")
-        page.wait_for_timeout(30)
-        names |= set(page.locator(".tile:not(.is-still) .name").all_text_contents())
+        page.evaluate("scrollBy(0, innerHeight - 600)")
+        page.evaluate(TWO_FRAMES)
+        names |= set(tiles.all_text_contents())
     assert len(names) == 200
     page.evaluate("scrollTo(0, 0)")
     page.locator(".tile .play").nth(2).click()

@@ -86,11 +86,13 @@ def test_many_samples_are_put_together_without_losing_a_peak() -> None:
 
 
 def test_a_night_without_a_run_stays_a_gap() -> None:
-    """Nothing is drawn from one run to the next."""
+    """Nothing is drawn from one run to the next; samples that only are rare are no gap."""
     found = running(*(sample(number, 5) for number in (0, 1, 2, 30_000, 30_001)))
 
     assert [one.value for one in found if one.at == 2] == [None]
     assert not running()
+    rare = [sample(number**2, 5) for number in range(200)]
+    assert None not in {one.value for one in running(*rare)}
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def test_an_earlier_report_is_replaced(journal: Path, tmp_path: Path) -> None:
     (target / "notes.txt").write_text("mine")
     first = (target / "index.html").read_text(encoding="utf-8")
 
-    write_report(journal, target, prices={"quality": 1.5})
+    write_report(journal, target, prices={"fast": 1.5})
 
     assert left_in(target) == ["index.html", "notes.txt"]
     assert (target / "index.html").read_text(encoding="utf-8") != first
