@@ -9,7 +9,7 @@ import pytest
 
 from apixo_async.cli import exits
 from tests.batch.report.journals import make, whole
-from tests.cli.conftest import FAST, run
+from tests.cli.conftest import run
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_without_the_extra_it_says_what_to_install(
 def test_a_batch_is_drawn_as_it_was_recorded(prompts: Path, tmp_path: Path) -> None:
     """A real one, from the first submit to the page."""
     journal, out = tmp_path / "run.db", tmp_path / "out"
-    quick = ("--emulator", "--emulator-speed", "60", *FAST)
+    quick = ("--emulator", "--emulator-speed", "60")
     done = run("batch", prompts, "--journal", journal, "--save-to", tmp_path / "videos", *quick)
     assert done.exit_code == 0
 
