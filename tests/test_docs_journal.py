@@ -12,8 +12,14 @@ import pytest
 
 from apixo_async.batch import events
 from apixo_async.batch.journal import JobState
-from apixo_async.batch.journal.schema import APPLICATION_ID, JOB_COLUMNS, MAJOR, checksum
-from tests.batch.journal.jobs import fill, opened
+from apixo_async.batch.journal.schema import (
+    APPLICATION_ID,
+    JOB_COLUMNS,
+    MAJOR,
+    TRAFFIC_COLUMNS,
+    checksum,
+)
+from tests.batch.journal.jobs import SAMPLE, fill, opened
 
 PAGE = (Path(__file__).parent.parent / "docs/journal.md").read_text(encoding="utf-8")
 QUERIES = re.findall(r"^([^\n]+):\n\n```sql\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
@@ -25,6 +31,7 @@ ROWS = {
     "Seconds from": 1,
     "Results that": 0,
     "All that happened": 6,
+    "How much of": 1,
     "Which job": 1,
 }
 
@@ -36,6 +43,8 @@ async def test_every_query_finds_something(title: str, query: str, tmp_path: Pat
     expected = next(rows for start, rows in ROWS.items() if title.startswith(start))
     async with opened(path) as journal:
         await fill(journal)
+        journal.note_traffic(SAMPLE)
+        await journal.set_options({})  # on disk with what was noted before
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
             found = database.execute(query).fetchall()
 
@@ -66,6 +75,7 @@ def test_the_page_names_everything() -> None:
 
     assert {state.value for state in JobState} <= named
     assert set(JOB_COLUMNS) <= named
+    assert set(TRAFFIC_COLUMNS) <= named
     assert kinds <= named
     assert f"`PRAGMA application_id` is {APPLICATION_ID} " in PAGE
     assert f"major version of the format, now {MAJOR}." in PAGE

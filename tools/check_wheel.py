@@ -18,7 +18,10 @@ from pathlib import Path, PurePosixPath
 PACKAGE = "apixo_async"
 CORE_DEPENDENCIES = {"aiohttp", "aiolimiter", "attrs", "cattrs"}
 # In the wheel whatever the checkout holds: a file lost from both would otherwise go unnoticed.
-PROMISED_FILES = ("__init__.py", "py.typed", "cli/__init__.py", "emulator/videos/*.mp4")
+PROMISED_FILES = (
+    *("__init__.py", "py.typed", "cli/__init__.py", "emulator/videos/*.mp4"),
+    *(f"batch/report/templates/page.{suffix}" for suffix in ("html", "css", "js")),
+)
 # The sdist must be enough to test and to package from.
 SDIST_FILES = (
     *("LICENSE", "Makefile", "README.md", "SECURITY.md", "pyproject.toml"),
@@ -32,8 +35,18 @@ import apixo_async
 
 for name in apixo_async.__all__:
     getattr(apixo_async, name)
-need_extras = ("apixo_async.cli", "apixo_async.testing", "apixo_async.integrations")
-for module in pkgutil.walk_packages(apixo_async.__path__, "apixo_async."):
+need_extras = (
+    "apixo_async.batch.report",
+    "apixo_async.cli",
+    "apixo_async.testing",
+    "apixo_async.integrations",
+)
+
+def without_extra(name):
+    # Packages that need an extra are imported to be walked through.
+    assert name.startswith(need_extras), name
+
+for module in pkgutil.walk_packages(apixo_async.__path__, "apixo_async.", without_extra):
     if not module.name.startswith(need_extras) and not module.name.endswith("__main__"):
         importlib.import_module(module.name)
 print(apixo_async.__file__)

@@ -19,6 +19,7 @@ from apixo_async.batch.continuing import UNCLAIMED, Continuation
 from apixo_async.batch.feeding import BACKLOG, Feeder
 from apixo_async.batch.journal import Entry, Journal, may_be_called_back, open_candidate
 from apixo_async.batch.outcomes import Outcome, OutcomeStatus, StopReason
+from apixo_async.batch.sampling import Sampler
 from apixo_async.batch.settings import RunSettings
 from apixo_async.batch.source import Source
 from apixo_async.batch.story import Story
@@ -45,9 +46,11 @@ class Run:
         self.admission = Admission(self._stopped)
         self._carrier = Carrier(client, settings, self.admission, self.publish, journal=journal)
         self._past: Continuation | None = None
+        self._sampler: Sampler | None = None
         if journal is not None:
             self._past = Continuation(journal, client.engine, settings, self._carry_on, self)
             journal.on_trouble = self._journal_failed
+            self._sampler = Sampler(journal, client.engine.gate.statistics)
         self._feeder = Feeder(source, client.engine, self._carrier, self._past, self)
         self._jobs: set[asyncio.Task[None]] = set()
         self._unbegun: dict[int, Lease] = {}
@@ -64,6 +67,8 @@ class Run:
 
     def start(self) -> None:
         """Begins to pull items and submit them."""
+        if self._sampler is not None:
+            self._sampler.start()
         feeding = self._feeder.start()
         self._tasks = [feeding, asyncio.create_task(self._run(feeding))]
 
@@ -73,6 +78,8 @@ class Run:
 
     async def aclose(self) -> None:
         """Ends the run at once: POSTs in flight are answered and recorded, then waiting stops."""
+        if self._sampler is not None:
+            self._sampler.stop()
         if not all(task.done() for task in self._tasks):
             self.admission.stop(StopReason.REQUESTED)
         self.admission.close()

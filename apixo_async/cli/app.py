@@ -24,6 +24,7 @@ _COMMANDS: Final = {
     "resume": "resume",
     "show": "show",
     "export": "export",
+    "report": "report",
     "settle": "settle",
     "status": "single",
     "wait": "single",

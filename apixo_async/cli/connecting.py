@@ -12,9 +12,9 @@ from typing import Any, Final
 
 import attrs
 
+from apixo_async._commands import file_word, quoted
 from apixo_async._secret import Secret
 from apixo_async.cli import exits
-from apixo_async.cli.commands import file_word, quoted
 from apixo_async.cli.emulated import EmulatedApi, emulated, scaled_rate
 from apixo_async.cli.faults import KEY_VARIABLE, Fault
 from apixo_async.cli.options import Options, read_rates

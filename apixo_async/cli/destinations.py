@@ -9,9 +9,9 @@ from typing import Any, Final
 
 import click
 
+from apixo_async._commands import command_line, file_word
 from apixo_async._places import OBJECT_STORES, Place, is_url, read_place, scheme_of
 from apixo_async.cli import exits
-from apixo_async.cli.commands import command_line, file_word
 from apixo_async.cli.faults import Fault
 from apixo_async.cli.text import printable
 from apixo_async.errors import InvalidSettingError

@@ -10,8 +10,8 @@ import attrs
 import click
 
 from apixo_async import errors
+from apixo_async._commands import command_line
 from apixo_async.cli import exits
-from apixo_async.cli.commands import command_line
 from apixo_async.cli.text import printable
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from apixo_async._commands import command_line, file_word
 from apixo_async.cli import exits
-from apixo_async.cli.commands import command_line, file_word
 from apixo_async.cli.completing import journal_files
 from apixo_async.cli.faults import Fault
 from apixo_async.errors import JournalError

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, TypeAlias, cast
 import attrs
 import click
 
-from apixo_async.cli.commands import file_word
+from apixo_async._commands import file_word
 from apixo_async.cli.completing import words
 from apixo_async.cli.destinations import as_place
 

@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 import attrs
 import click
 
+from apixo_async._commands import command_line, file_word
 from apixo_async._places import Place
 from apixo_async.cli import destinations, exits, journals
-from apixo_async.cli.commands import command_line, file_word
 from apixo_async.cli.faults import Fault
 from apixo_async.cli.guards import Guards, guards
 from apixo_async.cli.helping import Verb

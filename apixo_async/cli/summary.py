@@ -8,9 +8,9 @@ from typing import Any, Final
 
 import attrs
 
+from apixo_async._commands import command_line
 from apixo_async._places import Place
 from apixo_async.cli import journals
-from apixo_async.cli.commands import command_line
 from apixo_async.cli.faults import advice_for, as_options, command
 from apixo_async.cli.leftovers import Leftovers
 from apixo_async.cli.results import Failures

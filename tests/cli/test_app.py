@@ -19,6 +19,7 @@ COMMANDS = [
     "resume",
     "show",
     "export",
+    "report",
     "settle",
     "status",
     "wait",

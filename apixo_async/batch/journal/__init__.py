@@ -23,6 +23,7 @@ from apixo_async.batch.journal.overview import Overview
 from apixo_async.batch.journal.reading import JournalReader
 from apixo_async.batch.journal.reads import Spent
 from apixo_async.batch.journal.store import Journal
+from apixo_async.batch.journal.traffic import Traffic, until_next_sample
 
 __all__ = [
     "CALLED_BACK",
@@ -38,6 +39,7 @@ __all__ = [
     "Noted",
     "Overview",
     "Spent",
+    "Traffic",
     "check_same",
     "is_to_submit",
     "is_to_submit_again",
@@ -48,4 +50,5 @@ __all__ = [
     "past_tasks",
     "read_noted",
     "stamp",
+    "until_next_sample",
 ]

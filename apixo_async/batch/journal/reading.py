@@ -29,6 +29,7 @@ from apixo_async.batch.journal.overview import Overview
 from apixo_async.batch.journal.owner import lock_path, owner_of, read_mark
 from apixo_async.batch.journal.schema import JOB_COLUMNS
 from apixo_async.batch.journal.tally import Tally
+from apixo_async.batch.journal.traffic import Traffic, has_traffic, read_traffic
 from apixo_async.batch.journal.verifying import is_whole
 from apixo_async.batch.spending import Prices
 from apixo_async.downloads import SavedFile
@@ -132,7 +133,7 @@ class JournalReader:
         owner = self.owner
         has_crashed = owner is None and lock_path(self.path).exists()
         tally = Tally(now=datetime.now(UTC) if now is None else now, owner=owner)
-        with translating(self.path), self._snapshot():
+        with self.snapshot():
             not_sent = _Counts(self._database.execute(_NOT_SENT))
             for entry in map(self._entry, self._database.execute(_JOBS)):
                 tally.add(entry, not_sent=not_sent.of(entry.number))
@@ -162,7 +163,7 @@ class JournalReader:
 
     def with_files(self) -> Generator[tuple[Entry, list[SavedFile]]]:
         """All jobs in order with the files that are saved, as they were at one moment."""
-        with translating(self.path), self._snapshot():
+        with self.snapshot():
             files = self._files()
             next_file = next(files, None)
             for entry in map(self._entry, self._database.execute(_JOBS)):
@@ -173,15 +174,25 @@ class JournalReader:
                     next_file = next(files, None)
                 yield entry, saved
 
+    def traffic(self) -> list[Traffic] | None:
+        """What the client did over time, in samples; `None` where that was not recorded yet."""
+        with translating(self.path):
+            return list(read_traffic(self._database)) if has_traffic(self._database) else None
+
     @contextmanager
-    def _snapshot(self) -> Generator[None]:
-        self._database.execute("BEGIN")
-        try:
-            yield
-        finally:
-            # An iteration that is left half way may be closed after the file.
-            with suppress(sqlite3.ProgrammingError):
-                self._database.execute("ROLLBACK")
+    def snapshot(self) -> Generator[None]:
+        """All that is read within the block is the journal of one moment."""
+        with translating(self.path):
+            if self._database.in_transaction:
+                yield
+                return
+            self._database.execute("BEGIN")
+            try:
+                yield
+            finally:
+                # An iteration that is left half way may be closed after the file.
+                with suppress(sqlite3.ProgrammingError):
+                    self._database.execute("ROLLBACK")
 
     def _files(self) -> Iterator[tuple[int, SavedFile]]:
         rows: sqlite3.Cursor = self._database.execute(_FILES)

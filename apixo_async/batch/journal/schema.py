@@ -10,7 +10,7 @@ APPLICATION_ID: Final = 0x41505831
 """ "APX1": what `PRAGMA application_id` of every journal says."""
 MAJOR: Final = 1
 """`PRAGMA user_version`; a file with another one cannot be read."""
-MINOR: Final = 0
+MINOR: Final = 1
 """Row `minor` of `meta`; a newer one only has tables and columns more, which are left alone."""
 
 SCHEMA: Final = """
@@ -62,6 +62,15 @@ CREATE TABLE events (
     data TEXT NOT NULL,
     checksum INTEGER NOT NULL
 );
+CREATE TABLE traffic (
+    number INTEGER PRIMARY KEY,
+    at TEXT NOT NULL,
+    running INTEGER NOT NULL,
+    task_cap INTEGER NOT NULL,
+    requests INTEGER NOT NULL,
+    request_limit INTEGER NOT NULL,
+    checksum INTEGER NOT NULL
+);
 """
 
 JOB_COLUMNS: Final = (
@@ -86,6 +95,8 @@ JOB_COLUMNS: Final = (
     "saved",
 )
 """What a job's checksum covers, in this order."""
+TRAFFIC_COLUMNS: Final = ("number", "at", "running", "task_cap", "requests", "request_limit")
+"""The same of a sample of the traffic."""
 
 
 def checksum(values: Iterable[object]) -> int:

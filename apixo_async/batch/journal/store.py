@@ -30,6 +30,7 @@ from apixo_async.batch.journal.opening import (
 )
 from apixo_async.batch.journal.owner import OwnerLock
 from apixo_async.batch.journal.reads import CHUNK, Reads, Spent, are_open
+from apixo_async.batch.journal.traffic import Traffic, add_traffic, has_traffic
 from apixo_async.batch.journal.verifying import verify
 from apixo_async.batch.journal.writer import Writer
 from apixo_async.batch.outcomes import Job
@@ -65,6 +66,7 @@ class Journal:
         self._held_back: dict[str, str] = {}
         self._logged: set[str] = set()
         self._past_tasks: set[str] = set()
+        self._has_traffic = False
 
     # Life
 
@@ -123,6 +125,7 @@ class Journal:
         (number,) = database.execute("SELECT coalesce(max(number), 0) FROM jobs").fetchone()
         self._next_number = number + 1
         self.options = json.loads(read_meta(database, "options") or "{}")
+        self._has_traffic = has_traffic(database)
 
     async def aclose(self) -> None:
         """Writes what waits, then gives the journal back."""
@@ -303,6 +306,17 @@ class Journal:
                 await self.record(entry.number, doubt)
                 found += 1
         return found
+
+    def note_traffic(self, sample: Traffic) -> None:
+        """Notes what the client did, for whoever looks back.
+
+        Nobody waits for it; what the disk refuses is lost, and so is all of it where the journal is
+        older than that. Raises `JournalError` for a journal that is closed, or another process's.
+        """
+        self._check_process()
+        if self._has_traffic:
+            work = partial(add_traffic, self._database, sample)
+            _ = self._writer.do(work, is_optional=True)
 
     @property
     def name(self) -> str | None:

@@ -39,6 +39,7 @@ class _Piece:
     future: asyncio.Future[Any]
     keep_trying: bool
     is_alone: bool
+    is_optional: bool
     when_kept: Callable[[], None] | None
 
 
@@ -92,17 +93,19 @@ class Writer:
         *,
         keep_trying: bool = False,
         is_alone: bool = False,
+        is_optional: bool = False,
         when_kept: Callable[[], None] | None = None,
     ) -> asyncio.Future[T]:
         """Takes work; its result comes when it is durable.
 
-        Work that `is_alone` shares its transaction with no other, so it is never run twice.
+        Work that `is_alone` shares its transaction with no other, so it is never run twice. Work
+        that `is_optional` neither, and that the disk refuses it is no trouble.
         `when_kept` is called on the event loop once it is durable, also when nobody waits any more.
         """
         if self._is_closed:
             raise JournalError("the journal is closed")
         future: asyncio.Future[T] = self._loop.create_future()
-        self._queue.put(_Piece(work, future, keep_trying, is_alone, when_kept))
+        self._queue.put(_Piece(work, future, keep_trying, is_alone, is_optional, when_kept))
         return future
 
     async def aclose(self) -> None:
@@ -196,7 +199,8 @@ class Writer:
     def _refused(self, group: list[_Piece]) -> list[_Piece]:
         failure = self._refusal
         self._tell([(piece, None, failure) for piece in group if not piece.keep_trying])
-        self._from_loop(self._on_trouble, failure)
+        if not all(piece.is_optional for piece in group):
+            self._from_loop(self._on_trouble, failure)
         return [piece for piece in group if piece.keep_trying]
 
     def _tell(self, told: list[_Told]) -> None:
@@ -211,7 +215,7 @@ class Writer:
 def _parts(group: list[_Piece]) -> Iterator[list[_Piece]]:
     part: list[_Piece] = []
     for piece in group:
-        if piece.is_alone:
+        if piece.is_alone or piece.is_optional:
             yield from filter(None, (part, [piece]))
             part = []
         else:

@@ -6,11 +6,12 @@ import contextlib
 import json
 import sqlite3
 from collections.abc import AsyncIterator, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from apixo_async.batch import events
-from apixo_async.batch.journal import Entry, JobState, Journal, opening
+from apixo_async.batch.journal import Entry, JobState, Journal, Traffic, opening
 from apixo_async.batch.outcomes import Job
 from apixo_async.tasks import Task
 from apixo_async.veo import TextToVideo
@@ -42,6 +43,14 @@ REJECTED = events.Rejected(
     key=K, reason="bad", error="InvalidInputError", code=400, http_status=400
 )
 SUCCEEDED = events.Succeeded(key=K, task=DONE)
+
+SAMPLE = Traffic(
+    at=datetime(2026, 1, 9, 13, 33, 30, tzinfo=UTC),
+    running=7,
+    task_cap=10,
+    requests=42,
+    request_limit=60,
+)
 
 WAYS: Mapping[JobState, tuple[events.JobEvent, ...]] = {
     JobState.QUEUED: (),
@@ -101,6 +110,14 @@ def count_events(path: Path) -> int:
     with contextlib.closing(sqlite3.connect(path)) as database:
         (number,) = database.execute("SELECT count(*) FROM events").fetchone()
     return int(number)
+
+
+def age(path: Path) -> None:
+    """Makes a journal one of minor version 0, which had no table of traffic."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
+        database.execute("DROP TABLE traffic")
+        opening.write_meta(database, "minor", "0")
+        opening.write_meta(database, "schema", str(opening._schema_sum(database)))
 
 
 @contextlib.contextmanager

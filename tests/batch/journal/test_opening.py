@@ -105,7 +105,7 @@ async def test_a_journal_that_must_exist_is_not_made(path: Path) -> None:
 
 
 async def test_a_file_says_what_it_is(path: Path) -> None:
-    """Its mark is "APX1" and its format 1.0, as it is documented for other programs."""
+    """Its mark is "APX1" and its format 1.1, as it is documented for other programs."""
     async with opened(path):
         pass
     with closing(sqlite3.connect(path)) as database:
@@ -113,7 +113,7 @@ async def test_a_file_says_what_it_is(path: Path) -> None:
         (major,) = database.execute("PRAGMA user_version").fetchone()
         minor = module.read_meta(database, "minor")
 
-    assert (application.to_bytes(4, "big"), major, minor) == (b"APX1", 1, "0")
+    assert (application.to_bytes(4, "big"), major, minor) == (b"APX1", 1, "1")
 
 
 async def test_another_major_version_is_refused(path: Path) -> None:

@@ -310,3 +310,25 @@ async def test_pauses_between_tries_grow_to_five_seconds(
 
     assert waits == [0.2 * 2**n for n in range(1, 5)] + [5.0] * 4 + [0.4, 0.8]
     await writing.aclose()
+
+
+async def test_only_work_that_counts_is_trouble(disk: Disk, quick: None) -> None:
+    """What is optional fails in silence when the disk refuses it, and takes nobody with it."""
+    told = Told()
+    writing = writer(disk, told)
+    disk.refuses = True
+
+    with pytest.raises(JournalError, match="full"):
+        await writing.do(put(disk, 1), is_optional=True)
+    assert told.troubles == []
+
+    disk.gate.clear()
+    first = writing.do(put(disk, 2), is_optional=True)
+    both = [writing.do(put(disk, 3), is_optional=True), writing.do(put(disk, 4))]
+    disk.gate.set()
+    await asyncio.gather(first, *both, return_exceptions=True)
+    await told.trouble.wait()
+    disk.refuses = False
+    await writing.aclose()
+
+    assert disk.rows() == []

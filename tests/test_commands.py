@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from apixo_async._commands import command_line, file_word
 from apixo_async.cli import faults, journals
-from apixo_async.cli.commands import command_line, file_word
 
 NAMES = [
     "run.db",
