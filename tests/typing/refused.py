@@ -34,7 +34,7 @@ async def verbs(client: ApixoClient, task: Task) -> None:
     """Verbs want what they are about."""
     await client.generate("a fox")  # type: ignore[arg-type]
     await client.wait(task, "veo-3-1", 60)  # type: ignore[call-arg]
-    await client.download("id", "videos")  # type: ignore[arg-type]
+    await client.download("id", "videos")  # type: ignore[call-overload]
     client.balance() + 1  # type: ignore[operator]
 
 
