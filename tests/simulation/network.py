@@ -128,7 +128,9 @@ class Network:
             (task_id,) = parse_qs(urlsplit(request.path).query)["taskId"]
             return self._server.status(task_id, fault=request.fault)
         before = len(self._server.tasks)
-        reply = self._server.submit(request.body, fault=request.fault, sent_at=request.sent_at)
+        reply = self._server.submit(
+            request.body, fault=request.fault, sent_at=request.sent_at, life=request.life
+        )
         for task in list(self._server.tasks.values())[before:]:
             self._call_back(task)
         return reply

@@ -36,6 +36,7 @@ class BilledTask:
     """Answers that say success and give no URL yet."""
     sent_at: float = 0.0
     life: int = 0
+    """The process that submitted it, which may be gone when it is made."""
     denied_in_a_row: int = 0
     answered_at: float | None = None
     """When the client was given the whole answer that names it."""
@@ -84,7 +85,7 @@ class Server:
     # Submits
 
     def submit(  # noqa: PLR0911  # one way to answer after the other
-        self, body: Mapping[str, Any], *, fault: str | None, sent_at: float
+        self, body: Mapping[str, Any], *, fault: str | None, sent_at: float, life: int
     ) -> Reply:
         """The answer to a submit, and its task where one is made."""
         world = self._world
@@ -102,7 +103,7 @@ class Server:
             return refused
         half = fault in {"gateway", "code_500"} and world.rng.random() < 0.5
         earlier = self.given()
-        task = None if half else self._bill(body, sent_at)
+        task = None if half else self._bill(body, sent_at, life)
         if fault == "gateway":
             return GATEWAY
         if fault == "code_500":
@@ -117,7 +118,7 @@ class Server:
             return envelope({"taskId": world.rng.choice(earlier)})
         return whole
 
-    def _bill(self, body: Mapping[str, Any], sent_at: float) -> BilledTask:
+    def _bill(self, body: Mapping[str, Any], sent_at: float, life: int) -> BilledTask:
         world, now = self._world, self._world.time
         rng = world.rng
         seconds = FOREVER if world.happens("task_straggles") else rng.uniform(15, 240)
@@ -133,7 +134,7 @@ class Server:
             url=body.get("callback_url"),
             bare_looks=rng.randint(1, 2) if world.happens("look_without_urls") else 0,
             sent_at=sent_at,
-            life=world.life_number,
+            life=life,
         )
         self.tasks[task.id] = task
         self.peaks.append((now, self.unfinished()))
