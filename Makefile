@@ -19,9 +19,9 @@ BENCHMARKS = benchmarks/[!_]*.py
 # Options for pytest; two workers suit two cores, and share what is slow until the end.
 PYTEST = -q -n 2 --dist worksteal
 # Tests of what no dependency has a part in, left out of `make test-oldest`.
-OWN = polling model simulation cancellation test_cancellation.py test_simulation.py test_docs.py \
-    test_docs_journal.py test_docs_site.py test_docstrings.py test_fault_matrix.py \
-    test_threat_model.py test_mutation.py test_herd.py test_soak.py batch/report/test_browser.py
+OWN = polling model simulation cancellation fuzz batch/journal test_cancellation.py test_simulation.py \
+    test_docs.py test_docs_journal.py test_docs_site.py test_docstrings.py test_fault_matrix.py \
+    test_threat_model.py test_mutation.py test_herd.py test_soak.py test_logs.py batch/report/test_browser.py
 # 1 tries in `make test-all` all of what it usually tries a part of: for hours.
 THOROUGH =
 # How many seeds `make simulate` tries, and which is the first.

@@ -1,5 +1,6 @@
 """README, tutorial and guides: their code and their commands run, against the emulator."""
 
+import logging
 import socket
 import subprocess
 import sys
@@ -42,6 +43,7 @@ NOT_RUN = [
     ("docs/benchmarks.md", "takes hours"),
     ("docs/callbacks.md", "needs an address that is public"),
     ("docs/cli.md", "installs from the network and costs money"),
+    ("docs/cli.md", "tests/cli/test_completion.py completes in real shells"),
     ("docs/cli.md", "tests/cli/test_show.py makes run.db and compares"),
     ("docs/emulator.md", "it runs until Ctrl-C"),
     ("docs/how-to/applications.md", "a cell of a notebook, which may await outside of a function"),
@@ -69,6 +71,17 @@ class Hurried(PollSchedule):
             interval=max(usual.interval / 200, 0.01),
             deadline=usual.deadline,
         )
+
+
+@pytest.fixture(autouse=True)
+def _as_before() -> Iterator[None]:
+    """What a page does to the log is undone."""
+    loggers = [logging.getLogger(), logging.getLogger("apixo_async")]
+    before = [(logger, logger.level, logger.handlers[:]) for logger in loggers]
+    yield
+    for logger, level, handlers in before:
+        logger.setLevel(level)
+        logger.handlers[:] = handlers
 
 
 @pytest.fixture

@@ -109,6 +109,15 @@ def _keys(journal: Path, states: tuple[str, ...], start: str) -> list[tuple[str,
         return []
 
 
+def directories(
+    _: click.Context, __: click.Parameter, incomplete: str
+) -> list[CompletionItem[str]]:
+    """Completes a directory; a URL is nobody's to guess."""
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(incomplete, type="dir")]
+
+
 def words(*names: str) -> Complete:
     """Completes one of these words, which are not the only ones allowed."""
 

@@ -11,7 +11,7 @@ import attrs
 import click
 
 from apixo_async._commands import file_word
-from apixo_async.cli.completing import words
+from apixo_async.cli.completing import directories, words
 from apixo_async.cli.destinations import as_place
 
 Decorated: TypeAlias = Callable[..., None]
@@ -188,6 +188,7 @@ def shared(*, waiting: bool = False, emulator: bool = False) -> Callable[[Decora
 save_to = click.option(
     "--save-to",
     callback=as_place,
+    shell_complete=directories,
     metavar="DIR|URL",
     help="Download the videos into this directory, or to the URL of a storage: s3://BUCKET/PREFIX.",
 )

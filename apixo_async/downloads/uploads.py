@@ -8,13 +8,13 @@ name, which is then moved.
 from __future__ import annotations
 
 import hashlib
-import logging
 from abc import ABC, abstractmethod
 from contextlib import suppress
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from apixo_async._logs import LOGGER, fields
 from apixo_async._places import joined
 from apixo_async.downloads.claims import mark
 from apixo_async.downloads.destinations import HEAD, AboutToName, NameTakenError
@@ -28,8 +28,6 @@ BLOCK: Final = 5 * 1024 * 1024
 
 UNTOLD: Final = -1
 """The size of what is there but does not tell it."""
-
-_LOGGER = logging.getLogger("apixo_async")
 
 
 class Upload(ABC):
@@ -133,11 +131,12 @@ class Upload(ABC):
         try:
             self._throw_away(opened, file)
         except Exception as error:  # noqa: BLE001  # of whatever kind: it must not hide the first
-            _LOGGER.warning(
+            LOGGER.warning(
                 "what was sent of %s could not be removed from %s: %s",
                 self._stem,
                 self._storage.place,
                 self._storage.told(error),
+                extra=fields("upload_left", path=self._storage.place, error=error),
             )
 
     @abstractmethod

@@ -79,7 +79,7 @@ def told(words: str) -> list[str]:
 @pytest.mark.parametrize(
     ("words", "items"),
     [
-        ("apixo re", ["plain,resume"]),
+        ("apixo res", ["plain,resume"]),
         ("apixo show ", ["plain,run.db", "plain,videos/"]),
         ("apixo show ru", ["plain,run.db"]),
         ("apixo show ./ru", ["plain,./run.db"]),
@@ -135,7 +135,7 @@ def test_other_shells_are_told_what_it_does_as_well(
     shell: str, items: list[str], place: Path
 ) -> None:
     """They show it beside the name."""
-    assert ask("apixo re", place, shell) == items
+    assert ask("apixo res", place, shell) == items
 
 
 @pytest.mark.parametrize("shell", SHELLS)

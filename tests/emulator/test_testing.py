@@ -22,10 +22,11 @@ ROOT = Path(apixo_async.emulator.__file__).parents[2]
 PLUGIN = ROOT / "apixo_async" / "testing.py"
 DOCS = Path(__file__).parents[2] / "docs"
 
-GUIDE = re.findall(
-    r"```python\n(.*?)```", (DOCS / "emulator.md").read_text(encoding="utf-8"), re.DOTALL
-)
-"""The code in the guide: a program and a test."""
+GUIDE = [
+    re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL)[0]
+    for page in ("emulator.md", "how-to/testing.md")
+]
+"""The code in the guides: a program and a test."""
 
 USER_TESTS = """
 import os

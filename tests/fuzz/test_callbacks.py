@@ -17,7 +17,7 @@ from tests.fakes import receiver
 from tests.fuzz.fuzzed import fuzzed
 from tests.fuzz.hostile import LONG, Choices, damaged, scripts, spoilt
 
-SLIP = Slip("a-job_1", 7)
+SLIP = Slip("a_job_1", 7)
 GOOD = receiver().url(SLIP)
 ENDED: dict[str, object] = {
     "code": 200,

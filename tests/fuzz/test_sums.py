@@ -27,7 +27,7 @@ SCHEDULES = [
     LearnedSchedule(),
     LearnedSchedule(first=0, interval=0.01, jitter=9.0),
     LearnedSchedule(interval=600, deadline=60, most_looks=1),
-    LearnedSchedule(share=1e-9, shortest=1e-9, most_looks=1e9),
+    LearnedSchedule(share=1e-9, shortest=1e-3, most_looks=1e9),
 ]
 
 
