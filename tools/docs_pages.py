@@ -22,6 +22,7 @@ OUTSIDE: Final[Mapping[str, str]] = {
     "../CONTRIBUTING.md": "project/contributing.md",
     "../README.md": "index.md",
     "../SECURITY.md": "project/security.md",
+    "../examples/README.md": "project/examples.md",
 }
 """Pages beside docs/ and the pages of the site that show them."""
 
