@@ -193,7 +193,7 @@ def test_a_first_signal_leaves_nothing_in_doubt_and_says_how_to_go_on(
     summary = json.loads(output.splitlines()[-1])["summary"]
 
     assert process.returncode == 128 + number, errors.decode()
-    assert summary["resume"] == "apixo resume run.db"
+    assert summary["resume"] == f"apixo resume run.db --base-url {emulator.base_url}"
     assert batch.in_doubt() == 0
     assert len(batch.task_ids()) == emulator.ledger.billed_total
     assert batch.run(resume=True) == 0
