@@ -105,6 +105,22 @@ class Batch:
     def in_doubt(self) -> int:
         return self.states().get("sending", 0) + self.states().get("uncertain", 0)
 
+    def prompts(self, *states: str) -> set[str]:
+        """Of the jobs in one of these states, or of all."""
+        rows = self._rows("SELECT state, request FROM jobs")
+        requests = (json.loads(str(text)) for state, text in rows if not states or state in states)
+        return {request["input"]["prompt"] for request in requests}
+
+    def names(self) -> list[str]:
+        """Of the files that are there, whole or not."""
+        directory = self.directory / "videos"
+        return [path.name for path in directory.iterdir()] if directory.exists() else []
+
+    def saved(self) -> int:
+        """How many files are on record under their names."""
+        ((count,),) = self._rows("SELECT count(*) FROM files WHERE is_named")
+        return int(str(count))
+
     def check(self, *, uncertain: int, jobs: int = JOBS) -> None:
         """Nothing billed twice, nothing known lost, every job in a stated outcome."""
         ledger = self.emulator.ledger
@@ -115,9 +131,44 @@ class Batch:
         assert states.get("uncertain", 0) <= uncertain
         billed = ledger.billed_total
         assert states["succeeded"] <= billed <= states["succeeded"] + states.get("uncertain", 0)
-        files = [path.name for path in (self.directory / "videos").iterdir()]
+        files = self.names()
         assert not [name for name in files if name.endswith(".part") or "~" in name]
         assert len(files) == states["succeeded"]
+
+
+def check_point(batch: Batch, label: str, times: int) -> None:
+    """What is on record of the job that came to this point as the last of so many, and died there.
+
+    Every other job that came so far has passed the same point, or is no further.
+    """
+    states, seen = batch.states(), batch.emulator.ledger.submits_seen
+    unsent, known = batch.prompts("queued"), len(batch.task_ids())
+    assert not unsent & set(seen)  # nothing has left before its record
+    match label:
+        case "K1":
+            assert states == {"queued": JOBS}
+        case "K2":  # the very job has sent nothing
+            assert JOBS - len(unsent) >= times
+            assert len(seen) < JOBS - len(unsent)
+        case "K3":
+            assert JOBS - len(unsent) >= times
+        case "K4" | "K5":  # the very job's task is there, and its id is not on record
+            assert len(seen) >= times
+            assert known < times
+            assert set(seen) & batch.prompts("sending")
+        case "K6":
+            assert known >= times
+            assert batch.in_doubt() <= min(POSTS_IN_FLIGHT, JOBS - times)
+        case "K7":
+            assert states["accepted"] >= 1
+            assert states.get("succeeded", 0) < times
+        case "K8":
+            assert states["succeeded"] >= times
+        case "K9":
+            assert [name for name in batch.names() if name.endswith(".part")]
+        case _:
+            whole = [name for name in batch.names() if name.endswith(".mp4")]
+            assert len(whole) >= times > batch.saved()
 
 
 @pytest.mark.slow
@@ -133,12 +184,21 @@ def test_a_batch_killed_at_a_point_goes_on_where_it_was(
     once = label in {"K0", "K1"}
 
     code = batch.run(kill_at=label if once else f"{label}:{times}")
-    known = batch.task_ids()
+    if label == "K0":
+        assert not batch.journal.exists() or not batch.jobs()
+        assert not emulator.ledger.submits_seen
+        known, sending = set[str](), set[str]()
+    else:
+        check_point(batch, label, times)
+        known, sending = batch.task_ids(), batch.prompts("sending")
     batch.finish()
 
     assert code == KILLED
     assert known <= batch.task_ids()
-    batch.check(uncertain=POSTS_IN_FLIGHT if label in {"K2", "K3", "K4", "K5", "K6"} else 0)
+    assert batch.prompts("uncertain") == sending
+    batch.check(uncertain=len(sending))
+    if label in {"K4", "K5"}:
+        assert emulator.ledger.billed_total > batch.states()["succeeded"]
 
 
 @pytest.mark.slow
