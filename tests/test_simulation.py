@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.simulation.__main__ import PLANTED_WITHIN, found_at, main
+from tests.simulation.__main__ import FOUND_BY, PLANTED_WITHIN, found_at, main
 from tests.simulation.lives import simulate
 from tests.simulation.plans import CALLBACK_FAULTS, FAULTS, LOOK_FAULTS, SUBMIT_FAULTS, drawn
 from tests.simulation.planted import BUGS
@@ -55,6 +55,23 @@ def test_another_seed_is_about_something_else() -> None:
     }
     assert {fault for plan in plans for fault in FAULTS if plan.rates[fault]} == set(FAULTS)
     assert {*SUBMIT_FAULTS, *LOOK_FAULTS, *CALLBACK_FAULTS} < set(FAULTS)
+
+
+def test_a_part_of_the_seeds_have_few_kinds_of_faults_and_often() -> None:
+    """Most of those with callbacks and the policy to pay again: that needs faults in a row."""
+    plans = [drawn(seed) for seed in range(400)]
+
+    dense = [plan for plan in plans if 0.4 in plan.rates.values()]
+
+    assert 60 < len(dense) < 140
+    assert all(sum(map(bool, plan.rates.values())) == 7 for plan in dense)
+    repeating = [plan for plan in dense if plan.calls_back and plan.uncertain == "resubmit"]
+    assert len(repeating) > len(dense) / 2
+
+
+def test_every_planted_bug_has_a_seed_that_finds_it() -> None:
+    """The seed that did last is tried first."""
+    assert FOUND_BY.keys() == BUGS.keys()
 
 
 def test_a_broken_rule_is_said_with_the_command_that_repeats_it(

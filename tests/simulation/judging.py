@@ -11,7 +11,15 @@ from typing import Final
 from apixo_async import OutcomeStatus
 from apixo_async._wire import Reply
 from apixo_async.batch import Outcome
-from apixo_async.batch.journal import ENDED, OTHER_TASKS, Entry, JobState, past_tasks
+from apixo_async.batch.journal import (
+    CALLED_BACK,
+    EARLIER,
+    ENDED,
+    OTHER_TASKS,
+    Entry,
+    JobState,
+    past_tasks,
+)
 from tests.simulation.server import BilledTask, Server, named
 from tests.simulation.watching import Post, Watched
 from tests.simulation.world import World
@@ -80,7 +88,7 @@ class Judge:
         told = self._known.get(task.key, {}).get(task.id)
         named = next(filter(None, map(partial(self._named_at, task), self._posts(task.key))), None)
         if self._watched.denied.get(task.id, when) < when:
-            named = None
+            return told is not None and told < when
         return any(at is not None and at < when for at in (told, task.told_at, named))
 
     def _posts(self, key: str) -> list[Post]:
@@ -104,8 +112,13 @@ class Judge:
                 continue
             if entry.state is not JobState.UNCERTAIN and not self._was_given_up(task):
                 yield f"LOST: {task.id} runs, and the job is {entry.state}"
-            if task.told_at is not None and task.told_at < self._last_began:
+            if task.told_at is not None:
                 yield f"LOST: a callback told of {task.id}"
+        for task in tasks:
+            was_told = task.told_at is not None and task.told_at < self._last_began
+            is_denied = task.is_denied_for_good or task.id in self._watched.denied
+            if was_told and not is_denied and task.id not in _taken(entry):
+                yield f"LOST: a callback told of {task.id}, and nobody looked for it"
 
     def _was_given_up(self, task: BilledTask) -> bool:
         """Whether the user had the job submitted more than once, and nothing told of this task.
@@ -154,6 +167,9 @@ class Judge:
     # Stuck, or wrong
 
     def _stuck(self, entry: Entry) -> Iterator[str]:
+        task = self._server.tasks.get(entry.task_id or "")
+        if entry.state is JobState.ACCEPTED and task is not None and task.is_denied_for_good:
+            return  # it may come back, or somebody decides: it is neither failed nor made again
         if entry.state not in ENDED | {JobState.UNCERTAIN}:
             yield f"STUCK: the job is {entry.state} in the end"
 
@@ -203,5 +219,12 @@ class Judge:
         return is_forgotten or when - task.sent_at >= HELD
 
 
-def _on_record(entry: Entry) -> set[str | None]:
+def _taken(entry: Entry) -> set[str | None]:
+    """Tasks that are known to be those of the job."""
     return {entry.task_id, *past_tasks(entry), *entry.why().get(OTHER_TASKS, ())}
+
+
+def _on_record(entry: Entry) -> set[str | None]:
+    """Those, and tasks that a callback has named for it and the API has not confirmed."""
+    named = (entry.why().get(name, ()) for name in (CALLED_BACK, EARLIER))
+    return _taken(entry).union(*named)

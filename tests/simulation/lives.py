@@ -36,6 +36,7 @@ from tests.simulation.loops import EPOCH, CrashError, SimulatedLoop, SpinError
 from tests.simulation.network import Network
 from tests.simulation.plans import RETRY_CODE, Life, Plan, drawn
 from tests.simulation.planted import sabotage
+from tests.simulation.reports import Process
 from tests.simulation.server import Server
 from tests.simulation.watching import Watched
 from tests.simulation.world import BEGIN, World
@@ -119,7 +120,11 @@ class Simulation:
         )
 
     def _running(self) -> bool:
-        return bool(self.report and any(o.status == "timed_out" for o in self.report.outcomes))
+        """Whether tasks go on that will be found; not those that are denied for good."""
+        waited = () if self.report is None else self.report.outcomes
+        last = [outcome.task for outcome in waited if outcome.status == "timed_out"]
+        tasks = [self.server.tasks.get(task.id if task is not None else "") for task in last]
+        return not all(task is not None and task.is_denied_for_good for task in tasks)
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[time_machine.Traveller]:
@@ -179,6 +184,7 @@ class Simulation:
 
     async def _process(self, ends: dict[str, Callable[[], object]], *, resumes: bool) -> None:
         world, plan = self.world, self.plan
+        self._heard = Process(world, self.server, self.watched)
         receiver = None
         if plan.calls_back:
             receiver = WebhookReceiver("https://here.test/apixo", secret="a secret of simulations")
@@ -206,8 +212,10 @@ class Simulation:
             ends |= {"cancel": running.cancel, "stop": runner.stop}
             try:
                 self.report = await running
+                self._heard.judge(self.report)
             except asyncio.CancelledError:
                 self.report = runner.report
+                self._heard.judge(runner.report)
             except JournalError as error:
                 if not world.refuses:
                     self.watched.breach("the journal failed", error)
@@ -229,7 +237,10 @@ class Simulation:
 
     def _told(self, event: events.Event) -> None:
         """The client tells of an id: from now on it must be known for ever."""
-        if not self.world.is_dead and isinstance(event, (events.Accepted, events.Identified)):
+        if self.world.is_dead:
+            return
+        self._heard.told(event)
+        if isinstance(event, (events.Accepted, events.Identified)):
             self.world.note("told", event.key, event.task_id)
             self.known.setdefault(event.key, {})[event.task_id] = self.world.time
 

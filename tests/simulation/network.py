@@ -22,7 +22,11 @@ from tests.simulation.world import LATE_BYTES, World
 
 HOST: Final = "api.test"
 TIMEOUTS: Final = {"POST": 60.0, "GET": 30.0}
-CALLED_AGAIN: Final = (30.0, 120.0, 600.0)
+CALLED_AGAIN: Final = (30.0, 120.0, 600.0, 5_000.0)
+CALLED_FOR: Final = 20_000.0
+"""Seconds after the end of a task for which a sender comes again: for hours."""
+LATE: Final = ((10.0, 900.0), (1_500.0, 3_000.0), (3_000.0, 15_000.0))
+"""Seconds that a callback may be late: within the window, around its end, and hours after."""
 
 Answer = Reply | UnansweredError
 
@@ -78,6 +82,8 @@ class Network:
         world.note("sent", method, request.name, fault, outage)
         if outage == "refused" or fault in {"not_sent", "look_not_sent"}:
             await asyncio.sleep(world.soon())
+            if method == "GET":
+                self._watched.looked(request, is_denied=False)
             reason = world.rng.choice(("refused", "dns", "connect_timeout"))
             raise NotSentError(f"not sent ({reason})", host=HOST, reason=reason)
         self._watched.sent(request)
@@ -92,6 +98,8 @@ class Network:
             async with asyncio.timeout(TIMEOUTS[request.method]):
                 answer = await request.answer
         except TimeoutError:
+            if request.method == "GET":
+                self._watched.looked(request, is_denied=False)
             raise _unanswered("timeout") from None
         if isinstance(answer, UnansweredError):
             raise answer
@@ -159,7 +167,7 @@ class Network:
             return
         times = [task.ends_at + world.soon(2)]
         if fault == "call_late":
-            times = [task.ends_at + world.rng.uniform(10, 900)]
+            times = [task.ends_at + world.rng.uniform(*world.rng.choice(LATE))]
         elif fault == "call_twice":
             times.append(task.ends_at + world.rng.uniform(0, 60))
         elif fault in {"call_early", "call_staged"}:
@@ -211,5 +219,5 @@ class Network:
         world = self._world
         if lie is None and world.plan.calls_again and task.told_at is None:
             delay = world.rng.choice(CALLED_AGAIN)
-            if world.time + delay < task.ends_at + 3_600:
+            if world.time + delay < task.ends_at + CALLED_FOR:
                 world.at(world.time + delay, partial(self._call, task, None))

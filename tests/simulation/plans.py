@@ -49,11 +49,20 @@ CALLBACK_FAULTS: Final = (
     "call_names_nothing",
     "call_forged",
 )
-TASK_FAULTS: Final = ("task_fails", "task_violates", "task_straggles", "task_unknown_at_first")
+TASK_FAULTS: Final = (
+    "task_fails",
+    "task_violates",
+    "task_straggles",
+    "task_unknown_at_first",
+    "task_denied",
+)
 FAULTS: Final = (*SUBMIT_FAULTS, *LOOK_FAULTS, *CALLBACK_FAULTS, *TASK_FAULTS)
 
 RARE: Final = {"unauthorized", "no_credits"}
 """They end a run, and nothing is seen of what would have come after."""
+
+DENSE: Final = 0.25
+"""How many of the seeds have few kinds of faults, and those at every third request or so."""
 
 RETRY_CODE: Final = "GENERATION_FAILED"
 VIOLATION: Final = "CONTENT_VIOLATION"
@@ -120,6 +129,9 @@ def drawn(seed: int) -> Plan:
     retries = rng.choice((0, 0, 1, 2))
     if retries:
         rates["task_fails"] = rng.choice((0.1, 0.5))
+    is_dense = rng.random() < DENSE
+    if is_dense:
+        rates = _dense(rng)
     return Plan(
         seed=seed,
         jobs=jobs,
@@ -132,10 +144,10 @@ def drawn(seed: int) -> Plan:
         account_requests=rng.choice((20, requests)) if is_tight else requests,
         latency=rng.choice((0.01, 0.2, 2.0)),
         source=rng.choice(("list", "list", "iterator", "async")),
-        calls_back=rng.random() < 0.6,
+        calls_back=rng.random() < (0.9 if is_dense else 0.6),
         calls_again=rng.random() < 0.5,
         learns=rng.random() < 0.5,
-        uncertain="resubmit" if rng.random() < 0.25 else "keep",
+        uncertain="resubmit" if rng.random() < (0.9 if is_dense else 0.25) else "keep",
         retries=retries,
         rates=rates,
         outages=tuple(_outage(rng) for _ in range(rng.choice((0, 0, 0, 1, 2)))),
@@ -147,6 +159,17 @@ def _rate(rng: random.Random, fault: str) -> float:
     if rng.random() < 0.75:
         return 0.0
     return 0.02 if fault in RARE else rng.choice((0.02, 0.1, 0.3))
+
+
+def _dense(rng: random.Random) -> dict[str, float]:
+    """Few kinds of faults, each at nearly every other request: what one mends, the next breaks."""
+    kinds = ((SUBMIT_FAULTS, 3), (LOOK_FAULTS, 2), (CALLBACK_FAULTS, 1), (TASK_FAULTS, 1))
+    chosen = {fault for faults, count in kinds for fault in rng.sample(faults, count)}
+    return {fault: _dense_rate(rng, fault) if fault in chosen else 0.0 for fault in FAULTS}
+
+
+def _dense_rate(rng: random.Random, fault: str) -> float:
+    return 0.02 if fault in RARE else rng.choice((0.3, 0.4))
 
 
 def _outage(rng: random.Random) -> Outage:
@@ -163,6 +186,8 @@ def _life(rng: random.Random, jobs: int) -> Life:
         moment=rng.choice(MOMENTS),
         count=rng.randint(1, 3 * jobs),
         seconds=rng.choice((rng.uniform(0, 3), rng.uniform(0, 400))),
-        downtime=rng.choice((0.0, rng.uniform(0, 60), rng.uniform(0, 900))),
+        downtime=rng.choice(
+            (0.0, rng.uniform(0, 60), rng.uniform(0, 900), rng.uniform(900, 9_000))
+        ),
         resumes=rng.random() < 0.5,
     )

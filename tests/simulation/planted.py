@@ -9,21 +9,27 @@ from contextlib import AbstractContextManager, ExitStack
 from typing import Any, Final
 from unittest import mock
 
-from apixo_async import NotSentError, RateLimitedError, UnansweredError
-from apixo_async.batch import carrying, events
+from apixo_async import NotFoundError, NotSentError, RateLimitedError, UnansweredError
+from apixo_async._transport import Transport
+from apixo_async.batch import OutcomeStatus, carrying, events
+from apixo_async.batch import story as story_module
 from apixo_async.batch.admission import Admission
+from apixo_async.batch.carrying import Carrier
 from apixo_async.batch.continuing import Continuation
 from apixo_async.batch.journal import JobState, Journal
+from apixo_async.batch.running import Run
 from apixo_async.batch.story import Recorder, Story
-from apixo_async.client import hearing, judging, submitting, watching
+from apixo_async.client import hearing, judging, reading, watching
 from apixo_async.client.books import Books
 from apixo_async.client.engine import Engine
+from apixo_async.client.reading import Reader
+from apixo_async.client.submission import Submission
 from apixo_async.client.submitting import Submitter
 from apixo_async.client.tracking import Tracker
 from apixo_async.errors import ApixoError, ServerError
 from apixo_async.limits import gate
 from apixo_async.limits.rate import RateGate
-from apixo_async.retries import SubmitVerdict, may_generate_again, submit_verdict
+from apixo_async.retries import SubmitVerdict, is_look_fatal, may_generate_again, submit_verdict
 
 Bug = Callable[[], AbstractContextManager[object]]
 
@@ -195,7 +201,40 @@ def a_candidate_that_could_not_be_asked_about_is_taken_for_denied() -> AbstractC
     def lax(*, is_there: bool | None, **_: object) -> bool:
         return not is_there
 
-    return both(swapped(submitting, is_denied=lax), swapped(hearing, is_denied=lax))
+    return swapped(hearing, is_denied=lax)
+
+
+@planted
+def one_denial_among_failures_denies() -> AbstractContextManager[object]:
+    """One 404 counts for more than the looks that had no answer, and for good."""
+
+    async def knows(
+        self: Reader, transport: Transport, task_id: str, model: str, *, pause: float
+    ) -> bool | None:
+        is_denied = False
+        for looks in range(reading.CONFIRM_LOOKS):
+            await asyncio.sleep(pause if looks else 0)
+            try:
+                await self.task(transport, task_id, model)
+            except NotFoundError:
+                is_denied = True
+            except ApixoError:
+                pass
+            else:
+                return True
+        return False if is_denied else None
+
+    def at_once(*, is_there: bool | None, **_: object) -> bool:
+        return is_there is False
+
+    return both(swapped(Reader, knows=knows), swapped(hearing, is_denied=at_once))
+
+
+@planted
+def a_callback_that_comes_while_a_repeat_waits_is_ignored() -> AbstractContextManager[object]:
+    """The policy pays again although the task of the first submit has been named meanwhile."""
+    deaf = property(lambda _: False)
+    return both(swapped(Submission, is_named=deaf), swapped(Story, is_named=deaf))
 
 
 @planted
@@ -238,9 +277,84 @@ def a_late_callback_is_ignored() -> AbstractContextManager[object]:
     return swapped(Continuation, _hear=no)
 
 
+@planted
+def a_callback_after_the_verdict_is_not_recorded() -> AbstractContextManager[object]:
+    """It is answered 200, and nobody waits for the job any more."""
+
+    async def unchanged(_: Continuation, entry: Any, __: object) -> Any:
+        return entry
+
+    return swapped(Continuation, _record=unchanged)
+
+
 def _noted(recorder: Recorder, event: events.CalledBack) -> None:
     with contextlib.suppress(ApixoError):
         recorder.note(event)
+
+
+# When a wait ends, and what is said of it
+
+
+@planted
+def one_denial_ends_a_wait() -> AbstractContextManager[object]:
+    """The first 404 is believed, however old the task is."""
+
+    def hasty(error: ApixoError, **rules: Any) -> bool:
+        return isinstance(error, NotFoundError) or is_look_fatal(error, **rules)
+
+    return swapped(watching, is_look_fatal=hasty)
+
+
+@planted
+def any_failed_look_ends_a_wait() -> AbstractContextManager[object]:
+    """As if looks were submits."""
+    return swapped(watching, is_look_fatal=lambda *_, **__: True)
+
+
+@planted
+def a_denied_task_is_called_failed() -> AbstractContextManager[object]:
+    """Although it is young, and may come back."""
+
+    async def failed(self: Carrier, story: Story, task: Any, error: ApixoError) -> Any:
+        await story.recorder.write(events.Failed(key=story.key, task=task, reason=str(error)))
+        return story.outcome(OutcomeStatus.FAILED, task, error)
+
+    return swapped(Carrier, _unknown=failed)
+
+
+@planted
+def a_wait_that_is_over_is_called_a_failure() -> AbstractContextManager[object]:
+    """The deadline is ours; the task goes on."""
+    usual = Carrier._collect
+
+    async def collect(self: Carrier, story: Story, task: Any) -> Any:
+        outcome = await usual(self, story, task)
+        if outcome.status is not OutcomeStatus.TIMED_OUT:
+            return outcome
+        last = outcome.task or task
+        await story.recorder.write(events.Failed(key=story.key, task=last, reason="too late"))
+        return story.outcome(OutcomeStatus.FAILED, last, outcome.error)
+
+    return swapped(Carrier, _collect=collect)
+
+
+@planted
+def nothing_stops_a_batch() -> AbstractContextManager[object]:
+    """A refused key and an empty balance are the fault of one job."""
+    lax: Callable[[ApixoError], bool] = lambda _: False  # noqa: E731  # two modules have it
+    return both(swapped(carrying, stops_batch=lax), swapped(story_module, stops_batch=lax))
+
+
+@planted
+def outcomes_of_jobs_that_were_given_up_are_forgotten() -> AbstractContextManager[object]:
+    """Who cancels a batch is not told of the tasks that go on."""
+    usual = Run._gather_left
+
+    def gather(self: Run) -> None:
+        self._carrier.given_up = []
+        usual(self)
+
+    return swapped(Run, _gather_left=gather)
 
 
 # Limits

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import deque
 from collections.abc import Mapping
 from typing import Any, Final
@@ -37,11 +38,18 @@ class BilledTask:
     sent_at: float = 0.0
     life: int = 0
     """The process that submitted it, which may be gone when it is made."""
+    denied_from: float = math.inf
+    """From when on the server denies it for good, although it was made and is paid."""
     denied_in_a_row: int = 0
     answered_at: float | None = None
     """When the client was given the whole answer that names it."""
     told_at: float | None = None
     """When a callback that names it was answered 200."""
+
+    @property
+    def is_denied_for_good(self) -> bool:
+        """Whether no look will ever find it again."""
+        return self.denied_from < math.inf
 
     @property
     def result(self) -> str:
@@ -124,12 +132,16 @@ class Server:
         seconds = FOREVER if world.happens("task_straggles") else rng.uniform(15, 240)
         code = RETRY_CODE if world.happens("task_fails") else None
         code = VIOLATION if world.happens("task_violates") else code
+        denied_from = math.inf
+        if world.happens("task_denied"):
+            denied_from, code = now + rng.choice((0.0, rng.uniform(0, 300))), None
         task = BilledTask(
             id=f"task_{len(self.tasks) + 1}",
             key=body["input"]["prompt"],
             accepted_at=now,
             ends_at=now + seconds,
             visible_at=now + (rng.uniform(1, 50) if world.happens("task_unknown_at_first") else 0),
+            denied_from=denied_from,
             fail_code=code,
             url=body.get("callback_url"),
             bare_looks=rng.randint(1, 2) if world.happens("look_without_urls") else 0,
@@ -164,7 +176,7 @@ class Server:
         if self.is_over_limit() or fault == "look_throttled":
             return self.throttle()
         task = self.tasks.get(task_id)
-        if task is None or world.time < task.visible_at:
+        if task is None or not task.visible_at <= world.time < task.denied_from:
             return refusal(404, "task not found")
         task.denied_in_a_row = task.denied_in_a_row + 1 if fault == "look_denied" else 0
         if 0 < task.denied_in_a_row < DENIALS:  # denied for good, it would not be there

@@ -45,6 +45,8 @@ class World:
         self.ended: dict[int, tuple[float, bool]] = {}
         """When each process ended, and whether in good order."""
         self.receiver: WebhookReceiver | None = None
+        self.was_cancelled = False
+        """Whether this process was told to end at once."""
         self._seen: Counter[str] = Counter()
         self._ends: dict[str, Callable[[], object]] = {}
 
@@ -101,6 +103,7 @@ class World:
         self.loop, self.life, self._ends = loop, life, ends
         self.life_number += 1
         self.last_began = loop.time()
+        self.was_cancelled = False
         self._seen.clear()
         self.note("life", self.life_number, life.end if life is not None else "calm")
         for when, _, _ in self._coming:
@@ -133,6 +136,7 @@ class World:
         if life.end in {"crash", "power"}:
             self._crash(lost_power=life.end == "power")
         elif (call := self._ends.get(life.end)) is not None:
+            self.was_cancelled = life.end == "cancel"
             asyncio.get_running_loop().call_soon(call)
 
     def _crash(self, *, lost_power: bool) -> None:
@@ -155,6 +159,14 @@ class World:
     def refuses(self) -> bool:
         """Whether the disk refuses to be written at this moment."""
         return self._out_of_order(disk=True) is not None
+
+    @property
+    def has_refused(self) -> bool:
+        """Whether the disk has refused to be written since this process began."""
+        began = self.last_began - BEGIN
+        disks = (outage for outage in self.plan.outages if outage.kind == "disk")
+        is_calm = self.is_calm
+        return not is_calm and any(disk.start <= self.age and began <= disk.end for disk in disks)
 
     def _out_of_order(self, *, disk: bool) -> str | None:
         if self.is_calm:
