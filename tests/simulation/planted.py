@@ -23,7 +23,6 @@ from apixo_async.client import hearing, judging, reading, watching
 from apixo_async.client.books import Books
 from apixo_async.client.engine import Engine
 from apixo_async.client.reading import Reader
-from apixo_async.client.submission import Submission
 from apixo_async.client.submitting import Submitter
 from apixo_async.client.tracking import Tracker
 from apixo_async.errors import ApixoError, ServerError
@@ -228,13 +227,6 @@ def one_denial_among_failures_denies() -> AbstractContextManager[object]:
         return is_there is False
 
     return both(swapped(Reader, knows=knows), swapped(hearing, is_denied=at_once))
-
-
-@planted
-def a_callback_that_comes_while_a_repeat_waits_is_ignored() -> AbstractContextManager[object]:
-    """The policy pays again although the task of the first submit has been named meanwhile."""
-    deaf = property(lambda _: False)
-    return both(swapped(Submission, is_named=deaf), swapped(Story, is_named=deaf))
 
 
 @planted
