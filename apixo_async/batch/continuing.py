@@ -245,8 +245,8 @@ class Continuation:
         _killpoints.reached("K1")
 
     def is_to_submit(self, entry: Entry) -> bool:
-        """Whether a submit is what this job needs."""
-        return is_to_submit(entry)
+        """Whether a submit is what this job needs, and nobody is at it."""
+        return entry.number not in self._going and is_to_submit(entry)
 
     def claim(self, entry: Entry, index: int) -> Outcome | None:
         """The outcome of a job that needs no submit; `None` if it comes when the job has ended."""

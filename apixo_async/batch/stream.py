@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
 from apixo_async.batch.journal import Journal
 from apixo_async.batch.outcomes import Outcome, StopReason
@@ -156,17 +156,13 @@ class OutcomeStream:
     async def _closed(self, journal: Journal, run: Run) -> None:
         """Closes the journal once no POST is on its way, in a task that outlives our caller.
 
-        Cancelled a second time, the caller leaves at once; answers that still come are recorded.
+        Cancelled a second time, the caller leaves at once; answers that still come are recorded,
+        and the client waits for that when it is closed.
         """
         closing = asyncio.create_task(_close_when_answered(journal, run))
-        _CLOSING.add(closing)
-        closing.add_done_callback(_CLOSING.discard)
+        self._client.engine.outlives(closing)
         if not run.admission.is_sending:
             await asyncio.shield(closing)
-
-
-_CLOSING: Final[set[asyncio.Task[None]]] = set()
-"""Journals that are being closed, so that nobody forgets them."""
 
 
 async def _close_when_answered(journal: Journal, run: Run) -> None:

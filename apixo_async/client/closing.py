@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any, Final
 
 from apixo_async.errors import ClientUsageError
@@ -27,6 +28,20 @@ async def end_all(tasks: Iterable[asyncio.Task[Any]]) -> None:
         left = {task for task in left if not task.done()}
     if interruption is not None:
         raise interruption
+
+
+async def all_done(*groups: set[asyncio.Task[Any]]) -> None:
+    """Waits until no task is left, in one group after the other; cancelled, it ends them all.
+
+    Each task leaves its group at its end.
+    """
+    try:
+        for tasks in groups:
+            while tasks:
+                await asyncio.wait(tasks)
+    except asyncio.CancelledError:
+        await end_all(chain(*groups))
+        raise
 
 
 IDS_SHOWN: Final = 100

@@ -6,14 +6,14 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from apixo_async._hooks import Hook
 from apixo_async._logs import LOGGER, fields
 from apixo_async._transport import Transport
 from apixo_async.client.books import Books
 from apixo_async.client.callbacks import Callbacks, Ticket
-from apixo_async.client.closing import Closing, listed
+from apixo_async.client.closing import Closing, all_done, listed
 from apixo_async.client.reading import Reader
 from apixo_async.client.reclaiming import Reclaimer
 from apixo_async.client.submission import Submission, SubmitObserver
@@ -95,6 +95,7 @@ class Engine:
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_down = asyncio.Event()
+        self._outliving: set[asyncio.Task[Any]] = set()
 
     # Opening and closing
 
@@ -143,7 +144,7 @@ class Engine:
     @property
     def submits_in_flight(self) -> int:
         """POSTs that are not yet answered and recorded."""
-        return 0 if self._submitter is None else self._submitter.in_flight
+        return 0 if self._submitter is None else len(self._submitter.posts)
 
     async def aclose(self) -> None:
         """Ends all waiting, lets POSTs in flight be answered, then closes; cancelled, it cuts them.
@@ -158,13 +159,18 @@ class Engine:
             return
         self.closing.close()
         try:
-            if self._submitter is not None:
-                await self._submitter.drain()
+            posts = set() if self._submitter is None else self._submitter.posts
+            await all_done(posts, self._outliving)
         finally:
             try:
                 await self._close_rest()
             finally:
                 self._is_down.set()
+
+    def outlives(self, work: asyncio.Task[Any]) -> None:
+        """This goes on when whoever began it has left; closing waits for it, or cancels it."""
+        self._outliving.add(work)
+        work.add_done_callback(self._outliving.discard)
 
     async def _close_from_elsewhere(self) -> None:
         """Nobody runs any more who waited on a loop that has ended: only what it left is closed."""

@@ -15,7 +15,7 @@ from apixo_async._wire import (
     unwrap,
 )
 from apixo_async.client.callbacks import Ticket
-from apixo_async.client.closing import Closing, end_all
+from apixo_async.client.closing import Closing
 from apixo_async.client.doubts import answer_of, denied, doubt_of
 from apixo_async.client.hearing import Hearing
 from apixo_async.client.judging import Judgement, judge
@@ -65,15 +65,11 @@ class Submitter:
         self._closing = closing
         self._confirm = confirm
         self._rng = rng
-        self._posts: set[asyncio.Task[Task]] = set()
+        self.posts: set[asyncio.Task[Task]] = set()
+        """POSTs that were started and are not yet answered and recorded."""
         self.hearing = Hearing(
             closing, books, confirm=confirm, is_known=self._is_known, teller=teller
         )
-
-    @property
-    def in_flight(self) -> int:
-        """POSTs that were started and are not yet answered and recorded."""
-        return len(self._posts)
 
     async def submit(self, submission: Submission) -> Task:
         """The accepted task; repeated only after `NotSentError` (within `patience`) and 429.
@@ -129,8 +125,8 @@ class Submitter:
         post = asyncio.create_task(self._post(submission, attempt, turn.permit, asked_at))
         # The turn ends with the POST, which a cancelled caller leaves behind.
         post.add_done_callback(lambda _: turn.end())
-        post.add_done_callback(self._posts.discard)
-        self._posts.add(post)
+        post.add_done_callback(self.posts.discard)
+        self.posts.add(post)
         submission.post = post
         return await asyncio.shield(post)
 
@@ -331,15 +327,6 @@ class Submitter:
             submission.ticket.close()
         if self._teller is not None:
             self._teller.not_started(submission, error)
-
-    async def drain(self) -> None:
-        """Waits until every POST in flight is answered and recorded; cancelled, it cuts them."""
-        try:
-            while self._posts:
-                await asyncio.wait(self._posts)
-        except asyncio.CancelledError:
-            await end_all(self._posts)
-            raise
 
 
 def _read_into(call: Call, reply: Reply) -> str | None:

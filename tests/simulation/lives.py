@@ -27,7 +27,7 @@ from apixo_async import (
     TextToVideo,
     WebhookReceiver,
 )
-from apixo_async.batch import events, stream
+from apixo_async.batch import events
 from apixo_async.batch.journal import Entry, JobState, Journal
 from apixo_async.errors import JournalError
 from tests.simulation.disks import inline_journals
@@ -220,8 +220,6 @@ class Simulation:
                 if not world.refuses:
                     self.watched.breach("the journal failed", error)
         world.receiver = None
-        if stream._CLOSING:  # a journal that is closed behind a caller who has left
-            await asyncio.wait(stream._CLOSING, timeout=60)
 
     def _jobs(self) -> Iterable[Job] | AsyncIterable[Job]:
         jobs = [Job(TextToVideo(f"job {n}"), key=f"job {n}") for n in range(self.plan.jobs)]
