@@ -53,7 +53,7 @@ async def test_a_post_that_is_cut_before_it_left_is_no_doubt() -> None:
     caller = asyncio.create_task(client.submit(OCEAN))
     while not client.engine.submits_in_flight:  # noqa: ASYNC110  # a step of the loop has no event
         await asyncio.sleep(0)
-    (post,) = client.engine.submitter._posts
+    (post,) = client.engine.submitter.posts
     post.cancel()
 
     with pytest.raises(ClientUsageError, match="nothing was sent"):

@@ -202,7 +202,9 @@ class Progress:
         known = done + len(self._open)
         total = None if self.total is None else max(self.total, known)
         doubtful = sum(job.is_doubtful for job in self._open.values())
-        queued = max(0, (total or known) - done - self._running - self._saving - doubtful)
+        ending = sum(job.has_ended and not job.is_saving for job in self._open.values())
+        busy = self._running + self._saving + doubtful + ending
+        queued = max(0, (total or known) - done - busy)
         left = self._time_left(queued, now, traffic)
         return Figures(
             total=total,

@@ -252,5 +252,8 @@ def _next(overview: Overview, journal: Path) -> Iterator[tuple[str, str]]:
         return
     if overview.is_capped:
         yield "stopped", "by the noted --max-cost, which the next job would pass; raise it to go on"
+    anew = ("--emulator",) if overview.is_emulated else ()
+    if anew:
+        yield "emulator", "gone, and its tasks with it: a new one has only what was not sent"
     raised = ("--max-cost", "USD") if overview.is_capped else ()
-    yield "go on with", command("resume", journal, options=raised)
+    yield "go on with", command("resume", journal, options=(*anew, *raised))

@@ -159,7 +159,9 @@ class Engine:
             return
         self.closing.close()
         try:
-            posts = set() if self._submitter is None else self._submitter.posts
+            posts: set[asyncio.Task[Task]] = set()
+            if self._submitter is not None:
+                posts = self._submitter.posts
             await all_done(posts, self._outliving)
         finally:
             try:

@@ -161,6 +161,19 @@ def test_a_task_that_is_generated_again_runs_again() -> None:
     assert progress.figures(at(9)).running == 0
 
 
+@pytest.mark.parametrize("saves", [True, False])
+def test_what_has_ended_is_queued_no_more(saves: bool) -> None:
+    """Between its last file, or its end, and its outcome a job is not counted as one to come."""
+    progress = Progress(2, saves=saves)
+    queue(progress, "a")
+    accept(progress, "a")
+    succeed(progress, "a", 60)
+    progress.note(events.AllSaved(key="a"))
+    now = progress.figures(at(61))
+
+    assert (now.queued, now.running, now.saving, now.done) == (1, 0, 0, 0)
+
+
 def test_a_total_that_was_too_small_grows() -> None:
     """What is missing on disk shows only when it is looked for."""
     progress = Progress(0)

@@ -300,6 +300,14 @@ def test_a_narrow_terminal_shows_everything(width: int) -> None:
     assert narrow[-1] == wide[-1] == "go on with apixo resume run.db"
 
 
+def test_a_batch_of_an_emulator_that_is_gone_goes_on_with_a_new_one() -> None:
+    """The command is one that works; without the option it would be refused."""
+    queued = {"states": {JobState.QUEUED: 1}, "is_emulated": True}
+
+    assert fact("go on with", **queued) == "apixo resume run.db --emulator"
+    assert fact("emulator", **queued).startswith("gone")
+
+
 def test_the_noted_cap_is_named_when_it_is_what_stops_the_batch() -> None:
     """With the option that goes on; a cap that leaves room for the next job is only told."""
     fast = Kind(model="veo-3-1", mode="fast", jobs=5, charges=5, price=Decimal(1), durations=None)

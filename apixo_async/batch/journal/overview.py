@@ -193,6 +193,8 @@ class Overview:
     """The cap in US dollars that is noted, if there is one."""
     save_to: str | None = None
     """Where results are saved, if that was asked for."""
+    is_emulated: bool = False
+    """Whether it ran against a private emulator, which ends with its process."""
     next_price: Decimal | None = None
     """What the first job that is not started costs; `None` if nobody said."""
 

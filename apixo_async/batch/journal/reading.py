@@ -143,6 +143,7 @@ class JournalReader:
             tally.overview(prices, has_crashed=has_crashed),
             max_cost=None if cap is None else Decimal(str(cap)),
             save_to=noted.get("save_to"),
+            is_emulated=bool(noted.get("is_emulated")),
         )
 
     def entries(self) -> Generator[Entry]:
