@@ -113,7 +113,7 @@ links: ## do the links between our Markdown files lead somewhere?
 	@$(BIN)/python tools/check_links.py
 
 docs: ## build the site into site/, where a warning is an error; open site/index.html
-	$(IN_VENV) cli,report,speed build docs
+	$(IN_VENV) cli,otel,report,speed build test docs
 	@$(SPHINX) --fresh-env --write-all --builder html docs site
 	@$(SPHINX) --builder text docs site/text docs/reference/*.rst
 

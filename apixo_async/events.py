@@ -26,6 +26,7 @@ def _now() -> datetime:
 @attrs.frozen(kw_only=True)
 class _ClientEvent:
     at: datetime = attrs.field(factory=_now)
+    """When it was made, in UTC."""
 
 
 @attrs.frozen(kw_only=True)
@@ -33,8 +34,11 @@ class Opened(_ClientEvent):
     """The client is used for the first time."""
 
     base_url: str
+    """Where the API is."""
     concurrent_tasks: int
+    """The limit of unfinished tasks that the client was made with."""
     requests_per_minute: int
+    """The limit of requests that it was made with."""
 
 
 @attrs.frozen(kw_only=True)
@@ -47,7 +51,9 @@ class _SubmitEvent(_ClientEvent):
     submit: int
     """The number of the submit in this client, from 1."""
     model: str
+    """The model of the request."""
     mode: str | None = None
+    """The mode of the request; `None` for models that have none."""
     key: str | None = None
     """The key of the batch's job; `None` for a single call."""
 
@@ -62,6 +68,7 @@ class Accepted(_SubmitEvent):
     """The task exists and is billed."""
 
     task_id: str
+    """The API's name of the task."""
     attempt: int = 1
     """Which POST of the submit it was."""
 
@@ -71,10 +78,13 @@ class Rejected(_SubmitEvent):
     """The API refused; there is no task."""
 
     reason: str
+    """What the API said."""
     error: str = "APIError"
     """The class of the error."""
     code: int | None = None
+    """The code of its answer, if there was one."""
     http_status: int | None = None
+    """The HTTP status of its answer, if there was one."""
 
 
 @attrs.frozen(kw_only=True)
@@ -82,8 +92,11 @@ class Uncertain(_SubmitEvent):
     """Nobody can say whether a task exists; `Identified` may follow."""
 
     reason: str
+    """What happened."""
     phase: str
+    """How far it came, as in `SubmitUncertainError`."""
     candidate_task_id: str | None = None
+    """An id that its broken answer names, not confirmed; `None` if there is none."""
     candidate_denied: bool = False
     """Whether the API was asked about it and does not know it."""
 
@@ -96,6 +109,7 @@ class NotStarted(_SubmitEvent):
     """
 
     reason: str
+    """Why."""
 
 
 @attrs.frozen(kw_only=True)
@@ -106,12 +120,15 @@ class Identified(_SubmitEvent):
     """
 
     task_id: str
+    """The API's name of the task."""
 
 
 @attrs.frozen(kw_only=True)
 class _TaskEvent(_ClientEvent):
     task_id: str
+    """The API's name of the task."""
     model: str
+    """The model that makes it."""
 
 
 @attrs.frozen(kw_only=True)
@@ -119,6 +136,7 @@ class Adopted(_TaskEvent):
     """A batch goes on with a task that was submitted earlier, `age` seconds ago."""
 
     age: float
+    """Seconds since its submit."""
 
 
 @attrs.frozen(kw_only=True)
@@ -126,8 +144,11 @@ class CalledBack(_ClientEvent):
     """A callback came for an attempt of a submit: a hint that nothing is believed of."""
 
     attempt: int
+    """Which POST of its submit the URL was made for, from 1."""
     task_id: str | None = None
+    """What it claims to be the task; `None` if it names none."""
     state: str | None = None
+    """What it claims the state to be, as it came."""
 
 
 @attrs.frozen(kw_only=True)
@@ -135,6 +156,7 @@ class Succeeded(_ClientEvent):
     """The task was seen to have ended with a result."""
 
     task: Task
+    """The task as it was seen."""
     age: float | None = None
     """Seconds from its acceptance to this moment; `None` for a task that was not accepted here."""
     detection_delay: float | None = None
@@ -146,10 +168,13 @@ class Failed(_ClientEvent):
     """The task was seen to have ended without a result."""
 
     task: Task
+    """The task as it was seen."""
     reason: str
+    """What the API gave as the reason."""
     age: float | None = None
-    """As in `Succeeded`."""
+    """Seconds, as in `Succeeded`."""
     detection_delay: float | None = None
+    """Seconds, as in `Succeeded`."""
 
 
 @attrs.frozen(kw_only=True)
@@ -165,7 +190,9 @@ class TimedOut(_ClientEvent):
     """We stopped waiting; the task goes on."""
 
     task: Task
+    """The task as it was seen last."""
     reason: str
+    """Why nobody waits any longer."""
 
 
 @attrs.frozen(kw_only=True)
@@ -176,7 +203,9 @@ class Requested(_ClientEvent):
     """
 
     method: Literal["GET", "POST"]
+    """Its HTTP method."""
     call: Literal["submit", "status", "balance"]
+    """What it was for."""
     url: str
     """In full; task ids may be in it, secrets are not."""
     duration: float
@@ -188,6 +217,7 @@ class Requested(_ClientEvent):
     error: str | None = None
     """The class of what went wrong, `NotSentError` if nothing left; `None` for a good answer."""
     model: str | None = None
+    """The model that it was about; `None` for the balance."""
     task_id: str | None = None
     """The task that a status call asks about, or that a submit was answered with."""
     submit: int | None = None
@@ -201,7 +231,9 @@ class Paused(_ClientEvent):
     """A 429 has closed the gate, for everybody or for submits only."""
 
     seconds: float
+    """For how many seconds."""
     only_submits: bool = False
+    """Whether status calls go on."""
     retry_after: float | None = None
     """What the server asked for, in seconds."""
 
@@ -213,9 +245,12 @@ class LimitFound(_ClientEvent):
     limit: Literal["tasks", "requests"]
     """Unfinished tasks, or requests a minute."""
     value: int
+    """What it is found to be."""
     configured: int
+    """What the client was made with."""
 
 
 SubmitEvent: TypeAlias = Queued | Accepted | Rejected | Uncertain | NotStarted | Identified
 TaskEvent: TypeAlias = Adopted | CalledBack | Succeeded | Failed | Released | TimedOut
 ClientEvent: TypeAlias = Opened | Closed | SubmitEvent | TaskEvent | Requested | Paused | LimitFound
+"""Any of them."""

@@ -33,10 +33,12 @@ BESIDE: Final = {
 TABLES_OF_CONTENTS: Final = [
     "apixo_async",
     "apixo_async.batch",
+    "apixo_async.batch.report",
     "apixo_async.emulator",
+    "apixo_async.integrations.otel",
     "apixo_async.testing",
 ]
-EVENTS: Final = "apixo_async.batch.events"
+EVENTS: Final = ["apixo_async.batch.events", "apixo_async.events"]
 
 # The pages of the API's documents that docstrings name, with the sections of each.
 PAGES: Final[Mapping[str, set[str]]] = {
@@ -76,10 +78,11 @@ def public() -> Iterator[tuple[str, object]]:
         module = import_module(table)
         for name in module.__all__:
             yield f"{table}.{name}", getattr(module, name)
-    for name, value in vars(import_module(EVENTS)).items():
-        is_event = attrs.has(value) and value.__module__ == EVENTS and not name.startswith("_")
-        if is_event or name in {"Event", "JobEvent"}:
-            yield f"{EVENTS}.{name}", value
+    for home in EVENTS:
+        for name, value in vars(import_module(home)).items():
+            is_event = attrs.has(value) and value.__module__ == home and not name.startswith("_")
+            if is_event or name in {"ClientEvent", "Event", "JobEvent"}:
+                yield f"{home}.{name}", value
     for home, names in BESIDE.items():
         for name in names:
             yield f"{home}.{name}", getattr(import_module(home), name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Literal
+from typing import Literal, TypedDict
 
 import attrs
 
@@ -26,6 +26,24 @@ def detection_delay(task: Task, *, age: float | None) -> float | None:
     if age is None or task.created_at is None or task.completed_at is None:
         return None
     return max(0.0, age - (task.completed_at - task.created_at).total_seconds())
+
+
+class _About(TypedDict):
+    submit: int
+    model: str
+    mode: str | None
+    key: str | None
+
+
+def _about(submission: Submission) -> _About:
+    """What every event of a submit says."""
+    request = submission.request
+    return {
+        "submit": submission.number,
+        "model": request.model,
+        "mode": request.mode,
+        "key": submission.key,
+    }
 
 
 @attrs.define
@@ -75,14 +93,7 @@ class Teller:
         """It has a slot."""
         self._number(submission)
         submission.is_open = True
-        self.tell(
-            events.Queued(
-                submit=submission.number,
-                model=submission.request.model,
-                mode=submission.request.mode,
-                key=submission.key,
-            )
-        )
+        self.tell(events.Queued(**_about(submission)))
 
     def _number(self, submission: Submission) -> None:
         self._submits += 1
@@ -93,10 +104,7 @@ class Teller:
         submission.is_open = False
         self.tell(
             events.Accepted(
-                submit=submission.number,
-                model=submission.request.model,
-                mode=submission.request.mode,
-                key=submission.key,
+                **_about(submission),
                 task_id=task_id,
                 attempt=submission.attempt,
             )
@@ -108,10 +116,7 @@ class Teller:
         answer = error if isinstance(error, APIError) else None
         self.tell(
             events.Rejected(
-                submit=submission.number,
-                model=submission.request.model,
-                mode=submission.request.mode,
-                key=submission.key,
+                **_about(submission),
                 reason=str(error) if answer is None else answer.message,
                 error=type(error).__name__,
                 code=None if answer is None else answer.code,
@@ -126,10 +131,7 @@ class Teller:
         submission.is_open = False
         self.tell(
             events.Uncertain(
-                submit=submission.number,
-                model=submission.request.model,
-                mode=submission.request.mode,
-                key=submission.key,
+                **_about(submission),
                 reason=doubt.reason,
                 phase=doubt.phase,
                 candidate_task_id=doubt.candidate_task_id,
@@ -145,10 +147,7 @@ class Teller:
         is_left = error is None or isinstance(error, asyncio.CancelledError)
         self.tell(
             events.NotStarted(
-                submit=submission.number,
-                model=submission.request.model,
-                mode=submission.request.mode,
-                key=submission.key,
+                **_about(submission),
                 reason="its caller left" if is_left else str(error),
             )
         )
@@ -159,10 +158,7 @@ class Teller:
             self._number(submission)
         self.tell(
             events.Identified(
-                submit=submission.number,
-                model=submission.request.model,
-                mode=submission.request.mode,
-                key=submission.key,
+                **_about(submission),
                 task_id=task_id,
             )
         )

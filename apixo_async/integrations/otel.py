@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
 
 NAME: Final = "apixo_async"
+__all__ = ["Telemetry"]
+
 SCHEMA: Final = "https://opentelemetry.io/schemas/1.41.0"
 OPERATION: Final = "generate_content"
 PROVIDER: Final = "apixo"
@@ -56,14 +58,18 @@ class _Open:
 class Telemetry:
     """What a client does as spans and metrics: pass it as `ApixoClient(on_event=...)`.
 
-    One for each client. `None` takes the global providers, which may be set later. A task has one
-    span, from the moment that it has a slot until it is seen to end; each request to the API is a
-    child of it, whichever call made it, unless `request_spans` is off.
+    One for each client. A task has one span, from the moment that it has a slot until it is seen to
+    end; each request to the API is a child of it, whichever call made it.
 
     A single call's task is a child of the span that is current where it is submitted. A batch's
     job begins a trace of its own, linked to the one that is current around the batch: a trace of
     ten thousand tasks would be of no use to anybody, and samplers decide by trace. Nothing is added
     to what is sent to the API. Neither prompts nor URLs of results nor the key are recorded.
+
+    Args:
+        tracer_provider: Takes the spans; `None` is the global one, which may be set later.
+        meter_provider: Takes the metrics; `None` is the global one, which may be set later.
+        request_spans: Whether requests get spans of their own.
     """
 
     def __init__(

@@ -28,7 +28,7 @@ def write_report(
     *,
     prices: Prices | Mapping[str, Money] | None = None,
 ) -> Path:
-    """Writes the page about a batch into `directory` and returns its path.
+    """Writes the page about a batch and returns its path.
 
     The page opens from disk and asks no network: saved videos are played from where they are, by
     relative paths, so keep the directories as they lie; others from their URLs, once somebody
@@ -36,11 +36,17 @@ def write_report(
     writes it. Blocks for seconds with thousands of jobs, so call it in a thread where an event loop
     runs.
 
-    `prices` in USD give the estimated cost; `None` means those the batch was started with.
+    Args:
+        journal: The journal of the batch.
+        directory: Where the page goes. An earlier report there is replaced at once and as a whole;
+            nothing is left behind where that fails.
+        prices: US dollars for one generation, by name (see `Prices`), for the estimated cost;
+            `None` takes those that the batch was started with.
 
-    An earlier report there is replaced at once and as a whole. Raises `JournalError` for a journal
-    that cannot be read or is damaged, `InvalidSettingError` for a directory that holds anything
-    else than a report, and `OSError` where it cannot be written; nothing is left behind then.
+    Raises:
+        JournalError: The journal cannot be read, or is damaged.
+        InvalidSettingError: The directory holds anything else than a report.
+        OSError: It cannot be written.
     """
     now = datetime.now(UTC)
     target = Path(directory)
