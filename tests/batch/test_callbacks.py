@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable
+from http import HTTPStatus
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +14,7 @@ from apixo_async import (
     BatchReport,
     BatchRunner,
     Job,
+    Limits,
     OutcomeStatus,
     PollSchedule,
     TextToVideo,
@@ -522,3 +524,55 @@ async def test_a_later_try_that_nobody_named_stays_on_record(tmp_path: Path) -> 
     assert (entry.task_id, entry.charges) == ("task_1", 2)
     assert entry.why()["open_attempt"] == 2
     assert held >= 1, "the second task may run"
+
+
+async def test_no_policy_pays_on_while_a_later_try_is_open(tmp_path: Path) -> None:
+    """The task of the first try has failed; that of the second may have a result."""
+    api = called_back(
+        on_submit=lambda *_: CUT,
+        duration=lasting(0.8, 600.0),
+        callbacks=lambda task: (0.01,) if task.id == "task_1" else (),
+    )
+    api.failure = lambda _: "INTERNAL"
+    async with client_for(api) as client:
+        runner = BatchRunner(
+            client,
+            journal=tmp_path / "run.db",
+            uncertain="resubmit",
+            retry_codes=["INTERNAL"],
+            deadline=0.5,
+        )
+        report = await runner.run(jobs(1))
+
+    assert happened(report) == {OutcomeStatus.FAILED: 1}
+    assert len(api.submits) == 2
+
+
+async def test_a_job_that_is_named_while_it_waits_for_a_slot_is_not_begun(tmp_path: Path) -> None:
+    """Also in the moment in which that is being recorded."""
+    db, api = tmp_path / "run.db", called_back()
+    journal = await Journal.open(db)
+    await journal.give_name()
+    entry = journal.enqueue(jobs(1)[0])
+    await journal.record(entry.number, events.Sending(key="k0", attempt=1, calls_back=True))
+    await journal.record(entry.number, events.NotSent(key="k0", attempt=1, reason="429"))
+    slip = Slip(f"{journal.name}-{entry.number}", 1)
+    await journal.aclose()
+    sent_before(api)
+    assert api.receiver is not None
+    async with fakes.client_for(api, schedule=FAST, limits=Limits(concurrent_tasks=1)) as client:
+        last = await client.engine.lease()
+        running = asyncio.create_task(BatchRunner(client, journal=db).run(jobs(1)))
+        while not client.engine.gate.slots.waiting:  # noqa: ASYNC110  # nothing tells
+            await asyncio.sleep(0.01)
+        telling = asyncio.create_task(api.receiver.take(slip, b'{"taskId": "task_1"}'))
+        await asyncio.sleep(0)
+        last.release()
+        first = await running
+        status = await telling
+        second = await BatchRunner(client, journal=db).resume()
+
+    assert (status, first.stopped) == (HTTPStatus.OK, None)
+    assert happened(first) == {OutcomeStatus.UNCERTAIN: 1}
+    assert happened(second) == {OutcomeStatus.SUCCEEDED: 1}
+    assert len(api.submits) == 1, "that of the dead process"

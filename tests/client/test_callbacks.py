@@ -17,6 +17,9 @@ from apixo_async import (
     TextToVideo,
     UnansweredError,
 )
+from apixo_async._wire import Claim
+from apixo_async.client import Ticket
+from apixo_async.webhooks import Callback, Slip
 from tests.fakes import Answer, FakeApi, FakeTask, client_for, receiver, refusal
 from tests.virtual import virtual
 
@@ -398,6 +401,25 @@ async def test_a_submit_that_was_refused_and_accepted_is_not_sent_again() -> Non
 
     assert task.id == "task_1"
     assert (len(api.submits), len(api.billed)) == (1, 1)
+
+
+@virtual
+async def test_what_a_callback_names_counts_while_it_is_being_recorded() -> None:
+    """A submit that would leave meanwhile does not; what could not be recorded comes again."""
+    kept: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def record(_: object) -> None:
+        await kept
+
+    ticket = Ticket("job", lambda _: "", attempts=2, record=record)
+    keeping = asyncio.ensure_future(ticket.keep(Callback(Slip("job", 1), Claim("t1", "success"))))
+    await asyncio.sleep(0)
+    meanwhile = ticket.named(of_any=True)
+    kept.set_exception(OSError("full"))
+    await asyncio.gather(keeping, return_exceptions=True)
+
+    assert meanwhile == "t1"
+    assert ticket.named(of_any=True) is None
 
 
 @virtual
