@@ -41,7 +41,7 @@ def cells_of_readme() -> list[str]:
     return [MAIN.sub(lambda main: textwrap.dedent(main[1]), block) for block in blocks]
 
 
-def run(notebook: Any, place: Path) -> Any:  # noqa: ANN401
+def run(notebook: Any, place: Path) -> Any:  # noqa: ANN401  # nbformat has no types
     """Runs all cells in a kernel of their own, with files in `place`."""
     client = nbclient.NotebookClient(
         notebook,

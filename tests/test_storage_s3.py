@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-import boto3  # pyright: ignore[reportMissingImports]
+import boto3  # pyright: ignore[reportMissingImports]  # installed where it is needed
 import pytest
-from moto.server import ThreadedMotoServer  # pyright: ignore[reportMissingImports]
+from moto.server import ThreadedMotoServer  # pyright: ignore[reportMissingImports]  # installed where it is needed
 
 from apixo_async import DownloadError, InvalidSettingError
 from apixo_async.downloads import Downloader, SavedFile

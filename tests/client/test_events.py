@@ -58,7 +58,7 @@ class Heard:
         return [event for event in self.events if isinstance(event, kind)]
 
 
-def client_telling(hook: Callable[[ClientEvent], object], api: FakeApi, **more: Any) -> ApixoClient:  # noqa: ANN401
+def client_telling(hook: Callable[[ClientEvent], object], api: FakeApi, **more: Any) -> ApixoClient:  # noqa: ANN401  # settings
     """A client whose network is the fake."""
     return ApixoClient(
         KEY, base_url=BASE_URL, transport=api, webhook=api.receiver, on_event=hook, **more

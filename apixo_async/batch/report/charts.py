@@ -62,7 +62,7 @@ def svg(spec: Spec) -> Markup:
     """
     whole = {"$schema": _SCHEMA, "background": None, "config": _CONFIG, **spec}
     # Vega escapes the few texts that are not ours: models and modes.
-    return Markup(vl_convert.vegalite_to_svg(whole, allowed_base_urls=[]))  # noqa: S704
+    return Markup(vl_convert.vegalite_to_svg(whole, allowed_base_urls=[]))  # noqa: S704  # see above
 
 
 def _moment(at: float) -> str:
