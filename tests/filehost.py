@@ -16,8 +16,16 @@ import pytest
 from apixo_async.downloads.parts import PartFile
 from tests.faults import Act, Peer, Seen, reply
 
-VIDEO = b"\x00\x00\x00\x18ftypisom" + bytes(range(256)) * 800
-OTHER = b"\x00\x00\x00\x18ftypisom" + bytes(range(255, -1, -1)) * 700
+
+def mp4(content: bytes) -> bytes:
+    """A file in two boxes: its kind, and what it holds."""
+    return (
+        b"\x00\x00\x00\x10ftypisom" + bytes(4) + (8 + len(content)).to_bytes(4) + b"mdat" + content
+    )
+
+
+VIDEO = mp4(bytes(range(256)) * 800)
+OTHER = mp4(bytes(range(255, -1, -1)) * 700)
 MP4 = "video/mp4"
 
 

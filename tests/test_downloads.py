@@ -146,6 +146,31 @@ async def test_a_file_that_comes_byte_by_byte(loader: Downloader, tmp_path: Path
     assert files_in(tmp_path) == {"job.mp4": body}
 
 
+async def test_a_file_without_an_announced_length_that_is_cut(
+    loader: Downloader, tmp_path: Path
+) -> None:
+    """An MP4 says itself how long it is: what ends too early is fetched again."""
+    head = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"
+    async with FaultServer(in_turn(head + VIDEO[:50_000], head + VIDEO)) as server:
+        await loader.save(server.url, tmp_path, "job", overwrite=False)
+
+    assert files_in(tmp_path) == {"job.mp4": VIDEO}
+    assert len(server.seen) == 2
+
+
+async def test_a_file_that_never_ends_as_it_says(loader: Downloader, tmp_path: Path) -> None:
+    """It is not kept as if it were whole; where its length was announced, that is what counts."""
+    head = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"
+    async with FaultServer(in_turn(head + VIDEO[:50_000])) as server:
+        with pytest.raises(DownloadError, match="got 50000 of a longer file") as caught:
+            await loader.save(server.url, tmp_path, "job", overwrite=False)
+    async with FaultServer(in_turn(video(VIDEO[:50_000]))) as server:
+        await loader.save(server.url, tmp_path, "job", overwrite=False)
+
+    assert caught.value.reason == "short"
+    assert files_in(tmp_path) == {"job.mp4": VIDEO[:50_000]}
+
+
 async def test_a_file_without_an_announced_length(loader: Downloader, tmp_path: Path) -> None:
     """A body that ends with its connection is saved."""
     head = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"

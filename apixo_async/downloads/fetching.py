@@ -18,6 +18,7 @@ import aiohttp
 
 from apixo_async import _killpoints
 from apixo_async._timing import full_jitter
+from apixo_async.downloads.boxes import Boxes, is_mp4
 from apixo_async.downloads.destinations import (
     AboutToName,
     Destination,
@@ -28,7 +29,7 @@ from apixo_async.downloads.destinations import (
 from apixo_async.downloads.directory import Directory
 from apixo_async.downloads.files import SavedFile, suffix_of
 from apixo_async.downloads.hosts import Guard, PrivateHosts, RefusedHostError
-from apixo_async.downloads.resuming import Transfer
+from apixo_async.downloads.resuming import Transfer, is_ended_by_close
 from apixo_async.downloads.urls import InsecureRedirectError, read_redirect, read_url, shown_url
 from apixo_async.errors import ClientUsageError, DownloadError
 
@@ -249,6 +250,7 @@ class _Fetch:
 
     async def _receive(self, response: aiohttp.ClientResponse, part: Part) -> None:
         transfer = self.transfer
+        boxes = Boxes() if is_ended_by_close(response.headers) else None
         while chunk := await response.content.read(CHUNK):
             size = part.size + len(chunk)
             self._check_size(size)
@@ -256,11 +258,15 @@ class _Fetch:
                 transfer.distrust()
                 break
             await part.write(chunk)
+            if boxes is not None:
+                boxes.add(chunk)
             _killpoints.reached("K9")
         else:
-            if part.size and transfer.total in {None, part.size}:
+            is_cut = boxes is not None and is_mp4(part.head) and boxes.are_cut
+            if part.size and transfer.total in {None, part.size} and not is_cut:
                 return
-        message = f"{self.shown}: got {part.size} of {transfer.total} bytes"
+        of = "a longer file" if transfer.total is None else f"{transfer.total} bytes"
+        message = f"{self.shown}: got {part.size} of {of}"
         raise self._failure("short", message)
 
     def _suffix(self, response: aiohttp.ClientResponse, part: Part) -> str:

@@ -85,6 +85,11 @@ def is_packed(headers: Mapping[str, str]) -> bool:
     return headers.get("Content-Encoding", "identity").strip().lower() not in {"", "identity"}
 
 
+def is_ended_by_close(headers: Mapping[str, str]) -> bool:
+    """Whether nothing but the end of the connection says where the body ends (RFC 9112, 6.3)."""
+    return "Content-Length" not in headers and "Transfer-Encoding" not in headers
+
+
 def validator_of(headers: Mapping[str, str]) -> str | None:
     """What names this version of a file to the byte, for If-Range; `None` if nothing does."""
     tag = headers.get("ETag", "").strip()
