@@ -175,10 +175,12 @@ def check_header(path: Path) -> None:
 
 
 def check_is_file(path: Path) -> None:
-    """Raises `JournalError` for a directory; what is missing may become a file."""
+    """Raises `JournalError` for what is no file; what is missing may become one."""
     # An empty name is that of the current directory.
     if not path.name or os.path.isdir(path):  # noqa: PTH112  # says no where it may not look
         raise JournalError(f"{path} is a directory, not a journal")
+    if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113  # as above
+        raise JournalError(f"{path} is a device, a pipe or a socket; a journal needs a file")
 
 
 def _check_is_new(path: Path, mark: int | None) -> None:

@@ -90,6 +90,14 @@ async def test_a_directory_is_no_journal(path: Path) -> None:
     assert "is a directory, not a journal" in await refused(path)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+async def test_a_pipe_is_no_journal(tmp_path: Path) -> None:
+    """Opening it would wait for whoever writes into it, for ever."""
+    os.mkfifo(pipe := tmp_path / "run.db")
+
+    assert "a journal needs a file" in await refused(pipe)
+
+
 async def test_a_directory_that_is_missing_is_told(tmp_path: Path) -> None:
     """Nothing is made outside a directory that exists."""
     with pytest.raises(JournalError, match="No such file"):
