@@ -100,7 +100,10 @@ def pattern(line: str, *, varies: bool) -> re.Pattern[str]:
     """What a line of real output has to look like: `...` is anything, and so are measured times."""
     loose = (NUMBER if varies else UNIT).sub("\0", line.strip())
     parts = [re.escape(part) for part in re.split(r"(\0|\.\.\.|\s+)", loose)]
+    # A size has the unit that suits it.
+    parts = [re.sub(r"^(?:MB|kB)\b", "\1", part) for part in parts]
     exact = "".join(parts).replace(re.escape("\0"), r"[\d,.]+").replace(re.escape("..."), ".*")
+    exact = exact.replace("\1", "(?:MB|kB)")
     return re.compile(re.sub(r"(?:\\ |\s)+", r"\\s+", exact))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
-from itertools import chain
 from typing import Any, Final
 
 from apixo_async.errors import ClientUsageError
@@ -31,17 +30,22 @@ async def end_all(tasks: Iterable[asyncio.Task[Any]]) -> None:
 
 
 async def all_done(*groups: set[asyncio.Task[Any]]) -> None:
-    """Waits until no task is left, in one group after the other; cancelled, it ends them all.
+    """Waits until no task is left, in one group after the other; cancelled, it ends them so.
 
-    Each task leaves its group at its end.
+    Each task leaves its group at its end. A later group may need what an earlier one does.
     """
     try:
         for tasks in groups:
             while tasks:
                 await asyncio.wait(tasks)
-    except asyncio.CancelledError:
-        await end_all(chain(*groups))
-        raise
+    except asyncio.CancelledError as error:
+        interruption = error
+        for tasks in groups:
+            try:
+                await end_all(tasks)
+            except asyncio.CancelledError as another:
+                interruption = another
+        raise interruption from None
 
 
 IDS_SHOWN: Final = 100

@@ -172,7 +172,7 @@ async def site(place: tuple[WebhookReceiver, str]) -> AsyncIterator[Site]:
 @pytest.fixture
 def slip() -> Slip:
     """A submit of a job that no other test knows."""
-    return Slip(secrets.token_urlsafe(12), 1)
+    return Slip(secrets.token_hex(12), 1)
 
 
 def token(receiver: WebhookReceiver, slip: Slip) -> str:
