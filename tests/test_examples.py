@@ -134,7 +134,7 @@ async def test_a_service_shows_the_video_that_a_callback_told_of(
     assert [event["state"] for event in events][1:] == ["accepted", "success"]
     assert [event["is_end"] for event in events] == [False, False, True]
     assert str(events[-1]["urls"]).endswith(".mp4']")
-    assert apixo_emulator.ledger.callbacks["delivered"] == 1
+    await until(lambda: apixo_emulator.ledger.callbacks["delivered"] == 1)
     assert apixo_emulator.ledger.billed_total == 1
     assert "POST /videos" in service.printed
     assert "/apixo/" not in service.printed
@@ -213,7 +213,7 @@ async def test_the_batch_is_called_back_and_goes_on(
         assert lines[5].startswith(f"{callbacks} callbacks; 0 ")
 
     assert len(list((tmp_path / "prompts.videos").glob("*.mp4"))) == 5
-    assert apixo_emulator.ledger.callbacks["delivered"] == 5
+    await until(lambda: apixo_emulator.ledger.callbacks["delivered"] == 5)
     assert apixo_emulator.ledger.billed_total == 5
 
 

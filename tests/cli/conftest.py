@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -29,6 +30,14 @@ def run(*arguments: str | Path, **more: Any) -> Result:  # noqa: ANN401  # those
 def json_lines(text: str) -> list[Any]:
     """The objects of JSON lines."""
     return [json.loads(line) for line in text.splitlines()]
+
+
+def wait_for(condition: Callable[[], object], *, seconds: float = 10.0) -> None:
+    """Returns once the condition holds; fails the test if it never does."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
 
 
 @pytest.fixture

@@ -13,25 +13,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import attrs
 import pytest
 
 from apixo_async.testing import EmulatorThread
 from tests.batch.journal.jobs import fill, opened
-from tests.cli.conftest import FAST, Start, Started, json_lines
+from tests.cli.conftest import FAST, Start, Started, json_lines, wait_for
 
 ENDLESS = {"speed": 50.0, "durations": "100000"}
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-
-
-def wait_for(condition: Any, *, seconds: float = 10.0) -> None:  # noqa: ANN401  # any callable
-    """Returns once the condition holds; fails the test if it never does."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
 
 
 def finish(process: Started) -> tuple[str, str, int]:
