@@ -14,6 +14,7 @@ from apixo_async import (
     SubmitUncertainError,
     TextToVideo,
 )
+from apixo_async.batch.journal import Journal
 from tests.cancellation.journals import LoopWriter, on_the_loop, told
 from tests.cancellation.scenes import SPLIT, Api, check_gate
 from tests.cancellation.stepping import Stage, play
@@ -100,3 +101,26 @@ def test_a_job_that_was_about_to_be_sent_is_queued_again(
     with on_the_loop():
         play(scene, ())
     assert [state for state, _ in told(journal).values()] == ["queued"]
+
+
+def test_a_journal_that_was_just_being_opened_is_given_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cancelled twice while a slow disk takes the options: a closed client has let go of it."""
+    monkeypatch.setattr(LoopWriter, "seconds", 1.0)
+    journal = tmp_path / "run.db"
+
+    async def scene(stage: Stage) -> None:
+        client = client_for(Api())
+        running = asyncio.create_task(BatchRunner(client, journal=journal).run([OCEAN]))
+        await asyncio.sleep(0.5)
+        for _ in range(2):
+            await asyncio.sleep(0.01)
+            running.cancel()
+        await asyncio.wait([running])
+        await client.aclose()
+
+        await (await Journal.open(journal)).aclose()
+
+    with on_the_loop():
+        play(scene, ())

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from apixo_async.batch.journal import Journal
 from apixo_async.batch.outcomes import Outcome, StopReason
@@ -88,7 +88,7 @@ class OutcomeStream:
             self._run = Run(self._client, self._source, self._settings, journal=self._journal)
         except BaseException:  # the input may refuse to be gone through
             if self._journal is not None:
-                await self._journal.aclose()
+                await asyncio.shield(self._outliving(self._journal.aclose()))
             raise
         self._run.start()
         return self
@@ -107,9 +107,15 @@ class OutcomeStream:
             if self._client.engine.callbacks is not None:
                 await journal.give_name()
         except BaseException:
-            await journal.aclose()
+            await asyncio.shield(self._outliving(journal.aclose()))
             raise
         return journal
+
+    def _outliving(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """The work as a task that goes on when we are cancelled; the client waits for it then."""
+        task = asyncio.create_task(work)
+        self._client.engine.outlives(task)
+        return task
 
     def __aiter__(self) -> AsyncIterator[Outcome]:
         return self
@@ -159,8 +165,7 @@ class OutcomeStream:
         Cancelled a second time, the caller leaves at once; answers that still come are recorded,
         and the client waits for that when it is closed.
         """
-        closing = asyncio.create_task(_close_when_answered(journal, run))
-        self._client.engine.outlives(closing)
+        closing = self._outliving(_close_when_answered(journal, run))
         if not run.admission.is_sending:
             await asyncio.shield(closing)
 

@@ -19,6 +19,8 @@ from apixo_async.tasks import Task
 
 PAUSE: Final = 5.0
 """Seconds before an id is asked about again that the API neither knew nor denied."""
+EARLY_GRACE: Final = 2.0
+"""Seconds that a submit's answer may come after the callback of its task."""
 DENIED_PAUSE: Final = 30.0
 """Seconds before an id is asked about again that the API has denied so far."""
 
@@ -90,6 +92,17 @@ class Hearing:
             await submission.observer.identified(task)
         return task
 
+    async def confirmed(self, submission: Submission, ticket: Ticket) -> None:
+        """Returns when a callback named a task of the attempt under way and the API confirms it."""
+        asked = set[str]()
+        await ticket.naming()
+        await asyncio.sleep(EARLY_GRACE)
+        while True:
+            task_id = await _next_named(ticket, asked, PAUSE, of_any=False)
+            asked.add(task_id)
+            if await self.is_there(submission, task_id):
+                return
+
     async def _found(self, submission: Submission, ticket: Ticket) -> Task | None:
         """`None` if what was named is denied, and nobody will name anything else."""
         asked, denied_since = set[str](), dict[str, float]()
@@ -97,7 +110,7 @@ class Hearing:
             pause = DENIED_PAUSE if asked <= denied_since.keys() else PAUSE
             task_id = await _next_named(ticket, asked, pause)
             asked.add(task_id)
-            is_there = await self._is_there(submission, task_id)
+            is_there = await self.is_there(submission, task_id)
             now = asyncio.get_running_loop().time()
             age, span = now - submission.sent_at, now - denied_since.get(task_id, now)
             is_anothers = self._is_known(submission, task_id)
@@ -122,7 +135,8 @@ class Hearing:
             self._books.task_started(task, submission.lease, ticket=ticket, age=age)
         return task
 
-    async def _is_there(self, submission: Submission, task_id: str) -> bool | None:
+    async def is_there(self, submission: Submission, task_id: str) -> bool | None:
+        """Whether the API knows this id as nobody else's; `None` if it could not be asked."""
         if self._is_known(submission, task_id):
             return False
         return await self._confirm(task_id, submission.request.model)
@@ -137,12 +151,15 @@ class Hearing:
             await submission.observer.denied(submission.doubt)
 
 
-async def _next_named(ticket: Ticket, asked: set[str], pause: float) -> str:
-    """What is to be asked about: anything new at once, the rest in turn after a pause."""
+async def _next_named(ticket: Ticket, asked: set[str], pause: float, *, of_any: bool = True) -> str:
+    """What is to be asked about: anything new at once, the rest in turn after a pause.
+
+    That is what is named for any attempt, or for the last one alone.
+    """
     if asked:
         try:
             async with asyncio.timeout(pause):
-                return await ticket.naming(but=asked, of_any=True)
+                return await ticket.naming(but=asked, of_any=of_any)
         except TimeoutError:
             asked.clear()
-    return await ticket.naming(of_any=True)
+    return await ticket.naming(of_any=of_any)

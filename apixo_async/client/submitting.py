@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from typing import Final
 
 from apixo_async._logs import LOGGER, fields
 from apixo_async._transport import Transport
@@ -14,7 +13,6 @@ from apixo_async._wire import (
     submit_path,
     unwrap,
 )
-from apixo_async.client.callbacks import Ticket
 from apixo_async.client.closing import Closing
 from apixo_async.client.doubts import answer_of, denied, doubt_of
 from apixo_async.client.hearing import Hearing
@@ -39,9 +37,6 @@ from apixo_async.errors import (
 from apixo_async.limits import Gate, Permit
 from apixo_async.retries import SubmitVerdict, resubmit_delay
 from apixo_async.tasks import Task
-
-EARLY_GRACE: Final = 2.0
-"""Seconds that a submit's answer may come after the callback of its task."""
 
 
 class Submitter:
@@ -182,12 +177,12 @@ class Submitter:
         return await self._refused(submission, failure, judged.verdict, attempt, permit)
 
     async def _answer(self, submission: Submission, body: bytes) -> Reply:
-        """The answer; raises `UnansweredError` if there is none, but a callback that needs none."""
+        """The answer; raises `UnansweredError` if a callback named a task that is there without."""
         path = submit_path(submission.request.model)
         if submission.ticket is None:
             return await self._transport.send("POST", path, body=body)
         answer = asyncio.create_task(self._transport.send("POST", path, body=body))
-        hint = asyncio.create_task(_called_back(submission.ticket))
+        hint = asyncio.create_task(self.hearing.confirmed(submission, submission.ticket))
         try:
             await asyncio.wait((answer, hint), return_when=asyncio.FIRST_COMPLETED)
             if answer.done():
@@ -336,12 +331,6 @@ def _read_into(call: Call, reply: Reply) -> str | None:
     except ApixoError as error:
         return type(error).__name__  # raised where it is judged
     return None
-
-
-async def _called_back(ticket: Ticket) -> None:
-    """Returns when a callback for the attempt under way came and its answer did not follow."""
-    await ticket.naming()
-    await asyncio.sleep(EARLY_GRACE)
 
 
 def _raise_if_only_cut(submission: Submission) -> None:

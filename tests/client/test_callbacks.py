@@ -249,6 +249,26 @@ async def test_a_hanging_answer_is_not_waited_for() -> None:
 
 
 @virtual
+async def test_an_answer_is_waited_for_while_the_api_denies_what_the_callback_names() -> None:
+    """A server that lags behind, and an answer later than the callback: that is the one to know."""
+
+    class Slow(FakeApi):
+        async def send(self, method: str, path: str, *, body: bytes | None = None) -> Any:  # noqa: ANN401
+            reply = await super().send(method, path, body=body)
+            if method == "POST":
+                await asyncio.sleep(20)
+            return reply
+
+    api = Slow(receiver=receiver(), duration=lambda _: 1, on_status=lambda _: refusal(404, "none"))
+    async with client_for(api) as client:
+        began = now()
+        task = await client.submit(FOX)
+
+    assert task.id == "task_1"
+    assert now() - began == pytest.approx(20, abs=1)
+
+
+@virtual
 async def test_a_callback_before_the_answer_does_no_harm() -> None:
     """The answer follows within the moment that it is given."""
     api = FakeApi(
