@@ -106,7 +106,7 @@ class OutcomeStream:
             )
             if self._client.engine.callbacks is not None:
                 await journal.give_name()
-        except BaseException:
+        except (Exception, asyncio.CancelledError):  # not when our loop is gone
             await asyncio.shield(self._outliving(journal.aclose()))
             raise
         return journal
