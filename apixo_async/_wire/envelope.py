@@ -138,15 +138,8 @@ def _message(fields: Mapping[object, object]) -> str:
     """What went wrong, wherever the API put it: beside the code or in `data.error`."""
     inner = (as_mapping(fields.get("data")) or {}).get("error")
     parts = [part for part in (fields.get("message"), inner or fields.get("error")) if part]
-    texts = [part if isinstance(part, str) else _as_text(part) for part in parts]
+    texts = [part if isinstance(part, str) else json.dumps(part) for part in parts]
     return excerpt(": ".join(dict.fromkeys(texts)).encode("utf-8", "replace"))
-
-
-def _as_text(value: object) -> str:
-    try:
-        return json.dumps(value)
-    except RecursionError:
-        return f"a deeply nested {type(value).__name__}"
 
 
 def unwrap(reply: Reply) -> object:

@@ -92,8 +92,8 @@ class Hearing:
             await submission.observer.identified(task)
         return task
 
-    async def confirmed(self, submission: Submission, ticket: Ticket) -> None:
-        """Returns when a callback named a task of the attempt under way and the API confirms it."""
+    async def confirmed(self, submission: Submission, ticket: Ticket) -> str:
+        """A task of the attempt under way, once a callback has named it and the API knows it."""
         asked = set[str]()
         await ticket.naming()
         await asyncio.sleep(EARLY_GRACE)
@@ -101,7 +101,7 @@ class Hearing:
             task_id = await _next_named(ticket, asked, PAUSE, of_any=False)
             asked.add(task_id)
             if await self.is_there(submission, task_id):
-                return
+                return task_id
 
     async def _found(self, submission: Submission, ticket: Ticket) -> Task | None:
         """`None` if what was named is denied, and nobody will name anything else."""

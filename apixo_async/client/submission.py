@@ -91,6 +91,8 @@ class Submission:
     is_open: bool = attrs.field(default=False, init=False)
     """Whether its end is to be told to a hook, and was not yet."""
     post: asyncio.Task[Task] | None = attrs.field(default=None, init=False)
+    confirmed: str | None = attrs.field(default=None, init=False)
+    """A task of this attempt that a callback named and the API knew before there was an answer."""
     doubt: SubmitUncertainError | None = attrs.field(default=None, init=False)
     """What is known of a POST that was cut, or whose answer was lost."""
 
@@ -104,6 +106,13 @@ class Submission:
     def is_in_doubt(self) -> bool:
         """Whether the last attempt may have made a task that nobody has named."""
         return self.doubt is not None and self.doubt.phase != BY_CALLBACK
+
+    @property
+    def named(self) -> str | None:
+        """What a callback names as the task of this attempt; best what the API has confirmed."""
+        if self.confirmed is not None or self.ticket is None:
+            return self.confirmed
+        return self.ticket.named()
 
     @property
     def is_named(self) -> bool:

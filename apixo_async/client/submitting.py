@@ -112,7 +112,7 @@ class Submitter:
                     await asyncio.sleep(min(delay, patience_left))
 
     async def _attempt(self, submission: Submission, attempt: int) -> Task:
-        submission.post = None
+        submission.post = submission.confirmed = None
         submission.attempt = attempt
         asked_at = asyncio.get_running_loop().time()
         with self._closing.waiting():
@@ -170,8 +170,7 @@ class Submitter:
             return await self._accepted(submission, task_id, permit, answer_of(reply))
         if reply is not None and not isinstance(failure, RateLimitedError):
             self._gate.failed(permit)
-        named = None if submission.ticket is None else submission.ticket.named()
-        judged = judge(submission.request, failure, reply, named=named)
+        judged = judge(submission.request, failure, reply, named=submission.named)
         if judged.verdict is SubmitVerdict.UNCERTAIN:
             return await self._uncertain(submission, failure, judged, permit)
         return await self._refused(submission, failure, judged.verdict, attempt, permit)
@@ -187,6 +186,7 @@ class Submitter:
             await asyncio.wait((answer, hint), return_when=asyncio.FIRST_COMPLETED)
             if answer.done():
                 return answer.result()
+            submission.confirmed = hint.result()
             raise UnansweredError("a callback came, and no answer", host="", reason="timeout")
         finally:
             answer.cancel()
@@ -289,7 +289,9 @@ class Submitter:
             candidate = None
         error = doubt_of(submission, str(failure), failure, judged.answer.text, candidate)
         try:
-            is_there = None if candidate is None else await self._confirm(candidate, model)
+            is_there = candidate is not None and (
+                candidate == submission.confirmed or await self._confirm(candidate, model)
+            )
         except asyncio.CancelledError:
             submission.cut(error)
             if self._teller is not None:

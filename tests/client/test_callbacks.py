@@ -242,10 +242,11 @@ async def test_a_hanging_answer_is_not_waited_for() -> None:
     api = Hanging(receiver=receiver(), duration=lambda _: 5)
     async with client_for(api) as client:
         began = now()
-        task = await client.generate(FOX)
+        task = await client.submit(FOX)
 
     assert task.id == "task_1"
     assert now() - began < 10
+    assert api.statuses == 1  # what was confirmed is not asked about again: it might be denied
 
 
 @virtual

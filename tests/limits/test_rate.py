@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from apixo_async.events import ClientEvent, LimitFound
 from apixo_async.limits.buckets import bucket_size
 from apixo_async.limits.rate import Permit, RateGate
 from tests.limits.judges import saturate, worst_window
@@ -599,3 +600,14 @@ async def test_when_a_limit_is_refuted(since: float, good: int, is_refuted: bool
         gate._good.count(now())
 
     assert gate._is_refuted(now()) is is_refuted
+
+
+@virtual
+async def test_a_rate_that_was_found_is_told_once() -> None:
+    """Taking over the same rate again is no news."""
+    heard: list[ClientEvent] = []
+    gate = RateGate(300, tell=heard.append)
+    for _ in range(2):
+        gate.find(attrs.evolve(gate.finder, rate=100))
+
+    assert heard == [LimitFound(at=heard[0].at, limit="requests", value=100, configured=300)]

@@ -300,12 +300,14 @@ class Journal:
 
     async def recover(self) -> int:
         """Submits that were on their way when the last owner ended become uncertain."""
-        found = 0
-        async for entry in self.entries(JobState.SENDING):
-            if (doubt := doubt_after_crash(entry)) is not None:
-                await self.record(entry.number, doubt)
-                found += 1
-        return found
+        doubts = [
+            (entry.number, doubt)
+            async for entry in self.entries(JobState.SENDING)
+            if (doubt := doubt_after_crash(entry)) is not None
+        ]
+        for number, doubt in doubts:
+            await self.record(number, doubt)
+        return len(doubts)
 
     def note_traffic(self, sample: Traffic) -> None:
         """Notes what the client did, for whoever looks back.

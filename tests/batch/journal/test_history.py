@@ -275,6 +275,15 @@ def test_a_job_that_waits_is_in_doubt_once_a_submit_of_it_is_named(
     assert "open_attempt" not in identified.why()
 
 
+def test_a_repeat_that_is_refused_leaves_the_doubt_of_the_submit_that_is_named() -> None:
+    """The callback came while the repeat was on its way, and told of the submit before it."""
+    refused = after(happened(SENDING, NOT_SENT, SENDING, NAMED), NOT_SENT)
+
+    assert refused.state is U
+    assert refused.why()["called_back"] == ["t2"]
+    assert not can_follow(refused.state, events.Sending)
+
+
 def test_a_job_that_was_never_sent_has_no_task_to_be_named() -> None:
     """Whoever names one for it is noted, and it is sent as ever."""
     named = after(in_state(Q), NAMED)

@@ -5,6 +5,7 @@ import pytest
 from apixo_async.batch import events
 from apixo_async.batch.journal import Entry, JobState, is_to_submit_again, open_candidate
 from apixo_async.batch.journal.history import after
+from apixo_async.batch.journal.leftovers import doubt_after_crash
 from tests.batch.journal.jobs import SENDING, UNCERTAIN, WAYS, K, job
 
 PLAIN = events.Uncertain(key=K, reason="reset", phase="sent")
@@ -67,3 +68,12 @@ def test_a_record_of_an_older_version_is_open() -> None:
 
     assert "candidate_denied" not in entry.why()
     assert open_candidate(entry) == "t9"
+
+
+@pytest.mark.parametrize("state", JobState, ids=str)
+def test_only_a_submit_that_was_on_its_way_is_in_doubt_after_a_crash(state: JobState) -> None:
+    """All other states say by themselves what came of the job."""
+    doubt = doubt_after_crash(came(*WAYS[state]))
+
+    assert (doubt is not None) is (state is JobState.SENDING)
+    assert doubt is None or doubt.phase == "crash"
