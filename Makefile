@@ -112,10 +112,12 @@ links: ## do the links between our Markdown files lead somewhere?
 	$(IN_VENV) cli,report,speed build test check bench
 	@$(BIN)/python tools/check_links.py
 
-docs: ## build the site into site/, where a warning is an error; open site/index.html
+docs: ## build the site, where a warning or a dead link is an error; open site/index.html
 	$(IN_VENV) cli,otel,report,speed build test docs
+	@rm -rf site
 	@$(SPHINX) --fresh-env --write-all --builder html docs site
 	@$(SPHINX) --builder text docs site/text docs/reference/*.rst
+	@$(BIN)/python tools/check_links.py site
 
 audit: ## are all dependencies, allowed or installed, outside of what advisories are about?
 	$(IN_VENV) cli,report,speed build test check bench
