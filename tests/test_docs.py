@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import attrs
 import pytest
 
 import apixo_async
@@ -15,6 +16,7 @@ from apixo_async import PollSchedule, WebhookReceiver
 from apixo_async.client import verbs
 from apixo_async.emulator import EmulatorSettings
 from apixo_async.testing import EmulatorThread
+from tests.batch.report.journals import make, whole
 from tests.pages import (
     OTHER,
     PAGES,
@@ -25,6 +27,7 @@ from tests.pages import (
     Shell,
     blocks,
     blocks_in,
+    execute,
     missing,
     steps,
 )
@@ -34,6 +37,10 @@ TRIED = [block for block in BLOCKS if block.language in RUNNABLE and block.why_n
 LONG = "docs/tutorial.md"
 SPEED = {LONG: 20.0}
 """How fast the emulator of a page goes, where the page says so; otherwise it is in a hurry."""
+PORT = "8200"
+"""Where a page has a server listen; the test takes a port that is free."""
+HAS_JOURNAL = {"docs/report.md"}
+"""Pages that are about a run.db of the reader's."""
 NOT_RUN = [
     ("README.md", "builds an environment of its own; CI runs make test-all"),
     ("README.md", "installs from the network"),
@@ -46,13 +53,11 @@ NOT_RUN = [
     ("docs/cli.md", "tests/cli/test_completion.py completes in real shells"),
     ("docs/cli.md", "tests/cli/test_show.py makes run.db and compares"),
     ("docs/emulator.md", "it runs until Ctrl-C"),
-    ("docs/how-to/applications.md", "a cell of a notebook, which may await outside of a function"),
     ("docs/how-to/testing.md", "it runs until Ctrl-C"),
     ("docs/index.md", "installs from the network"),
     ("docs/journal.md", "RUN.DB is a journal of the reader's"),
     ("docs/mutation.md", "takes minutes to hours"),
     ("docs/report.md", "installs from the network and costs money"),
-    ("docs/report.md", "run.db is a journal of the reader's; tests/batch/report calls it"),
     ("docs/saving.md", "needs a bucket, and costs money"),
     ("docs/telemetry.md", "installs from the network"),
     ("docs/tutorial.md", "installs from the network"),
@@ -84,11 +89,17 @@ def _as_before() -> Iterator[None]:
         logger.handlers[:] = handlers
 
 
+def free_port() -> int:
+    """A port that nobody listens at."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port: int = sock.getsockname()[1]
+    return port
+
+
 @pytest.fixture
 def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A directory as the reader's: examples/ is there, and a port for callbacks is free."""
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        host, port = sock.getsockname()
+    host, port = "127.0.0.1", free_port()
     monkeypatch.setattr(WebhookReceiver.serve, "__defaults__", (host, port))
     monkeypatch.setenv("APIXO_WEBHOOK_URL", f"http://{host}:{port}/apixo")
     monkeypatch.setenv("APIXO_WEBHOOK_SECRET", "the secret of these pages")
@@ -116,6 +127,8 @@ def test_what_a_page_shows_is_what_happens(
 
     Commands print what is shown below them, and end with 0 unless the next one asks for their code.
     """
+    if page in HAS_JOURNAL:
+        make(Path("run.db"), whole)
     settings = EmulatorSettings(speed=SPEED.get(page, 600.0))
     with EmulatorThread(settings) as emulator:
         monkeypatch.setenv("APIXO_BASE_URL", emulator.base_url)
@@ -136,11 +149,12 @@ def _try(block: Block, shell: Shell) -> None:
     elif "apixo_emulator" in block.text:
         _try_tests(block)
     else:
-        exec(compile(block.text, block.place, "exec"), {"__name__": "__main__"})  # noqa: S102  # our own pages
+        execute(block)
 
 
 def _try_commands(block: Block, shell: Shell) -> None:
-    given = list(steps(block))
+    text = block.text.replace(PORT, str(free_port()))
+    given = list(steps(attrs.evolve(block, text=text)))
     for number, (command, shown) in enumerate(given):
         code, output = shell.run(command)
         after = given[number + 1][0] if number + 1 < len(given) else ""
