@@ -243,6 +243,17 @@ def test_the_changelog_has_a_place_for_what_comes() -> None:
     assert "## [Unreleased]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
+def test_every_example_is_led_to() -> None:
+    """The page of examples lists each file, and a guide or a page of a subject leads to it, too."""
+    files = {path.name for path in (ROOT / "examples").iterdir() if path.is_file()} - {"README.md"}
+    table = (ROOT / "examples/README.md").read_text(encoding="utf-8")
+    guides = "".join((ROOT / page).read_text(encoding="utf-8") for page in PAGES if "docs/" in page)
+
+    assert [name for name in sorted(files) if f"]({name})" not in table] == []
+    programs = [name for name in sorted(files) if name.endswith((".py", ".ipynb"))]
+    assert [name for name in programs if f"/examples/{name})" not in guides] == []
+
+
 def test_every_error_has_its_cause_and_remedy() -> None:
     """The page of errors has a row for each error of the tree."""
     import apixo_async
