@@ -50,7 +50,7 @@ NOT_RUN = [
     ("docs/benchmarks.md", "takes hours"),
     ("docs/callbacks.md", "needs an address that is public"),
     ("docs/cli.md", "installs from the network and costs money"),
-    ("docs/cli.md", "tests/cli/test_completion.py completes in real shells"),
+    ("docs/cli.md", "tests/cli/test_completion.py completes in a real bash"),
     ("docs/cli.md", "tests/cli/test_show.py makes run.db and compares"),
     ("docs/emulator.md", "it runs until Ctrl-C"),
     ("docs/how-to/testing.md", "it runs until Ctrl-C"),
