@@ -119,6 +119,10 @@ docs: ## build the site, where a warning or a dead link is an error; open site/i
 	@$(SPHINX) --builder text docs site/text docs/reference/*.rst
 	@$(BIN)/python tools/check_links.py site
 
+pictures: ## take the pictures of board and report in docs/ anew; needs a Chromium
+	$(IN_VENV) cli,report,speed build bench
+	@$(BIN)/python tools/pictures.py
+
 audit: ## are all dependencies, allowed or installed, outside of what advisories are about?
 	$(IN_VENV) cli,report,speed build test check bench
 	@$(BIN)/python tools/audit.py
@@ -150,4 +154,4 @@ clean: ## remove all that was made here, demo videos included
 	@find . -name __pycache__ -prune -exec rm -rf {} +
 
 .PHONY: help demo test test-all test-oldest test-s3 simulate coverage mutate check lint types floors wheel links \
-    docs audit audit-online bench bench-peers format clean
+    docs pictures audit audit-online bench bench-peers format clean
