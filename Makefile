@@ -112,10 +112,16 @@ links: ## do the links between our Markdown files lead somewhere?
 	$(IN_VENV) cli,report,speed build test check bench
 	@$(BIN)/python tools/check_links.py
 
-docs: ## build the site into site/, where a warning is an error; open site/index.html
+docs: ## build the site, where a warning or a dead link is an error; open site/index.html
 	$(IN_VENV) cli,otel,report,speed build test docs
+	@rm -rf site
 	@$(SPHINX) --fresh-env --write-all --builder html docs site
 	@$(SPHINX) --builder text docs site/text docs/reference/*.rst
+	@$(BIN)/python tools/check_links.py site
+
+pictures: ## take the pictures of board and report in docs/ anew; needs a Chromium
+	$(IN_VENV) cli,report,speed build bench
+	@$(BIN)/python tools/pictures.py
 
 audit: ## are all dependencies, allowed or installed, outside of what advisories are about?
 	$(IN_VENV) cli,report,speed build test check bench
@@ -148,4 +154,4 @@ clean: ## remove all that was made here, demo videos included
 	@find . -name __pycache__ -prune -exec rm -rf {} +
 
 .PHONY: help demo test test-all test-oldest test-s3 simulate coverage mutate check lint types floors wheel links \
-    docs audit audit-online bench bench-peers format clean
+    docs pictures audit audit-online bench bench-peers format clean

@@ -167,15 +167,32 @@ def write_texts(app: Sphinx, error: Exception | None) -> None:
     entries = [entry for section in docs_pages.navigation(index).values() for entry in section]
     if app.builder.name == "html":
         (app.outdir / "llms.txt").write_text(docs_pages.llms_txt(index), encoding="utf-8")
+        write_text(app.outdir, "index")
         for entry in entries:
             if entry.path.endswith(".md"):
-                target = app.outdir / docs_pages.source_of(entry)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(HERE / entry.path, target)
+                write_text(app.outdir, entry.page)
     elif app.builder.name == "text":
         site = app.outdir.parent
-        texts = [(site / docs_pages.source_of(entry)).read_text("utf-8") for entry in entries]
-        (site / "llms-full.txt").write_text("\n\n".join([index, *texts]), encoding="utf-8")
+        (app.outdir / "index.txt").unlink()  # the landing page, which index.md is
+        sources = {"index": "text/index.md"}
+        sources.update({entry.page: docs_pages.source_of(entry) for entry in entries})
+        texts = [
+            docs_pages.from_above(page, (site / source).read_text("utf-8"))
+            for page, source in sources.items()
+        ]
+        (site / "llms-full.txt").write_text("\n\n".join(texts), encoding="utf-8")
+
+
+def write_text(site: Path, page: str) -> None:
+    """The text of a page of Markdown, and beside it the pictures and programs that it links."""
+    text = docs_pages.plain_text(HERE, page, (HERE / f"{page}.md").read_text(encoding="utf-8"))
+    target = site / "text" / f"{page}.md"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(text, encoding="utf-8")
+    for file in docs_pages.files_of(HERE, page, text):
+        there = site / "text" / file
+        there.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(HERE / file, there)
 
 
 def setup(app: Sphinx) -> None:

@@ -7,6 +7,9 @@ A block that cannot run has a comment before it, which a reader does not see:
 
 from __future__ import annotations
 
+import ast
+import asyncio
+import inspect
 import os
 import re
 import shlex
@@ -22,6 +25,7 @@ ROOT: Final = Path(__file__).parent.parent
 PAGES: Final = [
     "README.md",
     "CONTRIBUTING.md",
+    "examples/README.md",
     *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md")),
 ]
 RUNNABLE: Final = {"python", "console"}
@@ -139,6 +143,19 @@ main()
 """
 
 
+def execute(block: Block) -> dict[str, object]:
+    """Runs a block of Python, which may await outside of a function as a notebook's cell may.
+
+    Returns what it has defined.
+    """
+    defined: dict[str, object] = {"__name__": "__main__"}
+    flags = 0 if "asyncio.run(" in block.text else ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    ran = eval(compile(block.text, block.place, "exec", flags), defined)  # noqa: S307  # our own pages
+    if inspect.iscoroutine(ran):
+        asyncio.run(ran)
+    return defined
+
+
 class Shell:
     """Runs the commands of one page, one after the other, in one shell and one directory."""
 
@@ -177,9 +194,10 @@ class Shell:
         raise AssertionError(f"the shell has ended: {''.join(printed)}")
 
     def close(self) -> None:
-        """Ends the shell."""
+        """Ends the shell, and what runs in its background."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
+        self._process.stdin.write("kill $(jobs -p) 2>/dev/null; wait\n")
         self._process.stdin.close()
         self._process.wait(10)
         self._process.stdout.close()

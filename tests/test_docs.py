@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import attrs
 import pytest
 
 import apixo_async
@@ -15,6 +16,7 @@ from apixo_async import PollSchedule, WebhookReceiver
 from apixo_async.client import verbs
 from apixo_async.emulator import EmulatorSettings
 from apixo_async.testing import EmulatorThread
+from tests.batch.report.journals import make, whole
 from tests.pages import (
     OTHER,
     PAGES,
@@ -25,6 +27,7 @@ from tests.pages import (
     Shell,
     blocks,
     blocks_in,
+    execute,
     missing,
     steps,
 )
@@ -34,6 +37,10 @@ TRIED = [block for block in BLOCKS if block.language in RUNNABLE and block.why_n
 LONG = "docs/tutorial.md"
 SPEED = {LONG: 20.0}
 """How fast the emulator of a page goes, where the page says so; otherwise it is in a hurry."""
+PORT = "8200"
+"""Where a page has a server listen; the test takes a port that is free."""
+HAS_JOURNAL = {"docs/report.md"}
+"""Pages that are about a run.db of the reader's."""
 NOT_RUN = [
     ("README.md", "builds an environment of its own; CI runs make test-all"),
     ("README.md", "installs from the network"),
@@ -43,16 +50,14 @@ NOT_RUN = [
     ("docs/benchmarks.md", "takes hours"),
     ("docs/callbacks.md", "needs an address that is public"),
     ("docs/cli.md", "installs from the network and costs money"),
-    ("docs/cli.md", "tests/cli/test_completion.py completes in real shells"),
+    ("docs/cli.md", "tests/cli/test_completion.py completes in a real bash"),
     ("docs/cli.md", "tests/cli/test_show.py makes run.db and compares"),
     ("docs/emulator.md", "it runs until Ctrl-C"),
-    ("docs/how-to/applications.md", "a cell of a notebook, which may await outside of a function"),
     ("docs/how-to/testing.md", "it runs until Ctrl-C"),
     ("docs/index.md", "installs from the network"),
     ("docs/journal.md", "RUN.DB is a journal of the reader's"),
     ("docs/mutation.md", "takes minutes to hours"),
     ("docs/report.md", "installs from the network and costs money"),
-    ("docs/report.md", "run.db is a journal of the reader's; tests/batch/report calls it"),
     ("docs/saving.md", "needs a bucket, and costs money"),
     ("docs/telemetry.md", "installs from the network"),
     ("docs/tutorial.md", "installs from the network"),
@@ -84,11 +89,17 @@ def _as_before() -> Iterator[None]:
         logger.handlers[:] = handlers
 
 
+def free_port() -> int:
+    """A port that nobody listens at."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port: int = sock.getsockname()[1]
+    return port
+
+
 @pytest.fixture
 def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A directory as the reader's: examples/ is there, and a port for callbacks is free."""
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        host, port = sock.getsockname()
+    host, port = "127.0.0.1", free_port()
     monkeypatch.setattr(WebhookReceiver.serve, "__defaults__", (host, port))
     monkeypatch.setenv("APIXO_WEBHOOK_URL", f"http://{host}:{port}/apixo")
     monkeypatch.setenv("APIXO_WEBHOOK_SECRET", "the secret of these pages")
@@ -116,6 +127,8 @@ def test_what_a_page_shows_is_what_happens(
 
     Commands print what is shown below them, and end with 0 unless the next one asks for their code.
     """
+    if page in HAS_JOURNAL:
+        make(Path("run.db"), whole)
     settings = EmulatorSettings(speed=SPEED.get(page, 600.0))
     with EmulatorThread(settings) as emulator:
         monkeypatch.setenv("APIXO_BASE_URL", emulator.base_url)
@@ -136,11 +149,12 @@ def _try(block: Block, shell: Shell) -> None:
     elif "apixo_emulator" in block.text:
         _try_tests(block)
     else:
-        exec(compile(block.text, block.place, "exec"), {"__name__": "__main__"})  # noqa: S102  # our own pages
+        execute(block)
 
 
 def _try_commands(block: Block, shell: Shell) -> None:
-    given = list(steps(block))
+    text = block.text.replace(PORT, str(free_port()))
+    given = list(steps(attrs.evolve(block, text=text)))
     for number, (command, shown) in enumerate(given):
         code, output = shell.run(command)
         after = given[number + 1][0] if number + 1 < len(given) else ""
@@ -227,6 +241,17 @@ def test_the_first_screen_shows_both_commands() -> None:
 def test_the_changelog_has_a_place_for_what_comes() -> None:
     """The changelog opens with what is not released yet."""
     assert "## [Unreleased]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_every_example_is_led_to() -> None:
+    """The page of examples lists each file, and a guide or a page of a subject leads to it, too."""
+    files = {path.name for path in (ROOT / "examples").iterdir() if path.is_file()} - {"README.md"}
+    table = (ROOT / "examples/README.md").read_text(encoding="utf-8")
+    guides = "".join((ROOT / page).read_text(encoding="utf-8") for page in PAGES if "docs/" in page)
+
+    assert [name for name in sorted(files) if f"]({name})" not in table] == []
+    programs = [name for name in sorted(files) if name.endswith((".py", ".ipynb"))]
+    assert [name for name in programs if f"/examples/{name})" not in guides] == []
 
 
 def test_every_error_has_its_cause_and_remedy() -> None:

@@ -1,7 +1,10 @@
 """The site: what it is made of is complete. `make docs` builds it, and fails on a warning."""
 
 import importlib.util
+from pathlib import Path
 from types import ModuleType
+
+import pytest
 
 from tests.docstrings import public
 from tests.pages import ROOT
@@ -50,6 +53,75 @@ def test_links_out_of_docs_lead_to_the_same_on_the_site() -> None:
     shown = site.text_of(docs, "project/security", "")
     assert "(../threat-model.md)" in shown
     assert "(contributing.md#before-a-release)" in shown
+
+
+def test_texts_link_to_texts() -> None:
+    """Pages made from the code are .txt there; code and other sites are left as they are."""
+    site = tool("docs_pages")
+    shown = site.plain_text(
+        ROOT / "docs",
+        "how-to/batches",
+        "[all](../reference/events.rst#x), [it](../../CONTRIBUTING.md), `[a](b.rst)`, "
+        "[there](https://example.org/a.rst)\n```python\n[b](c.rst)\n```\n",
+    )
+
+    assert shown == (
+        "[all](../reference/events.txt#x), [it](../project/contributing.md), `[a](b.rst)`, "
+        "[there](https://example.org/a.rst)\n```python\n[b](c.rst)\n```\n"
+    )
+
+
+def test_what_texts_show_and_link_is_beside_them() -> None:
+    """Pictures and programs are copied, from docs/ and from where they are outside of it."""
+    site = tool("docs_pages")
+    text = "![a](../images/job-life.svg) [b](../../examples/page.html) [c](batches.md) [d](#e)"
+
+    assert list(site.files_of(ROOT / "docs", "how-to/resume", text)) == [
+        "images/job-life.svg",
+        "../examples/page.html",
+    ]
+
+
+def test_links_of_all_texts_in_one_lead_from_there() -> None:
+    """llms-full.txt is above the folder of texts; links to headings stay on their page."""
+    site = tool("docs_pages")
+
+    shown = site.from_above("how-to/resume", "[a](../journal.md#b) [c](#d) [e](mailto:f@b.org)")
+    assert shown == "[a](text/journal.md#b) [c](#d) [e](mailto:f@b.org)"
+
+
+SITE = {
+    "index.html": '<a href="a/b.html#there"><i id="top"><a href="#top"><img src="a/p%20q.png">',
+    "a/b.html": '<h1 id="there"><a href="../index.html">up</a><a href="https://example.org">x</a>',
+    "a/p q.png": "",
+    "llms.txt": "- [b](text/b.md): all of b",
+    "text/b.md": "# One thing\n[c](c.txt) [b](b.md#one-thing) [p](<../a/p q.png>)",
+    "text/c.txt": "see [nothing](nowhere.md)",
+}
+
+
+@pytest.mark.parametrize(
+    ("page", "text", "dead"),
+    [
+        ("index.html", SITE["index.html"], []),
+        ("index.html", '<a href="c.html">c</a>', ["index.html: c.html does not exist"]),
+        ("index.html", '<a href="a/b.html#x">', ["index.html: a/b.html#x names no place"]),
+        ("a/b.html", '<h1 id="there"><img src="../p.png">', ["a/b.html: ../p.png does not exist"]),
+        ("llms.txt", "[b](text/d.md)", ["llms.txt: text/d.md does not exist"]),
+        ("text/b.md", "# One thing\n[c](c.rst)", ["text/b.md: c.rst does not exist"]),
+        ("text/b.md", "# Two\n[b](b.md#one)", ["text/b.md: b.md#one names no heading"]),
+    ],
+)
+def test_a_link_of_the_site_that_leads_nowhere_is_found(
+    page: str, text: str, dead: list[str], tmp_path: Path
+) -> None:
+    """On its pages, in its texts and in llms.txt, to files and to places in them."""
+    for name, content in {**SITE, page: text}.items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(content, encoding="utf-8")
+
+    assert tool("check_links").dead_links_of_site(tmp_path) == dead
 
 
 def test_every_public_name_is_in_the_reference() -> None:

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
 HEADING: Final = re.compile(r"^## (.+)$", re.MULTILINE)
 ENTRY: Final = re.compile(r"^- \[([^\]]+)\]\(([^)]+)\): (.+)$", re.MULTILINE)
 LINK: Final = re.compile(r"(\]\()([^)#\s]+)(#[^)]*)?(\))")
+CODE: Final = re.compile(r"^```.*?^```$|`[^`\n]*`", re.MULTILINE | re.DOTALL)
+SCHEME: Final = re.compile(r"[a-z]+:")
 
 OUTSIDE: Final[Mapping[str, str]] = {
     "../CHANGELOG.md": "project/changelog.md",
@@ -82,13 +84,60 @@ def _led(text: str, written_in: str, shown_in: str) -> str:
     def led(match: re.Match[str]) -> str:
         # From the root of the checkout, so that the name of its own directory does not matter.
         target = posixpath.normpath(posixpath.join("docs", written_in, match[2]))
-        is_ours = not re.match(r"[a-z]+:", match[2])
+        is_ours = not SCHEME.match(match[2])
         if not is_ours or (written_in == shown_in and target not in shown_at):
             return match[0]
         there = posixpath.relpath(shown_at.get(target, target), shown_below)
         return f"{match[1]}{there}{match[3] or ''}{match[4]}"
 
     return LINK.sub(led, text)
+
+
+def plain_text(docs: Path, page: str, text: str) -> str:
+    """A page as its text is on the site, where those that are made from the code are .txt."""
+
+    def led(match: re.Match[str]) -> str:
+        if SCHEME.match(match[2]) or not match[2].endswith(".rst"):
+            return match[0]
+        return f"{match[1]}{match[2].removesuffix('.rst')}.txt{match[3] or ''}{match[4]}"
+
+    return _outside_of_code(led, text_of(docs, page, text))
+
+
+def files_of(docs: Path, page: str, text: str) -> Iterator[str]:
+    """The files that a text shows or links and that are no pages, as paths from docs/."""
+    folder = posixpath.dirname(page)
+    for _, link, *_ in LINK.findall(CODE.sub("", text)):
+        path = posixpath.normpath(posixpath.join(folder, link))
+        if (
+            not SCHEME.match(link)
+            and posixpath.splitext(path)[1] != ".md"
+            and (docs / path).is_file()
+        ):
+            yield path
+
+
+def from_above(page: str, text: str) -> str:
+    """The text of a page with the links that it needs beside the folder of texts, not in it."""
+    folder = posixpath.join("text", posixpath.dirname(page))
+
+    def led(match: re.Match[str]) -> str:
+        if SCHEME.match(match[2]):
+            return match[0]
+        there = posixpath.normpath(posixpath.join(folder, match[2]))
+        return f"{match[1]}{there}{match[3] or ''}{match[4]}"
+
+    return _outside_of_code(led, text)
+
+
+def _outside_of_code(led: Callable[[re.Match[str]], str], text: str) -> str:
+    """Links are led elsewhere; what only looks like one, in code, is not."""
+    parts: list[str] = []
+    end = 0
+    for code in CODE.finditer(text):
+        parts += [LINK.sub(led, text[end : code.start()]), code[0]]
+        end = code.end()
+    return "".join([*parts, LINK.sub(led, text[end:])])
 
 
 def llms_txt(index: str, url: str = "") -> str:

@@ -47,7 +47,7 @@ def report(*, journal: Path, prices: Prices, output: Path) -> None:
         from apixo_async.batch.report import write_report
     except ModuleNotFoundError as error:
         advice = "pip install 'apixo-async[report]'"
-        raise Fault(str(error), advice=advice, code=exits.USAGE) from None
+        raise Fault(f"a report needs {error.name}", advice=advice, code=exits.USAGE) from None
     from apixo_async.errors import InvalidSettingError
 
     try:
