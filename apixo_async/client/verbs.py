@@ -330,6 +330,8 @@ class ApixoClient:
         Raises:
             DownloadError: A result could not be saved. The task is still done and paid, and
                 downloading again is enough.
+            InvalidSettingError: `directory` is no place to save to, or the package of its storage
+                is missing; nothing was fetched.
             ClientUsageError: The client is closed, or belongs to another event loop.
         """
         return [
@@ -358,6 +360,7 @@ class ApixoClient:
 
         Raises:
             DownloadError: As in `download()`.
+            InvalidSettingError: As in `download()`.
             ClientUsageError: The client is closed, or belongs to another event loop.
         """
         return await self.saver.save(
