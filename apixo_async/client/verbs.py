@@ -248,6 +248,8 @@ class ApixoClient:
         Raises:
             TaskTimeoutError: As in `wait()`, as are all others; but a task that has failed is the
                 last snapshot here.
+            InvalidSettingError: As in `wait()`.
+            InvalidRequestError: As in `wait()`.
         """
         plan = schedule or self.engine.schedule
         seconds = _timeout(timeout, plan)
@@ -276,6 +278,7 @@ class ApixoClient:
         Raises:
             SubmitUncertainError: As in `submit()`, as are its other errors.
             TaskFailedError: As in `wait()`, as are its other errors.
+            InvalidSettingError: `timeout` is not above 0; nothing was sent.
         """
         _timeout(timeout, schedule or self.engine.schedule)
         task = await self.submit(request)
