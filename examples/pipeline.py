@@ -50,7 +50,7 @@ COLUMNS = ("id", "status", "task_id", "file", "size", "sha256", "error")
 def rows_of(table: Path) -> Iterator[Mapping[str, Any]]:
     """The rows of a table, a piece at a time."""
     if table.suffix == ".parquet":
-        from pyarrow import parquet  # pyright: ignore[reportMissingImports]  # installed where it is needed
+        from pyarrow import parquet
 
         with parquet.ParquetFile(table) as file:
             for piece in file.iter_batches(1_000):
@@ -83,8 +83,8 @@ def _csv(path: Path) -> Generator[Write]:
 
 @contextmanager
 def _parquet(path: Path) -> Generator[Write]:
-    import pyarrow as pa  # pyright: ignore[reportMissingImports]  # installed where it is needed
-    from pyarrow import parquet  # pyright: ignore[reportMissingImports]  # installed where it is needed
+    import pyarrow as pa
+    from pyarrow import parquet
 
     fields = [(name, pa.int64() if name == "size" else pa.string()) for name in COLUMNS]
     schema = pa.schema(fields)

@@ -129,15 +129,38 @@ def field_docs(cls: type) -> dict[str, str | None]:
 
 
 def raised(function: Callable[..., object]) -> set[str]:
-    """The errors that a function raises itself, by the names of their classes."""
-    return {
-        node.exc.func.id
-        for node in ast.walk(source(function))
-        if isinstance(node, ast.Raise)
-        and isinstance(node.exc, ast.Call)
-        and isinstance(node.exc.func, ast.Name)
-        and node.exc.func.id[0].isupper()  # others make an error by what they are given
-    }
+    """The errors that a function raises itself, by the names of their classes.
+
+    They are raised where they are made, by a variable that they were given to before, or by a
+    private function of its module that it calls.
+    """
+    nodes = [*ast.walk(source(function))]
+    beside = getattr(function, "__globals__", {})
+    thrown = [node.exc for node in nodes if isinstance(node, ast.Raise) and node.exc is not None]
+    found: set[str] = set()
+    kept = {expression.id for expression in thrown if isinstance(expression, ast.Name)}
+    for node in nodes:
+        match node:
+            case ast.Assign(targets=[ast.Name(id=name)], value=made) if name in kept:
+                thrown.append(made)
+            case ast.Call(func=ast.Name(id=name)) if name.startswith("_"):
+                called = beside.get(name)
+                if inspect.isfunction(called) and called.__module__ == function.__module__:
+                    found |= raised(called)
+            case _:
+                pass
+    return found | {name for expression in thrown for name in _classes(expression)}
+
+
+def _classes(expression: ast.expr) -> Iterator[str]:
+    """The class that an expression names or makes an instance of; other names are in small."""
+    match expression:
+        case ast.Call(func=made):
+            yield from _classes(made)
+        case ast.Name(id=name) | ast.Attribute(attr=name) if name[0].isupper():
+            yield name
+        case _:
+            pass
 
 
 def faults_of(name: str, value: object) -> list[str]:

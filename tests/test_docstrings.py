@@ -43,6 +43,12 @@ def test_what_obeys_the_api_names_the_page(name: str) -> None:
     assert SOURCE.search(PUBLIC[name].__doc__ or "")
 
 
+def _checked(timeout: float) -> float:
+    if timeout == 0:
+        raise TypeError
+    return timeout
+
+
 @attrs.frozen
 class Bad:
     """Wrong in many ways (Veo 3.1 page, poetry).
@@ -65,7 +71,10 @@ class Bad:
         """
         if timeout < self.seconds:
             raise ValueError(timeout)
-        return timeout
+        failure = KeyError(timeout)
+        if timeout > self.seconds:
+            raise failure
+        return _checked(timeout)
 
     @property
     def age(self) -> float:
@@ -86,6 +95,8 @@ def test_what_is_missing_is_found() -> None:
         "Bad.name: no docstring",
         "Bad.wait(timeout): a number without a unit",
         "Bad.wait: a number without a unit",
+        "Bad.wait: raises KeyError, which is not under Raises",
+        "Bad.wait: raises TypeError, which is not under Raises",
         "Bad.wait: raises ValueError, which is not under Raises",
         "Bad.wait: the system page has no section ''",
         "Bad.age: a number without a unit",
@@ -99,4 +110,4 @@ def test_docstrings_are_read_as_they_are_meant() -> None:
 
     assert sections(text) == {"Args": {"a": "One,\n        two.\n", "b": "Three.\n"}}
     assert field_docs(Bad) == {"seconds": "A number.", "size": "A size.", "name": None}
-    assert raised(Bad.wait) == {"ValueError"}
+    assert raised(Bad.wait) == {"KeyError", "TypeError", "ValueError"}

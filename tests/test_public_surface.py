@@ -1,10 +1,16 @@
+import ast
+import inspect
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
 import apixo_async
+
+TYPING = Path(__file__).parent / "typing"
 
 # Every public name is a decision: whoever adds one adds it here, too.
 NAMES = [
@@ -56,6 +62,30 @@ NAMES = [
 ]
 
 
+# The tables of contents whose names users write.
+TABLES_OF_CONTENTS = [
+    "apixo_async",
+    "apixo_async.batch",
+    "apixo_async.batch.report",
+    "apixo_async.emulator",
+    "apixo_async.integrations.otel",
+    "apixo_async.testing",
+]
+
+
+def public_names() -> Iterator[str]:
+    """Every public name, and those of the methods and properties of its class."""
+    for table in TABLES_OF_CONTENTS:
+        module = import_module(table)
+        for name in module.__all__:
+            yield name
+            value = getattr(module, name)
+            for own, member in vars(value).items() if isinstance(value, type) else ():
+                is_told = isinstance(member, property) or inspect.isroutine(member)
+                if is_told and not own.startswith("_"):
+                    yield f"{name}.{own}"
+
+
 def fresh(code: str) -> str:
     """What a program prints in a fresh interpreter, which `-P` keeps from finding the checkout."""
     done = subprocess.run(
@@ -68,6 +98,16 @@ def fresh(code: str) -> str:
 def test_the_names_are_the_pinned_ones() -> None:
     """Nothing became public, and nothing was taken away, by accident."""
     assert apixo_async.__all__ == NAMES
+
+
+def test_every_name_is_pinned_for_type_checkers() -> None:
+    """What users write is in tests/typing, where two checkers say what they make of it."""
+    trees = [ast.parse(file.read_text("utf-8")) for file in TYPING.glob("*.py")]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    pinned = {node.id for node in nodes if isinstance(node, ast.Name)}
+    pinned |= {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+
+    assert [name for name in public_names() if name.rpartition(".")[2] not in pinned] == []
 
 
 def test_the_names_are_sorted_and_unique() -> None:

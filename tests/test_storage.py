@@ -12,7 +12,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from apixo_async import ApixoClient, DownloadError, InvalidSettingError
+from apixo_async import ApixoClient, DownloadError, InvalidSettingError, Task, TaskState
 from apixo_async.downloads import Downloader, SavedFile
 from apixo_async.downloads.storage import Storage
 from tests.buckets import Bucket, Buckets, forget, in_memory, registered
@@ -351,6 +351,15 @@ async def test_a_place_is_tried_without_leaving_anything(bucket: Bucket, tmp_pat
     assert "/tried" not in str(in_memory())
 
 
+@pytest.fixture
+def no_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scheme `missing`, which fsspec knows, and whose package is not installed."""
+    from fsspec.registry import known_implementations
+
+    known = {"class": "no_such_package.FileSystem", "err": "Install no_such_package"}
+    monkeypatch.setitem(known_implementations, "missing", known)
+
+
 @pytest.mark.parametrize(
     ("url", "problem"),
     [
@@ -361,13 +370,9 @@ async def test_a_place_is_tried_without_leaving_anything(bucket: Bucket, tmp_pat
     ],
 )
 async def test_a_place_that_nothing_can_be_saved_to(
-    url: str, problem: str, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+    url: str, problem: str, bucket: Bucket, no_package: None
 ) -> None:
     """The error names it and says what to do."""
-    from fsspec.registry import known_implementations
-
-    known = {"class": "no_such_package.FileSystem", "err": "Install no_such_package"}
-    monkeypatch.setitem(known_implementations, "missing", known)
     with pytest.raises(InvalidSettingError, match=f"cannot save to {url}: .*{problem}"):
         await Storage(url).check()
 
@@ -377,6 +382,35 @@ async def test_without_fsspec(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "fsspec", None)
     with pytest.raises(InvalidSettingError, match=r"pip install 'apixo-async\[storage\]'"):
         await Storage("s3://videos").check()
+
+
+@pytest.mark.parametrize(
+    ("url", "has_fsspec", "advice"),
+    [
+        ("memory://a", False, "fsspec is not installed: pip install 'apixo-async[storage]'"),
+        ("nonsense://a", False, "fsspec is not installed: pip install 'apixo-async[storage]'"),
+        ("nonsense://a", True, "fsspec knows no storage called nonsense"),
+        ("missing://a", True, ": pip install no_such_package"),
+    ],
+)
+async def test_a_download_to_a_storage_that_cannot_be_opened(
+    url: str, has_fsspec: bool, advice: str, no_package: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The setting is at fault, not the URL of the result, which is not even asked for."""
+    if not has_fsspec:
+        monkeypatch.setitem(sys.modules, "fsspec", None)
+    host = FileHost([VIDEO])
+    async with FaultServer(host.act) as server:
+        client = ApixoClient("key", base_url=server.url, transport=FakeApi())
+        task = Task(id="t-1", model="veo-3-1", state=TaskState.SUCCESS, urls=(server.url,))
+        async with client:
+            for verb in (client.download, client.save):
+                with pytest.raises(InvalidSettingError) as caught:
+                    await verb(task, url)
+                assert str(caught.value).startswith(f"cannot save to {url}: ")
+                assert str(caught.value).endswith(advice)
+
+    assert host.starts == []
 
 
 # Secrets

@@ -56,7 +56,10 @@ def _positive(_: object, attribute: attrs.Attribute[float], value: float) -> Non
 
 @attrs.frozen(kw_only=True)
 class Timeouts:
-    """Seconds for a whole call, by kind, and for connecting; a slow drip cannot outlast them.
+    """How long calls may take, in seconds above 0; a slow drip cannot outlast them.
+
+    `submit` and `status` are seconds for a whole call of that kind, `connect` those of them that
+    may pass until there is a connection.
 
     Raises:
         InvalidSettingError: A number is not above 0; the message names it.

@@ -45,9 +45,9 @@ class BatchRunner:
         journal: A file that keeps what happened, whatever happens to this process: the same
             requests with the same journal go on where they stopped, and nothing is paid for twice.
             One process uses it at a time. `None` keeps nothing.
-        save_to: A directory for the videos, named by job key, or as text the URL of a storage that
-            fsspec knows (`s3://bucket/prefix`, see docs/saving.md); `None` leaves them at their
-            URLs.
+        save_to: A directory for the videos, named by job key; it is made if it is missing. Or as
+            text the URL of a storage that fsspec knows (`s3://bucket/prefix`, see docs/saving.md);
+            `None` leaves them at their URLs.
         uncertain: What becomes of submits whose answer was lost: `keep` states them as outcomes,
             `resubmit` sends them again, which may pay twice, but not while a task was named that
             the API has not denied.
@@ -71,8 +71,8 @@ class BatchRunner:
         report: What the last `run()` or `resume()` gathered, also when it raised.
 
     Raises:
-        InvalidSettingError: A setting is out of its range, or nothing can be saved to `save_to`;
-            the message names it.
+        InvalidSettingError: A setting is out of its range; the message names it. Whether anything
+            can be saved to `save_to` is tried as a run begins, before anything is sent.
     """
 
     def __init__(
@@ -139,6 +139,7 @@ class BatchRunner:
         Raises:
             TypeError: An item is no request.
             InvalidRequestError: A key stands for two different requests.
+            InvalidSettingError: Nothing can be saved to `save_to`; nothing was sent.
             ClientUsageError: The runner is running another batch, or the client is closed.
             JournalError: The journal is in use, damaged, or cannot be written.
         """
@@ -151,6 +152,7 @@ class BatchRunner:
         surely was never sent is submitted. Uncertain jobs are outcomes again.
 
         Raises:
+            InvalidSettingError: Nothing can be saved to `save_to`; nothing was sent.
             ClientUsageError: There is no journal, or the runner is running another batch.
             JournalError: The journal is missing, in use, damaged, or cannot be written.
         """

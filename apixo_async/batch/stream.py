@@ -24,6 +24,7 @@ class OutcomeStream:
 
     Raises:
         ClientUsageError: It was entered twice, or not at all, or its runner runs another batch.
+        InvalidSettingError: On entering: nothing can be saved to `save_to`; nothing was sent.
         JournalError: On entering: the journal is in use, damaged, or cannot be written.
     """
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -36,49 +35,30 @@ def place_word(place: Place) -> str:
 
 
 def ready(place: Place) -> None:
-    """Makes a directory for results, or tries a storage, before anything is paid for."""
-    if isinstance(place, str):
-        _try_storage(place)
-        return
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-        is_good = os.access(place, os.W_OK | os.X_OK)
-        reason = "it is not writable"
-    except OSError as error:
-        is_good, reason = False, error.strerror or str(error)
-    if not is_good:
-        raise Fault(
-            f"cannot save to {place}: {reason}; nothing was sent",
-            advice="name a directory that can be written with --save-to",
-            code=exits.USAGE,
-        )
+    """Begins a file there before anything is paid for; a directory that is missing is made."""
+    _try(place, keep=True)
 
 
 def check(place: Place) -> None:
     """As `ready`, but leaves everything as it is."""
-    if isinstance(place, str):
-        _try_storage(place)
-        return
-    above = next(path for path in (place, *place.absolute().parents) if path.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-        reason = "is not writable" if above.is_dir() else "is no directory"
-        raise Fault(
-            f"cannot save to {place}: {above} {reason}",
-            advice="name a directory that can be written with --save-to",
-            code=exits.USAGE,
-        )
+    _try(place, keep=False)
 
 
-def _try_storage(url: str) -> None:
+def _try(place: Place, *, keep: bool) -> None:
+    from apixo_async.downloads.directory import Directory
     from apixo_async.downloads.storage import Storage
 
     try:
-        Storage(url).check_now()
+        if isinstance(place, str):
+            Storage(place).check_now()
+        else:
+            Directory(place).check_now(keep=keep)
     except InvalidSettingError as error:
         message = str(error)
     else:
         return
-    raise Fault(message, advice="nothing was sent; see docs/saving.md", code=exits.USAGE)
+    advice = "see docs/saving.md" if isinstance(place, str) else "--save-to says where to"
+    raise Fault(message, advice=f"nothing was sent; {advice}", code=exits.USAGE)
 
 
 def in_force(given: Place | None, noted: Mapping[str, Any], journal: Path) -> Place | None:

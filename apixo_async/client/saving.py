@@ -80,7 +80,10 @@ class Saver:
         only: Collection[int] | None,
         observer: SaveObserver | None,
     ) -> list[SavedFile]:
-        """The results of a task, one after the other; raises `DownloadError`."""
+        """The results of a task, one after the other.
+
+        Raises `DownloadError`, and `InvalidSettingError` for a storage whose package is missing.
+        """
         self._engine.open()
         if not task.urls:
             msg = f"task {task.id} ({task.state}) has no result to download"

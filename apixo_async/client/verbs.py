@@ -248,6 +248,8 @@ class ApixoClient:
         Raises:
             TaskTimeoutError: As in `wait()`, as are all others; but a task that has failed is the
                 last snapshot here.
+            InvalidSettingError: As in `wait()`.
+            InvalidRequestError: As in `wait()`.
         """
         plan = schedule or self.engine.schedule
         seconds = _timeout(timeout, plan)
@@ -276,6 +278,7 @@ class ApixoClient:
         Raises:
             SubmitUncertainError: As in `submit()`, as are its other errors.
             TaskFailedError: As in `wait()`, as are its other errors.
+            InvalidSettingError: `timeout` is not above 0; nothing was sent.
         """
         _timeout(timeout, schedule or self.engine.schedule)
         task = await self.submit(request)
@@ -330,6 +333,8 @@ class ApixoClient:
         Raises:
             DownloadError: A result could not be saved. The task is still done and paid, and
                 downloading again is enough.
+            InvalidSettingError: `directory` is no place to save to, or the package of its storage
+                is missing; nothing was fetched.
             ClientUsageError: The client is closed, or belongs to another event loop.
         """
         return [
@@ -358,6 +363,7 @@ class ApixoClient:
 
         Raises:
             DownloadError: As in `download()`.
+            InvalidSettingError: As in `download()`.
             ClientUsageError: The client is closed, or belongs to another event loop.
         """
         return await self.saver.save(

@@ -73,7 +73,10 @@ class Destination(Protocol):
         ...
 
     async def check(self) -> None:
-        """Raises `InvalidSettingError` if plainly nothing could be saved here; leaves nothing."""
+        """Raises `InvalidSettingError` if plainly nothing could be saved here.
+
+        It begins a file and throws it away. All that it leaves is a directory that was missing.
+        """
 
     def part(self, stem: str, *, overwrite: bool) -> Part:
         """A new result, to be named `<stem>.<suffix>`.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+from contextlib import suppress
 from pathlib import Path
 
 import attrs
@@ -10,16 +12,38 @@ import attrs
 from apixo_async.downloads.claims import clear_leftovers
 from apixo_async.downloads.files import SavedFile, find_saved
 from apixo_async.downloads.parts import PartFile
+from apixo_async.downloads.threads import in_thread
+from apixo_async.errors import InvalidSettingError
 
 
 @attrs.frozen
 class Directory:
-    """A directory of this machine, made when the first result comes."""
+    """A directory of this machine, made when it is checked or when the first result comes."""
 
     place: Path
 
     async def check(self) -> None:
-        """A disk is believed until it refuses."""
+        """Makes the directory and begins a file in it; raises `InvalidSettingError`."""
+        await in_thread(self.check_now)
+
+    def check_now(self, *, keep: bool = True) -> None:
+        """The same, blocking. Without `keep`, directories that were missing are removed again."""
+        place = self.place.absolute()
+        missing = [path for path in (place, *place.parents) if not os.path.lexists(path)]
+        try:
+            PartFile(place, "apixo-check", overwrite=False).probe()
+        except (OSError, ValueError) as error:  # the second for a name with a null byte
+            reason = _reason(place, error)
+        else:
+            return
+        finally:
+            if not keep:
+                for path in missing:
+                    with suppress(OSError, ValueError):
+                        path.rmdir()
+        raise InvalidSettingError(
+            f"cannot save to {self.place}: {reason}; name a directory that files can be written to"
+        )
 
     def part(self, stem: str, *, overwrite: bool) -> PartFile:
         """A file beside its later name."""
@@ -42,6 +66,14 @@ class Directory:
             # The temporary name may be there, too: it goes right after the other one came.
             clear_leftovers(self.place, stem)
         return found
+
+
+def _reason(place: Path, error: Exception) -> str:
+    """What is wrong with a directory, by what is in its way or what the system says."""
+    lowest = next((path for path in (place, *place.parents) if os.path.lexists(path)), place)
+    if os.path.lexists(lowest) and not os.path.isdir(lowest):  # noqa: PTH112  # this raises nothing
+        return f"{lowest} is no directory"
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def is_on_disk(file: SavedFile) -> bool:

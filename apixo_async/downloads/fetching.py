@@ -98,7 +98,7 @@ class Downloader:
         durable and before it has its name; again with the next name if this one was just taken.
         What it raises ends the download, and the content is removed.
 
-        Raises `DownloadError`.
+        Raises `DownloadError`, and `InvalidSettingError` for a storage whose package is missing.
         """
         destination = Directory(to) if isinstance(to, Path) else to
         async with self._places:
@@ -183,7 +183,7 @@ class _Fetch:
         except RefusedHostError as error:
             failure = self._refused_host(error)
         except ValueError:
-            failure = self._failure("bad_url", f"not a URL that can be downloaded: {self.shown}")
+            failure = self._bad_url()
         raise failure
 
     async def attempt(self, part: Part) -> str:
@@ -202,8 +202,6 @@ class _Fetch:
             failure = self._refused_host(error)
         except InsecureRedirectError:
             failure = self._failure("redirects", f"{shown} redirects to a place without TLS")
-        except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError, ValueError):
-            failure = self._failure("bad_url", f"not a URL that can be downloaded: {shown}")
         except aiohttp.ClientConnectorError as error:
             if isinstance(error.os_error, RefusedHostError):
                 failure = self._refused_host(error.os_error)
@@ -219,14 +217,30 @@ class _Fetch:
     ) -> AsyncGenerator[aiohttp.ClientResponse]:
         """The answer at the end of the redirects, each of which is checked like the first URL."""
         for _ in range(MAX_REDIRECTS + 1):
-            async with self._session.get(url, headers=headers, allow_redirects=False) as response:
+            async with await self._asked(url, headers) as response:
                 place = response.headers.get("Location")
                 if response.status not in _REDIRECTS or place is None:
                     yield response
                     return
-            url = read_redirect(url, place, allow_private=self._guard.allow_private)
+            url = self._redirected(url, place)
         message = f"{self.shown} leads to more than {MAX_REDIRECTS} redirects"
         raise self._failure("redirects", message)
+
+    # A `ValueError` speaks of the URL here, and of nothing else: a part may raise some of its own.
+
+    async def _asked(self, url: URL, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
+        try:
+            return await self._session.get(url, headers=headers, allow_redirects=False)
+        except (aiohttp.NonHttpUrlClientError, ValueError):
+            failure = self._bad_url()
+        raise failure
+
+    def _redirected(self, url: URL, place: str) -> URL:
+        try:
+            return read_redirect(url, place, allow_private=self._guard.allow_private)
+        except ValueError:
+            failure = self._bad_url()
+        raise failure
 
     async def _begin(
         self, response: aiohttp.ClientResponse, part: Part, *, asked_for_rest: bool
@@ -287,6 +301,9 @@ class _Fetch:
 
     def _failure(self, reason: str, message: str, status: int | None = None) -> DownloadError:
         return DownloadError(message, url=self.shown, reason=reason, http_status=status)
+
+    def _bad_url(self) -> DownloadError:
+        return self._failure("bad_url", f"not a URL that can be downloaded: {self.shown}")
 
     def _broken_off(self, error: Exception) -> DownloadError:
         message = f"{self.shown}: {type(error).__name__} while downloading"

@@ -52,6 +52,18 @@ class PartFile:
         self.head = b""
         """The first bytes, which may have come in several chunks."""
 
+    def probe(self) -> None:
+        """Begins the file, brings a byte of it to the disk, and removes it. Blocks.
+
+        Raises `OSError`, or `ValueError` for a name with a null byte.
+        """
+        try:
+            self._open()
+            self._write(b"\0")
+            self._settle()
+        finally:
+            self._discard()
+
     async def __aenter__(self) -> Self:
         try:
             await _in_thread(self._open)

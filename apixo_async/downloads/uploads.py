@@ -46,6 +46,8 @@ class Upload(ABC):
         self.head = b""
 
     async def __aenter__(self) -> Self:
+        # Nothing is fetched for a storage that cannot be opened.
+        await self._storage.run(lambda _: None)
         return self
 
     async def write(self, chunk: bytes) -> None:

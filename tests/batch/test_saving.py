@@ -106,6 +106,30 @@ async def test_a_batch_is_refused_before_anything_is_sent(bucket: Bucket, db: Pa
     assert not db.exists()
 
 
+@pytest.mark.parametrize(
+    "place",
+    [
+        "afile",
+        "afile/below",
+        pytest.param(
+            "/proc/videos", marks=pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+        ),
+    ],
+)
+async def test_a_batch_to_no_directory_is_refused_before_anything_is_sent(
+    place: str, db: Path
+) -> None:
+    """A path is held to the same as a bucket."""
+    (db.parent / "afile").write_bytes(b"")
+    async with connected() as (client, api):
+        runner = BatchRunner(client, journal=db, save_to=db.parent / place)
+        with pytest.raises(InvalidSettingError, match=f"cannot save to .*{place}: "):
+            await runner.run(JOBS)
+
+    assert not api.requests
+    assert not db.exists()
+
+
 async def test_a_bucket_that_fails_later_costs_no_second_video(bucket: Bucket, db: Path) -> None:
     """Videos are successes with a reason why they are not saved, and resuming saves them."""
     async with connected() as (client, api):

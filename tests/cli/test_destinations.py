@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from tests.buckets import Bucket, registered
 from tests.cli.conftest import FAST, json_lines, run
 
 quick = pytest.mark.apixo_emulator(speed=50.0, durations="5")
+PROC = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc, where nobody can write")
 PLACE = "s3://videos/run"
 NAMES = {f"videos/run/{key}.mp4" for key in "abcd"}
 
@@ -70,6 +72,7 @@ def test_single_videos_go_to_a_bucket(apixo_emulator: EmulatorThread, bucket: Bu
         ("s3://none/a", "The specified bucket does not exist"),
         ("nonsense://a", "fsspec knows no storage called nonsense"),
         ("ftp://me:hunter2@host/a", "no password may be in it"),
+        pytest.param("/proc/videos", "cannot save to /proc/videos: No such file", marks=PROC),
     ],
 )
 def test_a_place_is_refused_before_anything_is_sent(

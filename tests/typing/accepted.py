@@ -1,6 +1,6 @@
 """What users write, and what it is inferred as."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Literal, assert_type
@@ -55,6 +55,7 @@ async def verbs(client: ApixoClient) -> None:
         assert_type(snapshot, Task)
     async with client as same:
         assert_type(same, ApixoClient)
+    await client.aclose()
 
 
 def a_task(task: Task) -> None:
@@ -66,6 +67,8 @@ def a_task(task: Task) -> None:
     assert_type(task.completed_at, datetime | None)
     assert_type(task.duration, float | None)
     assert_type(task.has_succeeded, bool)
+    assert_type(task.is_terminal, bool)
+    assert_type(task.expires_at, datetime | None)
     assert_type(task.raw, Mapping[str, object])
 
 
@@ -76,6 +79,10 @@ async def batches(client: ApixoClient) -> None:
     assert_type(report, BatchReport)
     assert_type(report.outcomes, tuple[Outcome, ...])
     assert_type(report.stopped, StopReason | None)
+    assert_type(report.counts, Mapping[OutcomeStatus, int])
+    assert_type(await runner.resume(), BatchReport)
+    assert_type(runner.stream_resumed(), OutcomeStream)
+    runner.stop()
     stream = runner.stream(TextToVideo(f"number {n}") for n in range(3))
     assert_type(stream, OutcomeStream)
     async with stream as outcomes:
@@ -86,6 +93,21 @@ async def batches(client: ApixoClient) -> None:
             assert_type(outcome.error, ApixoError | None)
             assert_type(outcome.files, tuple[SavedFile, ...])
             assert_type(outcome.job.request, Request)
+            assert_type([file.path for file in outcome.files], list[Path])
+        outcomes.stop()
+    assert_type(stream.left, Sequence[Outcome])
+    assert_type(stream.stopped, StopReason | None)
+    assert_type(stream.stop_error, BaseException | None)
+    assert_type(stream.was_begun and stream.is_running, bool)
+
+
+def schedules(schedule: PollSchedule) -> None:
+    """Numbers that follow from those of a schedule."""
+    learned = LearnedSchedule.beginning_as(schedule)
+    assert_type(learned, LearnedSchedule)
+    assert_type(learned.shortest_pause, float)
+    assert_type(schedule.slot_lifetime, float)
+    assert_type(schedule.uncertain_hold, float)
 
 
 def requests() -> list[Request]:
@@ -97,6 +119,12 @@ def requests() -> list[Request]:
         ExtendVideo(task_id="t", prompt="on"),
         ModelRequest("another", {"prompt": "a fox"}),
     ]
+
+
+def modes(given: ReferenceToVideo, other: ModelRequest) -> None:
+    """The API leaves one of them no choice, and the other is any model's."""
+    assert_type(given.mode, Literal["quality", "fast"])
+    assert_type(other.mode, str | None)
 
 
 def heard(event: events.ClientEvent) -> str:
