@@ -78,7 +78,11 @@ def _try_storage(url: str) -> None:
         message = str(error)
     else:
         return
-    raise Fault(message, advice="nothing was sent; see docs/saving.md", code=exits.USAGE)
+    raise Fault(
+        message,
+        advice="nothing was sent; mend that, or --save-to another place",
+        code=exits.USAGE,
+    )
 
 
 def in_force(given: Place | None, noted: Mapping[str, Any], journal: Path) -> Place | None:

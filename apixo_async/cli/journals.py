@@ -56,8 +56,9 @@ def refusing() -> Generator[None]:
     try:
         yield
     except JournalError as error:
-        # Most say themselves what to do.
-        name = "" if ";" in str(error) else "; name a journal that apixo batch made"
+        # Most say themselves what to do; a question says only what may be wrong.
+        is_said = ";" in str(error) and not str(error).endswith("?")
+        name = "" if is_said else "; name a journal that apixo batch made"
         advice = f"nothing was sent or changed{name}"
         raise Fault(str(error), advice=advice, code=exits.USAGE) from None
 

@@ -15,6 +15,7 @@ from apixo_async.batch.journal.overview import (
     Overview,
     Standing,
 )
+from apixo_async.batch.meanings import may_help_again, meaning
 from apixo_async.batch.spending import in_usd
 from apixo_async.cli.journals import command
 from apixo_async.cli.summary import REASON_WIDTH
@@ -166,10 +167,12 @@ def _failures(overview: Overview, journal: Path) -> Iterator[tuple[str, str]]:
         yield str(failure.state), f"{failure.count:,} x {shortened(why, REASON_WIDTH)}"
         if failure.keys:
             yield "", _named(failure.keys, failure.count)
+        yield "", meaning(failure.state, failure.code)
     more = len(overview.failures) - REASONS_SHOWN
     if more > 0:
         yield "", f"and {counted(more, 'other reason')}"
-    if overview.failures and overview.owner is None:
+    may_help = any(may_help_again(one.state, one.code) for one in overview.failures)
+    if may_help and overview.owner is None:
         again = command("settle", journal, "KEY", options=("--resubmit",))
         yield "", f"to send one again: {again}"
 

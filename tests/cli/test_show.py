@@ -28,6 +28,7 @@ from apixo_async.batch.journal import JobState
 from apixo_async.batch.journal.overview import Doubt, Durations, Expiry, Failure, Kind, Overview
 from apixo_async.batch.journal.owner import OwnerLock
 from apixo_async.batch.journal.reading import JournalReader
+from apixo_async.batch.meanings import meaning
 from apixo_async.batch.spending import Prices
 from apixo_async.cli import show as module
 from apixo_async.cli.show import changes
@@ -110,6 +111,7 @@ def test_a_journal_is_shown_as_a_sum_a_table_and_facts(tmp_path: Path) -> None:
         "rate       2.0 overall (jobs ended, a minute)",
         "failed     1 x E1: no",
         "           d",
+        f"           {meaning(JobState.FAILED, 'E1')}",
         f"           to send one again: apixo settle {path} KEY --resubmit",
         "not saved  3 results, because nobody asked for it; to have them:",
         f"           apixo resume {path} --save-to DIR",
@@ -181,8 +183,24 @@ def test_what_cannot_be_read_is_said_in_a_line(
     assert said in result.stderr
     assert result.stderr.splitlines()[1:] == [
         "  nothing was sent or changed"
-        + "; name a journal that apixo batch made" * (content is None)
+        + "; name a journal that apixo batch made" * (content != b"")
     ]
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "is_sent_again"),
+    [
+        ("CONTENT_VIOLATION", "against the content policy", False),
+        ("GENERATION_FAILED", "could not make the video", True),
+    ],
+)
+def test_a_failure_is_shown_with_its_meaning(code: str, words: str, is_sent_again: bool) -> None:
+    """And sending it again is advised only where the same prompt may do better."""
+    failure = Failure(state=JobState.FAILED, code=code, reason="no", count=1, keys=("a",))
+    text = "\n".join(lines(failures=(failure,)))
+
+    assert words in text
+    assert ("--resubmit" in text) is is_sent_again
 
 
 def test_json_has_the_same_numbers_and_adds_up(journal: Path) -> None:

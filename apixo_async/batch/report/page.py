@@ -15,8 +15,8 @@ from markupsafe import Markup
 
 from apixo_async.batch.journal import Overview, Traffic
 from apixo_async.batch.journal.overview import Standing
+from apixo_async.batch.meanings import may_help_again, meaning
 from apixo_async.batch.report import charts
-from apixo_async.batch.report.advice import meaning
 from apixo_async.batch.report.figures import (
     BINS,
     binned,
@@ -317,7 +317,9 @@ def _problems(found: Gathered) -> dict[str, Any]:
                 "at": at,
                 "reason": reason,
                 "meaning": meaning(reason.state, reason.code),
-                "command": commands.again(reason.jobs[0][0]) if reason.jobs else None,
+                "command": commands.again(reason.jobs[0][0])
+                if reason.jobs and may_help_again(reason.state, reason.code)
+                else None,
             }
             for at, reason in failures
         ],
