@@ -231,7 +231,8 @@ class BatchSession:
         # What was never begun would fill the screen; the reason is the batch's, and shown once.
         if outcome.status is not OutcomeStatus.NOT_STARTED:
             self._failures.add(outcome)
-            self._display.note(failure_line(outcome, self._plan.again), is_bad=True)
+            width = self._display.width
+            self._display.note(failure_line(outcome, self._plan.again, width=width), is_bad=True)
 
     # The end
 
