@@ -224,7 +224,7 @@ def test_charts_are_drawn_and_tell_their_numbers(
     expect(page.locator("#hint")).to_contain_text("10 running tasks of 10")
     watched.go("durations")
     expect(page.locator("#durations .chart")).to_have_count(3)
-    expect(page.locator("#durations")).to_contain_text("half within 2.0 s")
+    expect(page.locator("#durations")).to_contain_text("half within 3.0 s")
     watched.check()
     page.close()
 
