@@ -81,7 +81,8 @@ def _print(overview: Overview, journal: Path, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(show_as_json(overview, journal=journal)))
         return
-    for line in show_lines(overview, journal=journal, width=terminal_width()):
+    again = journals.said_again(overview.base_url, is_emulated=overview.is_emulated)
+    for line in show_lines(overview, journal=journal, width=terminal_width(), again=again):
         click.echo(line)
 
 
