@@ -41,6 +41,10 @@ class Connection:
     batch_schedule: PollSchedule
     """That of a batch, which learns unless it is told not to."""
     emulator: EmulatedApi | None = None
+    verb: str = "batch"
+    """The command that connects, for what is said about an error."""
+    takes_emulator: bool = True
+    """Whether that command has an option to do without a key."""
 
     def client(self, webhook: WebhookReceiver | None = None) -> ApixoClient:
         """A new client. Raises `Fault` without a key or with a bad address."""
@@ -53,10 +57,11 @@ class Connection:
                 webhook=webhook,
             )
         except AuthenticationError as error:
-            advice = f"export {KEY_VARIABLE}=..., or try without one: --emulator"
+            without = ", or try without one: --emulator" * self.takes_emulator
+            advice = f"export {KEY_VARIABLE}=...{without}"
             raise Fault(_sentence(error), advice=advice, code=exits.USAGE) from None
         except InvalidSettingError as error:
-            advice = "nothing was sent; apixo batch --help says what is allowed"
+            advice = f"nothing was sent; apixo {self.verb} --help says what is allowed"
             raise Fault(str(error), advice=advice, code=exits.USAGE) from None
 
 
@@ -107,6 +112,8 @@ def _connection(options: Options) -> Connection:
         account=account,
         schedule=schedule,
         batch_schedule=schedule if options.schedule == "documented" else learned,
+        verb=options.verb,
+        takes_emulator=options.takes_emulator,
     )
 
 
@@ -117,11 +124,11 @@ def _said(numbers: Mapping[str, Any]) -> dict[str, Any]:
 def _scaled(plan: Connection, api: EmulatedApi) -> Connection:
     """The same plan on a clock that goes `speed` times as fast."""
     rate = scaled_rate(plan.limits.requests_per_minute, speed=api.speed)
-    return Connection(
+    return attrs.evolve(
+        plan,
         base_url=api.base_url,
         api_key=Secret(api.api_key),
         limits=attrs.evolve(plan.limits, requests_per_minute=rate),
-        account=plan.account,
         schedule=_faster(plan.schedule, api.speed),
         batch_schedule=_faster(plan.batch_schedule, api.speed),
         emulator=api,
@@ -142,13 +149,7 @@ def _faster(schedule: PollSchedule, speed: float) -> PollSchedule:
 
 def _emulator_arguments(options: Options, limits: Limits) -> list[str]:
     """The emulated account has the plan that the options speak of."""
-    from apixo_async.emulator import EmulatorSettings
-
-    try:
-        EmulatorSettings(faults=read_rates(options.emulator_fault))
-    except ValueError as error:
-        advice = "apixo emulator --list-faults shows all names"
-        raise Fault(str(error), advice=advice, code=exits.USAGE) from None
+    read_rates(options.emulator_fault)  # which refuses unknown names
     arguments = [
         f"--requests-per-minute={limits.requests_per_minute}",
         f"--concurrent-tasks={limits.concurrent_tasks}",

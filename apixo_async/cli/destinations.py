@@ -57,8 +57,11 @@ def _try(place: Place, *, keep: bool) -> None:
         message = str(error)
     else:
         return
-    advice = "see docs/saving.md" if isinstance(place, str) else "--save-to says where to"
-    raise Fault(message, advice=f"nothing was sent; {advice}", code=exits.USAGE)
+    raise Fault(
+        message,
+        advice="nothing was sent; mend that, or --save-to another place",
+        code=exits.USAGE,
+    )
 
 
 def in_force(given: Place | None, noted: Mapping[str, Any], journal: Path) -> Place | None:

@@ -49,6 +49,10 @@ class Display(Protocol):
         traceback: TracebackType | None,
     ) -> None: ...
 
+    @property
+    def width(self) -> int | None:
+        """Columns that a note has; `None` where lines are as long as they like."""
+
     def tick(self, now: float) -> None:
         """Shows how far the batch is."""
 
@@ -105,6 +109,11 @@ class LiveDisplay:
     ) -> None:
         self._screen.__exit__(exc_type, exc, traceback)
 
+    @property
+    def width(self) -> int | None:
+        """That of the terminal at this moment."""
+        return self._screen.console.width
+
     def tick(self, now: float) -> None:
         """Draws."""
         self._started = now if self._started is None else self._started
@@ -151,6 +160,11 @@ class PlainDisplay:
         traceback: TracebackType | None,
     ) -> None:
         pass
+
+    @property
+    def width(self) -> int | None:
+        """Nobody folds a log."""
+        return None
 
     def tick(self, now: float) -> None:
         """Writes a line if it is time for one."""

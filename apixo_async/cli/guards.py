@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import attrs
 import click
 
-from apixo_async.cli.options import NONE, gathered
+from apixo_async.cli.options import NONE, WholeNumber, gathered
 from apixo_async.errors import InvalidSettingError
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ retry_code = click.option(
 )
 retries = click.option(
     "--retries",
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
     metavar="N",
     help="How often, for one job.  [default: 1]",
 )

@@ -14,7 +14,7 @@ from apixo_async._commands import command_line, file_word
 from apixo_async.cli import exits
 from apixo_async.cli.completing import journal_files
 from apixo_async.cli.faults import Fault
-from apixo_async.errors import JournalError
+from apixo_async.errors import InvalidSettingError, JournalError
 
 if TYPE_CHECKING:
     from apixo_async.batch.journal.noted import Noted
@@ -56,8 +56,9 @@ def refusing() -> Generator[None]:
     try:
         yield
     except JournalError as error:
-        # Most say themselves what to do.
-        name = "" if ";" in str(error) else "; name a journal that apixo batch made"
+        # Most say themselves what to do; a question says only what may be wrong.
+        is_said = ";" in str(error) and not str(error).endswith("?")
+        name = "" if is_said else "; name a journal that apixo batch made"
         advice = f"nothing was sent or changed{name}"
         raise Fault(str(error), advice=advice, code=exits.USAGE) from None
 
@@ -89,6 +90,22 @@ def noted_in(path: Path | None) -> Noted | None:
             code=exits.USAGE,
         )
     return None
+
+
+def said_again(base_url: object, *, is_emulated: bool) -> tuple[str, ...]:
+    """`--base-url` for a command that goes on, where a batch asked another API than the usual one.
+
+    A private emulator is gone, so nothing leads back to it.
+    """
+    from apixo_async.client.settings import resolve_base_url
+
+    if not isinstance(base_url, str) or is_emulated:
+        return ()
+    try:
+        is_usual = resolve_base_url(base_url) == resolve_base_url(None)
+    except InvalidSettingError:  # a journal may hold anything
+        return ()
+    return () if is_usual else ("--base-url", base_url)
 
 
 def command(verb: str, journal: Path, *arguments: str, options: Sequence[str] = ()) -> str:

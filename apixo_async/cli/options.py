@@ -11,8 +11,11 @@ import attrs
 import click
 
 from apixo_async._commands import file_word
+from apixo_async.cli import exits
 from apixo_async.cli.completing import directories, words
 from apixo_async.cli.destinations import as_place
+from apixo_async.cli.faults import Fault
+from apixo_async.cli.helping import nearest
 
 Decorated: TypeAlias = Callable[..., None]
 Schedule: TypeAlias = Literal["documented", "learned"]
@@ -40,6 +43,10 @@ class Options:
     emulator_fault: tuple[str, ...] = ()
     as_json: bool = False
     verbose: int = 0
+    verb: str = "batch"
+    """The command that they were given to."""
+    takes_emulator: bool = True
+    """Whether that command can run against an emulator of its own."""
 
     @property
     def again(self) -> tuple[str, ...]:
@@ -48,6 +55,18 @@ class Options:
         if self.api_key_file is None:
             return words
         return (*words, "--api-key-file", file_word(self.api_key_file))
+
+
+class Number(click.FloatRange):
+    """A number within bounds; an error calls it so."""
+
+    name = "number"
+
+
+class WholeNumber(click.IntRange):
+    """A whole number within bounds; an error calls it so."""
+
+    name = "whole number"
 
 
 def fault_option(*names: str, text: str) -> Callable[[Decorated], Decorated]:
@@ -60,7 +79,7 @@ def fault_option(*names: str, text: str) -> Callable[[Decorated], Decorated]:
 def _checked_rates(
     ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """The same texts if they have the form; what names exist is the emulator's business."""
+    """The same texts if they have the form; what names exist is looked up where they are read."""
     for text in values:
         name, _, rate = text.partition("=")
         try:
@@ -74,12 +93,23 @@ def _checked_rates(
 
 
 def read_rates(given: tuple[str, ...]) -> dict[str, float]:
-    """Rates by name from the values of a `fault_option`."""
-    return {name: float(rate) for name, _, rate in (text.partition("=") for text in given)}
+    """Rates by name from the values of a `fault_option`. Raises `Fault` for an unknown name."""
+    from apixo_async.emulator import FAULTS
+
+    rates = {name: float(rate) for name, _, rate in (text.partition("=") for text in given)}
+    if unknown := next((name for name in rates if name not in FAULTS), None):
+        near = " or ".join(map(repr, nearest(unknown, FAULTS)))
+        meant = f"; did you mean {near}?" if near else ""
+        raise Fault(
+            f"the emulator has no fault called {unknown!r}{meant}",
+            advice="apixo emulator --list-faults shows all names and what each does",
+            code=exits.USAGE,
+        )
+    return rates
 
 
 def _seconds(name: str, *, text: str, above_zero: bool = False) -> Callable[[Decorated], Decorated]:
-    kind = click.FloatRange(min=0, min_open=above_zero)
+    kind = Number(min=0, min_open=above_zero)
     return click.option(name, type=kind, metavar="SECONDS", help=text)
 
 
@@ -94,13 +124,13 @@ _CONNECTION: Final = (
     ),
     click.option(
         "--requests-per-minute",
-        type=click.IntRange(min=1),
+        type=WholeNumber(min=1),
         metavar="N",
         help="Your plan's request rate.  [default: 10000]",
     ),
     click.option(
         "--concurrent-tasks",
-        type=click.IntRange(min=1),
+        type=WholeNumber(min=1),
         metavar="N",
         help="Your plan's unfinished tasks at a time.  [default: 1000]",
     ),
@@ -122,7 +152,7 @@ _WAITING: Final = (
     ),
     click.option(
         "--poll-share",
-        type=click.FloatRange(min=0, max=1, min_open=True),
+        type=Number(min=0, max=1, min_open=True),
         metavar="PART",
         help="The part of the request rate that looks may plan with.  [default: 0.6; 0.9 learned]",
     ),
@@ -134,7 +164,7 @@ _EMULATOR: Final = (
     ),
     click.option(
         "--emulator-speed",
-        type=click.FloatRange(min=0, min_open=True),
+        type=Number(min=0, min_open=True),
         default=SPEED,
         show_default=True,
         metavar="FACTOR",
@@ -176,8 +206,11 @@ def shared(*, waiting: bool = False, emulator: bool = False) -> Callable[[Decora
     def decorate(command: Decorated) -> Decorated:
         @functools.wraps(command)
         def keeping(*, options: Options, **given: Any) -> None:  # noqa: ANN401  # as above
+            context = click.get_current_context()
+            verb = context.info_name or options.verb
+            options = attrs.evolve(options, verb=verb, takes_emulator=emulator)
             # For what is said about an error where these options are not known any more.
-            click.get_current_context().find_root().obj = options
+            context.find_root().obj = options
             command(options=options, **given)
 
         return add(keeping)
@@ -193,7 +226,7 @@ save_to = click.option(
     help="Download the videos into this directory, or to the URL of a storage: s3://BUCKET/PREFIX.",
 )
 max_jobs = click.option(
-    "--max-jobs", type=click.IntRange(min=1), metavar="N", help="Take only the first N jobs."
+    "--max-jobs", type=WholeNumber(min=1), metavar="N", help="Take only the first N jobs."
 )
 
 
@@ -218,7 +251,7 @@ webhook = gathered(
         ),
         click.option(
             "--webhook-port",
-            type=click.IntRange(min=1, max=65_535),
+            type=WholeNumber(min=1, max=65_535),
             metavar="PORT",
             help="Receive callbacks there, for as long as the batch runs.",
         ),

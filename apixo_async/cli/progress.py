@@ -196,7 +196,7 @@ class Progress:
     def figures(self, now: datetime, traffic: Traffic | None = None) -> Figures:
         """The numbers of this moment; `traffic` tells how many tasks may run at a time.
 
-        The time left is reckoned anew once a second.
+        The time left is reckoned anew once a second; until it is known, every time.
         """
         done = sum(self.counts.values()) - self.counts[OutcomeStatus.NOT_STARTED]
         known = done + len(self._open)
@@ -228,6 +228,8 @@ class Progress:
 
     def _time_left(self, queued: int, now: datetime, traffic: Traffic | None) -> Left:
         since = None if self._left_at is None else now - self._left_at
+        if self._left.seconds is None:
+            since = None  # it is shown as soon as it is known
         if since is not None and not timedelta(0) <= since < _SECOND:
             since = None
         if since is None:

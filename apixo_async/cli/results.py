@@ -15,6 +15,8 @@ from apixo_async.downloads import SavedFile
 from apixo_async.tasks import Task
 
 KEYS_SHOWN: Final = 5
+ID_FROM: Final = 80
+"""Columns of a terminal from which on a line has room for a task id."""
 GROUPS_MAX: Final = 20
 OTHER_REASONS: Final = "other reasons"
 
@@ -100,10 +102,11 @@ def outcome_advice(error: errors.ApixoError | None) -> str:
     return "" if error is None else advice_for(error).text
 
 
-def failure_line(outcome: Outcome, again: Sequence[str] = ()) -> str:
+def failure_line(outcome: Outcome, again: Sequence[str] = (), *, width: int | None = None) -> str:
     """One failure as a line, with the way back to what is paid for, or else what to do.
 
-    `again` are options that a command which goes on has to say again.
+    `again` are options that a command which goes on has to say again. In a terminal of little
+    `width` the id of a task that has failed is left out: the journal and `--json` have it.
     """
     task = outcome.task
     line = f"{outcome.status.replace('_', ' ')}: {outcome.key}: {reason_of(outcome)}"
@@ -117,7 +120,7 @@ def failure_line(outcome: Outcome, again: Sequence[str] = ()) -> str:
     if outcome.status is OutcomeStatus.SUCCEEDED:
         again = command("download", task.id, task.model, *again)
         return f"not saved: {outcome.key}: {outcome.error}; again with: {again}"
-    return f"{line} (task {task.id})"
+    return line if width is not None and width < ID_FROM else f"{line} (task {task.id})"
 
 
 @attrs.define

@@ -14,7 +14,7 @@ import click
 
 from apixo_async._commands import command_line, file_word
 from apixo_async._places import Place
-from apixo_async.cli import destinations, exits, journals
+from apixo_async.cli import destinations, exits, gone, journals
 from apixo_async.cli.faults import Fault
 from apixo_async.cli.guards import Guards, guards
 from apixo_async.cli.helping import Verb
@@ -87,6 +87,8 @@ def resume(
     with connected(options) as connection:
         policies.tell_noted(journal)
         callbacks.tell_noted(webhook, receiving, journal)
+        for warning in gone.warnings(noted, options, journal):
+            click.echo(f"warning: {warning}", err=True)
         expected = noted.left(saves=plan.save_to is not None)
         session = BatchSession(
             None, expected, connection, plan, as_json=options.as_json, given=options

@@ -170,6 +170,7 @@ class BatchSession:
             "poll_share": given.poll_share,
             "deadline": given.deadline,
             "is_emulated": self._connection.emulator is not None,
+            "emulator_speed": self._speed,
         }
 
     @asynccontextmanager
@@ -187,11 +188,16 @@ class BatchSession:
             self._display.tick(asyncio.get_running_loop().time())
             await asyncio.sleep(REFRESH)
 
+    @property
+    def _speed(self) -> float | None:
+        """How fast the clock of our own emulator goes; `None` without one."""
+        return None if self._connection.emulator is None else self._connection.emulator.speed
+
     def _traffic(self) -> Traffic | None:
         if self._client is None:
             return None
         gate, account = self._client.statistics().gate, self._connection.account
-        speed = 1.0 if self._connection.emulator is None else self._connection.emulator.speed
+        speed = self._speed or 1.0
         return Traffic(
             requests_last_minute=gate.requests_last_minute,
             requests_per_minute=int(account.requests_per_minute * speed),
@@ -231,7 +237,8 @@ class BatchSession:
         # What was never begun would fill the screen; the reason is the batch's, and shown once.
         if outcome.status is not OutcomeStatus.NOT_STARTED:
             self._failures.add(outcome)
-            self._display.note(failure_line(outcome, self._plan.again), is_bad=True)
+            width = self._display.width
+            self._display.note(failure_line(outcome, self._plan.again, width=width), is_bad=True)
 
     # The end
 

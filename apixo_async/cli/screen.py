@@ -14,7 +14,7 @@ from rich.text import Text
 from rich.theme import Theme
 
 from apixo_async.cli.board import ARROW, FULL, HALF, Line, Span, plain
-from apixo_async.cli.text import columns, printable
+from apixo_async.cli.text import columns, noted, printable
 
 if TYPE_CHECKING:
     from rich.segment import ControlCode
@@ -97,9 +97,10 @@ class Screen:
         self._live.update(Text("\n").join(map(self._text, lines)), refresh=True)
 
     def print(self, line: str, style: str = "") -> None:
-        """A line that stays, above what is drawn; a terminal folds it, so that it can be copied."""
+        """A line that stays, above what is drawn; a command in it can be copied."""
         self._take_back_folded(self.console.width)
-        self.console.print(Text(printable(line), style=style), soft_wrap=True)
+        text = "\n".join(noted(printable(line), self.console.width))
+        self.console.print(Text(text, style=style), soft_wrap=True)
 
     def _text(self, line: Line) -> Text:
         text = Text(no_wrap=True, overflow="crop", end="")

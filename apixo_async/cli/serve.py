@@ -99,8 +99,9 @@ def emulator(
         return
     # Not by truth: 0 is a balance, and a speed that has to be refused.
     said = {name: value for name, value in given.items() if value is not None}
+    rates = read_rates(faults)
     try:
-        settings = EmulatorSettings(faults=read_rates(faults), **said)
+        settings = EmulatorSettings(faults=rates, **said)
     except ValueError as error:
         raise Fault(str(error), advice="see apixo emulator --help", code=exits.USAGE) from None
     try:

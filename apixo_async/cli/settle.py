@@ -122,7 +122,7 @@ def _settled(
 
 
 def _tell(settled: list[Settled], journal: Path, *, as_json: bool) -> None:
-    resume = journals.command("resume", journal)
+    resume = journals.command("resume", journal, options=_again(journal))
     for one in settled:
         if as_json:
             click.echo(json.dumps(settled_as_json(one, resume)))
@@ -134,6 +134,15 @@ def _tell(settled: list[Settled], journal: Path, *, as_json: bool) -> None:
         return
     if any(one.decision != "abandon" for one in settled):
         click.echo(f"go on with: {resume}")
+
+
+def _again(journal: Path) -> tuple[str, ...]:
+    from apixo_async.batch.journal import read_noted
+
+    with journals.refusing():
+        noted = read_noted(journal).options
+    is_emulated = bool(noted.get("is_emulated"))
+    return journals.said_again(noted.get("base_url"), is_emulated=is_emulated)
 
 
 def settled_as_json(one: Settled, resume: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import click
 from apixo_async.cli import journals
 from apixo_async.cli.guards import price
 from apixo_async.cli.helping import Verb
-from apixo_async.cli.options import as_json
+from apixo_async.cli.options import Number, as_json
 from apixo_async.cli.text import printable, terminal_width
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ SHARE: Final = 0.25
 @click.option("--follow", is_flag=True, help="Go on showing until the batch's process has ended.")
 @click.option(
     "--every",
-    type=click.FloatRange(min=0.1),
+    type=Number(min=0.1),
     default=1.0,
     show_default=True,
     metavar="SECONDS",
@@ -81,7 +81,8 @@ def _print(overview: Overview, journal: Path, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(show_as_json(overview, journal=journal)))
         return
-    for line in show_lines(overview, journal=journal, width=terminal_width()):
+    again = journals.said_again(overview.base_url, is_emulated=overview.is_emulated)
+    for line in show_lines(overview, journal=journal, width=terminal_width(), again=again):
         click.echo(line)
 
 

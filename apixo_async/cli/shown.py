@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from apixo_async._commands import command_line
 from apixo_async.batch.journal.overview import (
     LISTED,
     WINDOW,
@@ -15,6 +16,7 @@ from apixo_async.batch.journal.overview import (
     Overview,
     Standing,
 )
+from apixo_async.batch.meanings import may_help_again, meaning
 from apixo_async.batch.spending import in_usd
 from apixo_async.cli.journals import command
 from apixo_async.cli.summary import REASON_WIDTH
@@ -44,18 +46,21 @@ _HOW_FAR: Final = {
 """How far a submit came, by the phase of its doubt; of the last two the reason says it."""
 
 
-def show_lines(overview: Overview, *, journal: Path, width: int | None = None) -> Iterator[str]:
+def show_lines(
+    overview: Overview, *, journal: Path, width: int | None = None, again: Sequence[str] = ()
+) -> Iterator[str]:
     """An overview for people: the sum, a table of what was asked for, then a line for each fact.
 
     `width` is that of the terminal: lines are folded there, but for commands, which a terminal
-    folds by itself without spoiling them for copying.
+    folds by itself without spoiling them for copying. `again` are options that a command which
+    goes on has to say again.
     """
     yield from folded(f"{printable(str(journal))}: {sum_line(overview)}", width)
     yield ""
     if overview.kinds:
         yield from (f"  {line}" for line in _kind_lines(overview.kinds, width))
         yield ""
-    for title, text in _facts(overview, journal):
+    for title, text in _facts(overview, journal, again):
         line = f"{title:<{TITLE}}{text}"
         yield from [line] if "apixo " in text else folded(line, width, indent=TITLE)
 
@@ -108,18 +113,20 @@ def _percentiles(kind: Kind) -> tuple[str, str, str]:
     return lasting(times.p50), lasting(times.p95), lasting(times.p99)
 
 
-def _facts(overview: Overview, journal: Path) -> Iterator[tuple[str, str]]:
+def _facts(overview: Overview, journal: Path, again: Sequence[str]) -> Iterator[tuple[str, str]]:
     yield "owner", _owner(overview)
+    if again and overview.base_url is not None:
+        yield "API", f"{printable(overview.base_url)}, by the journal; your key goes there"
     yield "submits", _submits(overview)
     yield "cost", _cost(overview)
     yield from _rate(overview)
     yield from _failures(overview, journal)
     if overview.save_to is not None:
         yield "saves to", printable(overview.save_to)
-    yield from _unsaved(overview, journal)
+    yield from _unsaved(overview, journal, again)
     yield from _doubts(overview, journal)
-    yield from _doubled(overview)
-    yield from _next(overview, journal)
+    yield from _doubled(overview, again)
+    yield from _next(overview, journal, again)
 
 
 def _owner(overview: Overview) -> str:
@@ -166,16 +173,18 @@ def _failures(overview: Overview, journal: Path) -> Iterator[tuple[str, str]]:
         yield str(failure.state), f"{failure.count:,} x {shortened(why, REASON_WIDTH)}"
         if failure.keys:
             yield "", _named(failure.keys, failure.count)
+        yield "", meaning(failure.state, failure.code)
     more = len(overview.failures) - REASONS_SHOWN
     if more > 0:
         yield "", f"and {counted(more, 'other reason')}"
-    if overview.failures and overview.owner is None:
+    may_help = any(may_help_again(one.state, one.code) for one in overview.failures)
+    if may_help and overview.owner is None:
         again = command("settle", journal, "KEY", options=("--resubmit",))
         yield "", f"to send one again: {again}"
 
 
-def _unsaved(overview: Overview, journal: Path) -> Iterator[tuple[str, str]]:
-    save = command("resume", journal, options=("--save-to", "DIR"))
+def _unsaved(overview: Overview, journal: Path, again: Sequence[str]) -> Iterator[tuple[str, str]]:
+    save = command("resume", journal, options=("--save-to", "DIR", *again))
     unsaved = counted(overview.unsaved, "result")
     if overview.unsaved and overview.save_to is not None:
         yield "not saved", f"{unsaved} by the journal's record"
@@ -216,7 +225,7 @@ def _doubts(overview: Overview, journal: Path) -> Iterator[tuple[str, str]]:
     yield "", f"{settle} KEY (or --all) --abandon | --resubmit, or KEY --task-id ID"
 
 
-def _doubled(overview: Overview) -> Iterator[tuple[str, str]]:
+def _doubled(overview: Overview, again: Sequence[str]) -> Iterator[tuple[str, str]]:
     for at, one in enumerate(overview.doubled[:DOUBTS_SHOWN]):
         own = "no task" if one.task_id is None else f"task {printable(one.task_id)}"
         told = [f"{printable(one.key)}: {own}"]
@@ -229,7 +238,8 @@ def _doubled(overview: Overview) -> Iterator[tuple[str, str]]:
     if overview.doubled_count > DOUBTS_SHOWN:
         yield "", f"and {overview.doubled_count - DOUBTS_SHOWN:,} more"
     if overview.doubled:
-        yield "", "each may be billed: look at your account's history; apixo wait ID has its video"
+        wait = command_line("wait", "ID", options=again)
+        yield "", f"each may be billed: look at your account's history; its video: {wait}"
 
 
 def _doubt(doubt: Doubt) -> str:
@@ -247,7 +257,7 @@ def _doubt(doubt: Doubt) -> str:
     return "; ".join(parts)
 
 
-def _next(overview: Overview, journal: Path) -> Iterator[tuple[str, str]]:
+def _next(overview: Overview, journal: Path, again: Sequence[str]) -> Iterator[tuple[str, str]]:
     if overview.owner is not None or not overview.has_work:
         return
     if overview.is_capped:
@@ -256,4 +266,4 @@ def _next(overview: Overview, journal: Path) -> Iterator[tuple[str, str]]:
     if anew:
         yield "emulator", "gone, and its tasks with it: a new one has only what was not sent"
     raised = ("--max-cost", "USD") if overview.is_capped else ()
-    yield "go on with", command("resume", journal, options=(*anew, *raised))
+    yield "go on with", command("resume", journal, options=(*anew, *raised, *again))

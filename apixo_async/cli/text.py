@@ -136,6 +136,23 @@ def _folded_wide(line: str, width: int, later: str) -> Iterator[str]:
         yield begun.rstrip()
 
 
+def noted(line: str, width: int) -> Iterator[str]:
+    """A line that stays on a terminal, broken only where that spoils nothing.
+
+    A long word and a command at the end are whole, for the terminal to fold: so they can be copied.
+    """
+    said, blank, command = line.partition(" apixo ")
+    words = said.split(" ") + [f"apixo {command}"] * bool(blank)
+    begun = words[0]
+    for word in words[1:]:
+        if columns(begun) + 1 + columns(word) <= width:
+            begun += f" {word}"
+        else:
+            yield begun
+            begun = f"  {word}"
+    yield begun
+
+
 def terminal_width() -> int | None:
     """The characters in a line of the terminal that reads our output; `None` if none does."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None

@@ -211,3 +211,17 @@ def test_many_options_stand_by_what_they_are_for() -> None:
     ]
     assert len(re.findall(r"^  --journal ", many, re.MULTILINE)) == 1
     assert "Your account" not in run("status", "--help").output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(("batch", "no-such-file", "--json"), 2), (("status", "no-such-task", "--json"), 1)],
+)
+@pytest.mark.usefixtures("apixo_emulator")
+def test_an_error_is_no_result_in_json_either(arguments: tuple[str, ...], code: int) -> None:
+    """It stands on standard error in words; who reads the results goes by the exit code."""
+    result = run(*arguments)
+
+    assert result.exit_code == code
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: ")

@@ -40,6 +40,27 @@ def test_a_missing_key_is_named_and_nothing_is_sent(monkeypatch: pytest.MonkeyPa
         assert "APIXO_API_KEY" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "takes"),
+    [(["balance"], False), (["status", "t"], False), (["generate", "a"], True)],
+)
+def test_an_emulator_is_offered_only_where_there_can_be_one(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str], takes: bool
+) -> None:
+    """Who has no key is not sent to an option that the command refuses."""
+    monkeypatch.delenv("APIXO_API_KEY", raising=False)
+
+    assert ("--emulator" in run(*arguments).stderr) is takes
+
+
+def test_a_bad_address_names_the_help_of_its_own_command() -> None:
+    """Not that of another one."""
+    result = run("balance", "--base-url", "ftp://x")
+
+    assert result.exit_code == 2
+    assert "apixo balance --help" in result.stderr
+
+
 @pytest.mark.writes_key("files", reason="a file with the key is the input")
 def test_the_key_can_come_from_a_private_file(
     apixo_emulator: EmulatorThread, monkeypatch: pytest.MonkeyPatch, key_file: Path

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from apixo_async.cli.options import Options
+from tests.cli.conftest import run
 
 
 def test_what_nobody_else_knows_has_to_be_said_again() -> None:
@@ -16,3 +19,16 @@ def test_what_nobody_else_knows_has_to_be_said_again() -> None:
         "--api-key-file",
         "./-k",
     )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind"),
+    [(("wait", "t", "--deadline"), "number"), (("plan", "f", "--max-jobs"), "whole number")],
+)
+def test_what_is_no_number_is_said_in_plain_words(arguments: tuple[str, ...], kind: str) -> None:
+    """The names that the parser has for its types are not shown."""
+    result = run(*arguments, "abc")
+
+    assert result.exit_code == 2
+    assert f"'abc' is not a valid {kind}" in result.stderr
+    assert "range" not in result.stderr

@@ -281,6 +281,17 @@ def test_the_time_left_is_reckoned_once_a_second() -> None:
     assert progress.figures(at(100.75)).eta == pytest.approx(first - 0.75)
 
 
+def test_the_time_left_is_told_as_soon_as_it_is_known() -> None:
+    """Not up to a second later, which is long where a clock goes many times as fast."""
+    progress = Progress(2, saves=False)
+    for key in "ab":
+        accept(progress, key)
+
+    assert progress.figures(at(100)).eta is None
+    succeed(progress, "a", 100.1)
+    assert progress.figures(at(100.25)).eta is not None
+
+
 @pytest.mark.parametrize(
     ("cap", "unfinished", "eta"), [(4, 2, 220), (2, 2, 340), (4, 4, 340), (9, 2, 220)]
 )

@@ -81,6 +81,14 @@ def test_a_failure_line_says_where_the_api_is() -> None:
         assert line.endswith("t1 --model veo-3-1-extend --base-url http://a")
 
 
+@pytest.mark.parametrize(("width", "has_id"), [(None, True), (80, True), (79, False)])
+def test_a_narrow_terminal_gets_no_id_of_what_failed(width: int | None, has_id: bool) -> None:
+    """It would fill a line, and there is nothing more to fetch."""
+    line = failure_line(outcome("failed", ContentViolationError(TASK), task=TASK), width=width)
+
+    assert line.endswith("(task t1)" if has_id else "k: X: why")
+
+
 def test_a_failure_line_says_that_a_candidate_was_denied() -> None:
     """Nobody has to look for it."""
     denied = SubmitUncertainError(

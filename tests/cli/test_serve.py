@@ -33,6 +33,19 @@ def test_bad_settings_are_wrong_usage(option: str, value: str, word: str) -> Non
     assert word in result.stderr
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [("emulator", "--fault"), ("generate", "a", "--emulator", "--emulator-fault")],
+)
+def test_an_unknown_fault_is_answered_with_the_nearest(arguments: tuple[str, ...]) -> None:
+    """And with the option that lists them all."""
+    result = run(*arguments, "failed_tsk=1")
+
+    assert result.exit_code == 2
+    assert "no fault called 'failed_tsk'; did you mean 'failed_task'" in result.stderr
+    assert "apixo emulator --list-faults" in result.stderr
+
+
 def test_a_port_that_is_taken_is_named(apixo_emulator: EmulatorThread) -> None:
     """Without a free port there is one line that names it, and code 1."""
     port = apixo_emulator.base_url.rsplit(":", 1)[1]

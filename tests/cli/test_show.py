@@ -28,8 +28,10 @@ from apixo_async.batch.journal import JobState
 from apixo_async.batch.journal.overview import Doubt, Durations, Expiry, Failure, Kind, Overview
 from apixo_async.batch.journal.owner import OwnerLock
 from apixo_async.batch.journal.reading import JournalReader
+from apixo_async.batch.meanings import meaning
 from apixo_async.batch.spending import Prices
 from apixo_async.cli import show as module
+from apixo_async.cli.journals import said_again
 from apixo_async.cli.show import changes
 from apixo_async.cli.shown import show_lines, sum_line
 from apixo_async.cli.shown_json import show_as_json
@@ -110,6 +112,7 @@ def test_a_journal_is_shown_as_a_sum_a_table_and_facts(tmp_path: Path) -> None:
         "rate       2.0 overall (jobs ended, a minute)",
         "failed     1 x E1: no",
         "           d",
+        f"           {meaning(JobState.FAILED, 'E1')}",
         f"           to send one again: apixo settle {path} KEY --resubmit",
         "not saved  3 results, because nobody asked for it; to have them:",
         f"           apixo resume {path} --save-to DIR",
@@ -181,8 +184,24 @@ def test_what_cannot_be_read_is_said_in_a_line(
     assert said in result.stderr
     assert result.stderr.splitlines()[1:] == [
         "  nothing was sent or changed"
-        + "; name a journal that apixo batch made" * (content is None)
+        + "; name a journal that apixo batch made" * (content != b"")
     ]
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "is_sent_again"),
+    [
+        ("CONTENT_VIOLATION", "against the content policy", False),
+        ("GENERATION_FAILED", "could not make the video", True),
+    ],
+)
+def test_a_failure_is_shown_with_its_meaning(code: str, words: str, is_sent_again: bool) -> None:
+    """And sending it again is advised only where the same prompt may do better."""
+    failure = Failure(state=JobState.FAILED, code=code, reason="no", count=1, keys=("a",))
+    text = "\n".join(lines(failures=(failure,)))
+
+    assert words in text
+    assert ("--resubmit" in text) is is_sent_again
 
 
 def test_json_has_the_same_numbers_and_adds_up(journal: Path) -> None:
@@ -306,6 +325,33 @@ def test_a_batch_of_an_emulator_that_is_gone_goes_on_with_a_new_one() -> None:
 
     assert fact("go on with", **queued) == "apixo resume run.db --emulator"
     assert fact("emulator", **queued).startswith("gone")
+
+
+def test_where_the_api_is_is_said_again(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a word about the key: a journal may be somebody else's. Unless it is asked anyway."""
+    again = "--base-url http://127.0.0.1:9/api/v1"
+
+    async def note() -> None:
+        async with opened(journal) as made:
+            await made.set_options({"base_url": "http://127.0.0.1:9/api/v1"})
+
+    asyncio.run(note())
+    monkeypatch.delenv("APIXO_BASE_URL", raising=False)
+    shown = run("show", journal).stdout.splitlines()
+    settled = run("settle", journal, "failed", "--resubmit").stdout.splitlines()
+    monkeypatch.setenv("APIXO_BASE_URL", "http://127.0.0.1:9")
+
+    assert shown[-1] == f"go on with apixo resume {journal} {again}"
+    assert any("your key goes there" in line for line in shown)
+    assert settled[-1] == f"go on with: apixo resume {journal} {again}"
+    assert "--base-url" not in run("show", journal).stdout
+
+
+@pytest.mark.parametrize("noted", [None, 7, "no address", "ftp://a"])
+def test_an_address_that_is_none_is_not_said_again(noted: object) -> None:
+    """A journal may hold anything."""
+    assert said_again(noted, is_emulated=False) == ()
+    assert said_again("http://127.0.0.1:9", is_emulated=True) == ()
 
 
 def test_the_noted_cap_is_named_when_it_is_what_stops_the_batch() -> None:

@@ -143,6 +143,23 @@ def test_a_stop_says_what_it_waits_for(
     assert all(line.startswith(start) for line, start in zip(lines, said, strict=True))
 
 
+def test_the_advice_about_doubts_stands_below_them() -> None:
+    """However many failures of other kinds there are."""
+    failures = Failures()
+    job = Job(TextToVideo("a"), key="a")
+    error = SubmitUncertainError(model="m", reason="lost")
+    failures.add(Outcome(job=job, index=0, status=OutcomeStatus.UNCERTAIN, error=error))
+    for _ in range(2):
+        failures.add(
+            Outcome(job=job, index=0, status=OutcomeStatus.FAILED, error=ApixoError("other"))
+        )
+    summary = Summary(jobs=3, ended={"uncertain": 1, "failed": 2}, failures=failures)
+
+    starts = [line.split()[0] for line in summary.lines()]
+
+    assert starts[-3:] == ["uncertain:", "a", "Nobody"]
+
+
 AGAIN = ("--base-url", "http://a:1")
 
 

@@ -7,6 +7,7 @@ from apixo_async.cli.text import (
     counted,
     folded,
     lasting,
+    noted,
     printable,
     shortened,
     sized,
@@ -103,3 +104,25 @@ def test_wide_lines_are_folded_by_columns(width: int) -> None:
     assert max(map(columns, lines)) <= max(2, width)
     assert "".join("".join(lines).split()) == "".join(text.split())
     assert list(folded("鍵 is a key", 8, indent=0)) == ["鍵 is a", "key"]
+
+
+@pytest.mark.parametrize(
+    ("width", "shown"),
+    [
+        (60, ["failed: k1: no; go on with: apixo wait t1 --model other"]),
+        (30, ["failed: k1: no; go on with:", "  apixo wait t1 --model other"]),
+        (12, ["failed: k1:", "  no; go on", "  with:", "  apixo wait t1 --model other"]),
+    ],
+)
+def test_a_note_is_broken_between_words_and_its_command_is_not(
+    width: int, shown: list[str]
+) -> None:
+    """A command that a terminal has folded can be copied; one with line breaks could not."""
+    line = "failed: k1: no; go on with: apixo wait t1 --model other"
+
+    assert list(noted(line, width)) == shown
+
+
+def test_a_long_word_of_a_note_stays_whole() -> None:
+    """It may be an address."""
+    assert list(noted(f"a {'x' * 50} b", 20)) == ["a", f"  {'x' * 50}", "  b"]

@@ -195,6 +195,8 @@ class Overview:
     """Where results are saved, if that was asked for."""
     is_emulated: bool = False
     """Whether it ran against a private emulator, which ends with its process."""
+    base_url: str | None = None
+    """Where its API is, by the journal."""
     next_price: Decimal | None = None
     """What the first job that is not started costs; `None` if nobody said."""
 

@@ -144,6 +144,7 @@ class JournalReader:
             max_cost=None if cap is None else Decimal(str(cap)),
             save_to=noted.get("save_to"),
             is_emulated=bool(noted.get("is_emulated")),
+            base_url=noted.get("base_url"),
         )
 
     def entries(self) -> Generator[Entry]:

@@ -1,28 +1,17 @@
-"""What a failure means and which command settles what is open: sentences for people."""
+"""Which command settles what is open, to be copied from the page."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
 
 import attrs
 
 from apixo_async._commands import command_line, file_word
-from apixo_async._wire import means_no_credits, task_failure
 from apixo_async.batch.journal import Entry, JobState
 from apixo_async.batch.journal.overview import Doubt
-from apixo_async.errors import ContentViolationError, InvalidImageURLError
-from apixo_async.tasks import Task, TaskState
-
-_REFUSED: Final = {
-    "401": "the key was refused",
-    "402": "the balance was empty",
-    "403": "the key may not do this",
-    "404": "the API does not know the model, or the task to extend",
-    "413": "the request was too large",
-    "429": "too much was asked for at a time",
-}
+from apixo_async.batch.journal.tally import failure_of
+from apixo_async.batch.meanings import may_help_again
 
 
 @attrs.frozen
@@ -31,34 +20,6 @@ class Command:
 
     does: str
     line: str
-
-
-def meaning(state: JobState, code: str | None) -> str:
-    """What a failure with this code means, and what helps; `code` is the API's, if it gave one."""
-    match state:
-        case JobState.REJECTED:
-            why = _REFUSED.get(code or "", "the API did not accept the request as it is")
-            return f"Refused: {why}. No task was made, so nothing was billed."
-        case JobState.ABANDONED:
-            return "It was uncertain, and somebody decided to leave it at that."
-        case _ if code is None:
-            return "The task ended without a result that can be used."
-        case _:
-            return _task_meaning(code)
-
-
-def _task_meaning(code: str) -> str:
-    if means_no_credits(code):
-        return "The balance was empty. Top up, then send it again."
-    failure = task_failure(Task(id="", model="", state=TaskState.FAILED, fail_code=code))
-    if isinstance(failure, ContentViolationError):
-        return (
-            "Prompt or result is against the content policy. Change the prompt; "
-            "the same one would fail again."
-        )
-    if isinstance(failure, InvalidImageURLError):
-        return "The API could not read an image. Make its URL public, then send it again."
-    return "The API could not make the video. Sending it again may help, and is paid for again."
 
 
 class Commands:
@@ -115,5 +76,7 @@ class Commands:
 
     def about(self, entry: Entry) -> Iterator[Command]:
         """What can be done about one job that ended badly."""
-        if entry.state in {JobState.FAILED, JobState.REJECTED, JobState.ABANDONED}:
+        if entry.state not in {JobState.FAILED, JobState.REJECTED, JobState.ABANDONED}:
+            return
+        if may_help_again(entry.state, failure_of(entry)[0]):
             yield self.again(entry.key)

@@ -24,6 +24,8 @@ RARE: Final = 12
 """Steps that samples of one run are never apart: that is at most a fiftieth of its age."""
 GAP: Final = 30.0
 """Seconds without a sample from which on nobody was running."""
+SLACK: Final = 1.0
+"""Seconds that stamps may be off by."""
 _STEPS: Final = (1, 2, 2.5, 5, 10)
 
 
@@ -40,16 +42,22 @@ class Reason:
 
 
 class Figures:
-    """Takes in jobs. Memory: some ten bytes for each that has ended."""
+    """Takes in jobs. Memory: some ten bytes for each that has ended.
 
-    def __init__(self) -> None:
+    `speed` is how many times as fast as ours the API's clock went, `None` if nobody knows.
+    """
+
+    def __init__(self, *, speed: float | None = 1.0) -> None:
+        self.speed = speed
         self.first: str | None = None
         self.last: str | None = None
         self.succeeded = array("d")
         self.failed = array("d")
         """When jobs ended, in seconds since 1970; not in order."""
         self.delays = array("d")
-        """Seconds from the end of a task at the API until we saw it."""
+        """Seconds of the API's clock from the end of a task until we saw it."""
+        self.too_long = 0
+        """Tasks that took longer by the API's times than they were away from us."""
         self.seconds: dict[tuple[str, str | None], array[float]] = {}
         """Of tasks that succeeded, by model and mode."""
         self._reasons: dict[tuple[JobState, str | None, str], int] = {}
@@ -65,11 +73,23 @@ class Figures:
         if entry.state is not JobState.ABANDONED:  # a decision is no progress
             self.last = max(self.last or entry.ended_at, entry.ended_at)
             (self.succeeded if entry.state is JobState.SUCCEEDED else self.failed).append(ended)
-        task = entry.snapshot()
-        if task is not None and task.completed_at is not None:
-            self.delays.append(ended - task.completed_at.timestamp())
+        self._add_delay(entry, ended)
         if entry.state is JobState.SUCCEEDED and (seconds := seconds_of(entry)) is not None:
             self.seconds.setdefault((entry.model, entry.mode), array("d")).append(seconds)
+
+    def _add_delay(self, entry: Entry, ended: float) -> None:
+        """By spans of time alone: no clock is compared with another."""
+        task = entry.snapshot()
+        if self.speed is None or entry.sending_at is None or task is None:
+            return
+        if task.created_at is None or task.completed_at is None:
+            return
+        away = ended - datetime.fromisoformat(entry.sending_at).timestamp()
+        delay = away * self.speed - (task.completed_at - task.created_at).total_seconds()
+        if delay < -SLACK * self.speed:
+            self.too_long += 1
+        else:
+            self.delays.append(max(0.0, delay))
 
     def group_of(self, entry: Entry) -> int:
         """Which of `reasons` a failed job belongs to."""

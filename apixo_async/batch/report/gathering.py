@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -59,6 +60,12 @@ class Gathered:
     rows: Rows
     commands: Commands
 
+    @property
+    def clock(self) -> str:
+        """What to say beside a number that is one of an emulator's clock; else nothing."""
+        speed = self.figures.speed
+        return "" if speed in {None, 1.0} else f" (clock x{speed:g})"
+
 
 @contextmanager
 def gathered(
@@ -68,7 +75,8 @@ def gathered(
 
     Memory stays flat but for some ten bytes for each ended job. Raises `JournalError` for damage.
     """
-    figures = Figures()
+    options = reader.options()
+    figures = Figures(speed=_speed(options))
     with (
         tempfile.SpooledTemporaryFile(
             IN_MEMORY, "w+", encoding="utf-8", newline="\n", prefix="apixo-report-"
@@ -92,7 +100,7 @@ def gathered(
                 figures.keep_example(row[REASON], row[KEY], row[PROMPT])
         yield Gathered(
             journal=reader.path,
-            options=reader.options(),
+            options=options,
             overview=overview,
             figures=figures,
             traffic=reader.traffic(),
@@ -101,6 +109,14 @@ def gathered(
             rows=rows,
             commands=commands,
         )
+
+
+def _speed(options: Mapping[str, Any]) -> float | None:
+    """How fast the API's clock went; `None` if it was an emulator's and that is not noted."""
+    noted = options.get("emulator_speed") if options.get("is_emulated") else 1.0
+    if isinstance(noted, (int, float)) and math.isfinite(noted) and noted > 0:
+        return float(noted)
+    return None
 
 
 KEY: Final = 0

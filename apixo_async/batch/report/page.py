@@ -15,8 +15,8 @@ from markupsafe import Markup
 
 from apixo_async.batch.journal import Overview, Traffic
 from apixo_async.batch.journal.overview import Standing
+from apixo_async.batch.meanings import may_help_again, meaning
 from apixo_async.batch.report import charts
-from apixo_async.batch.report.advice import meaning
 from apixo_async.batch.report.figures import (
     BINS,
     binned,
@@ -116,7 +116,16 @@ def _status(found: Gathered) -> str:
         return "The last process ended without closing the journal; nothing that was known is lost."
     if overview.has_work:
         return "Not everything has ended, and no process works on it."
-    return "Ended." + " It was an emulated APIXO." * bool(found.options.get("is_emulated"))
+    return "Ended." + _emulated(found) * bool(found.options.get("is_emulated"))
+
+
+def _emulated(found: Gathered) -> str:
+    if not found.clock:
+        return " It was an emulated APIXO."
+    return (
+        f" It was an emulated APIXO, {found.figures.speed:g} times as fast as the real one: times "
+        f"of its clock are marked{found.clock}, all others are ours."
+    )
 
 
 def _tiles(found: Gathered) -> Iterator[tuple[str, str, str]]:
@@ -132,7 +141,7 @@ def _tiles(found: Gathered) -> Iterator[tuple[str, str, str]]:
         yield "videos a minute", f"{done / minutes:,.1f}", "first submit to last end"
     times = sorted(value for values in figures.seconds.values() for value in values)
     if times:
-        remark = f"95 of 100 within {lasting(percentile(times, 95))}"
+        remark = f"95 of 100 within {lasting(percentile(times, 95))}{found.clock}"
         yield "usual duration", lasting(percentile(times, 50)), remark
 
 
@@ -195,6 +204,7 @@ def _courses(found: Gathered) -> Iterator[Chart]:
         lambda sample: (sample.requests, sample.request_limit),
         title="Requests",
         remark="Requests in the 60 seconds before each moment, against the limit",
+        clock=found.clock,
         axis="requests / min",
         names=("requests in the last minute", "limit"),
     )
@@ -215,6 +225,7 @@ def _load(
     remark: str,
     axis: str,
     names: tuple[str, str],
+    clock: str = "",
 ) -> Chart:
     points = over_time(found.traffic or (), read)
     if span is None or not points:
@@ -229,7 +240,7 @@ def _load(
     is_near = bound <= FAR * most
     told = f"{remark}: {most:,} at most."
     if not is_near:
-        told += f" The {names[1]} was {bound:,}, far above."
+        told += f" The {names[1]} was {bound:,}, far above{clock}."
     spec = charts.against_bound(points, span, axis=axis, names=names, is_bound_drawn=is_near)
     return _chart(title, told, charts.svg(spec))
 
@@ -256,7 +267,7 @@ def _distributions(found: Gathered) -> Iterator[Chart]:
         spec = charts.distribution(
             bins,
             median=percentile(values, 50),
-            axis="seconds from acceptance to end",
+            axis=f"seconds from acceptance to end{found.clock}",
             noun="tasks",
         )
         yield _chart(" \N{MIDDLE DOT} ".join(filter(None, (model, mode))), remark, charts.svg(spec))
@@ -270,30 +281,32 @@ def _percentiles(ordered: Sequence[float]) -> str:
 
 def _delay(found: Gathered) -> Chart:
     title = "How soon an end was seen"
-    if found.options.get("is_emulated"):
-        why = "An emulator's clock is not ours, so the times of both cannot be compared."
-        return _chart(title, why)
+    if found.figures.speed is None:
+        return _chart(title, "How fast the clock of the emulator went is not recorded.")
+    too_long = found.figures.too_long
+    left_out = (
+        f" {counted(too_long, 'end')} left out: by the API's times, those tasks took longer than "
+        "they were away."
+    ) * bool(too_long)
     values = sorted(found.figures.delays)
     if not values:
-        return _chart(title, "The API has told of no task when it ended.")
-    early = sum(value < 0 for value in values)
-    values = [max(0.0, value) for value in values]
+        return _chart(title, f"The API has told of no task when it ended.{left_out}")
     end = max(percentile(values, _TAIL) * 1.1, 1.0)
     step = nice_step(end, BINS)
     bins = binned(values, start=0, step=step, number=int(end // step) + 1)
     beyond = len(values) - sum(one.count for one in bins)
     remark = (
-        "From the end by the API's clock until we knew of it by ours: half within "
-        f"{percentile(values, 50):.1f} s, 95 of 100 within {percentile(values, 95):.1f} s."
+        "From the end of a task until we knew of it, with what the answer to its submit took: "
+        f"half within {percentile(values, 50):.1f} s, "
+        f"95 of 100 within {percentile(values, 95):.1f} s{found.clock}."
     )
     if beyond:
         remark += f" {counted(beyond, 'end')} more, up to {lasting(values[-1])}, not shown."
-    if early:
-        remark += f" {counted(early, 'end')} seen before the API's clock: the clocks differ."
+    remark += left_out
     spec = charts.distribution(
         bins,
         median=percentile(values, 50),
-        axis="seconds from the end to our look",
+        axis=f"seconds from the end to our look{found.clock}",
         noun="ends",
         colour="var(--second)",
     )
@@ -317,7 +330,9 @@ def _problems(found: Gathered) -> dict[str, Any]:
                 "at": at,
                 "reason": reason,
                 "meaning": meaning(reason.state, reason.code),
-                "command": commands.again(reason.jobs[0][0]) if reason.jobs else None,
+                "command": commands.again(reason.jobs[0][0])
+                if reason.jobs and may_help_again(reason.state, reason.code)
+                else None,
             }
             for at, reason in failures
         ],

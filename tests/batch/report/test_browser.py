@@ -187,6 +187,21 @@ def test_filters_go_together(report: Path, page: Page) -> None:
     watched.check()
 
 
+def test_a_phone_shows_charts_that_can_be_read(report: Path, page: Page) -> None:
+    """They keep their size and are scrolled, each by itself; the head leaves room for the rest."""
+    page.set_viewport_size({"width": 380, "height": 760})
+    watched = Watched.open(page, report)
+    heights = "texts => texts.map(text => text.getBoundingClientRect().height)"
+
+    assert page.locator("#search").evaluate("one => one.getBoundingClientRect().top") < 760
+    watched.go("course")
+    labels = page.locator("#course svg text").evaluate_all(heights)
+    assert min(height for height in labels if height) >= 9
+    assert page.locator(".drawn").first.evaluate("one => one.scrollWidth > one.clientWidth")
+    assert page.evaluate("document.documentElement.scrollWidth") == 380
+    watched.check()
+
+
 def test_problems_come_with_their_commands(report: Path, page: Page) -> None:
     """Failures by code with what they mean, doubts with what settles them; both lead to jobs."""
     watched = Watched.open(page, report)
@@ -224,7 +239,7 @@ def test_charts_are_drawn_and_tell_their_numbers(
     expect(page.locator("#hint")).to_contain_text("10 running tasks of 10")
     watched.go("durations")
     expect(page.locator("#durations .chart")).to_have_count(3)
-    expect(page.locator("#durations")).to_contain_text("half within 2.0 s")
+    expect(page.locator("#durations")).to_contain_text("half within 3.0 s")
     watched.check()
     page.close()
 

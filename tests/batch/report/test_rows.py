@@ -9,8 +9,7 @@ from urllib.parse import unquote_to_bytes
 
 import pytest
 
-from apixo_async.batch.journal import JobState
-from apixo_async.batch.report.advice import Commands, meaning
+from apixo_async.batch.report.advice import Commands
 from apixo_async.batch.report.gathering import Rows
 from apixo_async.batch.report.page import policy
 from apixo_async.batch.report.rows import origin_of, path_url
@@ -96,24 +95,6 @@ def test_a_policy_does_not_grow_with_the_hosts_of_results() -> None:
     found = policy([f"https://host-{number}" for number in range(21)], style="", script="")
 
     assert "media-src 'self' file: https: http:;" in found
-
-
-@pytest.mark.parametrize(
-    ("state", "code", "words"),
-    [
-        (JobState.FAILED, "CONTENT_VIOLATION", "Change the prompt"),
-        (JobState.FAILED, "INVALID_IMAGE_URL", "could not read an image"),
-        (JobState.FAILED, "INSUFFICIENT_CREDITS", "balance was empty"),
-        (JobState.FAILED, "GENERATION_FAILED", "paid for again"),
-        (JobState.FAILED, None, "without a result"),
-        (JobState.REJECTED, "402", "the balance was empty. No task was made"),
-        (JobState.REJECTED, "400", "did not accept the request"),
-        (JobState.ABANDONED, None, "leave it at that"),
-    ],
-)
-def test_a_failure_says_what_it_means(state: JobState, code: str | None, words: str) -> None:
-    """In a sentence with what helps."""
-    assert words in meaning(state, code)
 
 
 def test_commands_work_in_any_directory_and_for_any_key() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -9,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from apixo_async.batch import events
 from apixo_async.batch.report import write_report, writing
 from apixo_async.batch.report.page import GENERATOR
 from apixo_async.errors import InvalidSettingError, JournalError
 from tests.batch.journal.jobs import age, opened
-from tests.batch.report.journals import Batch, make
+from tests.batch.report.journals import Batch, after, make, task, whole
 
 
 async def one(batch: Batch) -> None:
@@ -152,3 +154,42 @@ def test_an_old_journal_says_that_traffic_was_not_recorded(tmp_path: Path) -> No
     page = write_report(path, tmp_path / "report").read_text(encoding="utf-8")
 
     assert page.count("This was not recorded: the journal was begun by an older") == 2
+
+
+@pytest.mark.parametrize(
+    ("noted", "said"),
+    [
+        ({"is_emulated": True, "emulator_speed": 20.0}, "half within 20.0 s"),
+        ({"is_emulated": True}, "How fast the clock of the emulator went is not recorded"),
+        ({}, "1 end left out"),
+    ],
+)
+def test_how_soon_an_end_was_seen_is_told_by_spans_of_time(
+    tmp_path: Path, noted: dict[str, object], said: str
+) -> None:
+    """By a clock that is 20 times as fast, a task of 100 seconds is done after 5 of ours."""
+
+    async def write(batch: Batch) -> None:
+        number = await batch.begin("a", at=0)
+        done = task("a", begun=5_000, took=100)
+        batch.record(number, events.Succeeded(key="a", task=done, at=after(6)))
+        await batch.journal.set_options(noted)
+
+    text = write_report(make(tmp_path / "run.db", write), tmp_path / "report").read_text()
+
+    assert said in text
+
+
+def test_what_an_emulators_clock_took_is_marked(tmp_path: Path) -> None:
+    """As the command line marks it, so that nobody adds minutes of two clocks."""
+
+    async def write(batch: Batch) -> None:
+        await whole(batch)
+        await batch.journal.set_options({"is_emulated": True, "emulator_speed": 20.0})
+
+    made = make(tmp_path / "run.db", write)
+    emulated = write_report(made, tmp_path / "report").read_text()
+    real = write_report(make(tmp_path / "real.db", whole), tmp_path / "real").read_text()
+
+    assert re.search("95 of 100 within [^<]* \\(clock x20\\)", emulated)
+    assert "clock x" not in real
