@@ -117,14 +117,14 @@ class NotSentError(TransportError):
 
     Attributes:
         host: What was called.
-        reason: One of `dns`, `refused`, `unreachable`, `tls`, `connect_timeout`, `timeout`,
-            `resources`, `reset`, `other`.
+        reason: One of `dns`, `refused`, `unreachable`, `tls`, `netrc`, `connect_timeout`,
+            `timeout`, `resources`, `reset`, `other`.
     """
 
     @property
     def is_retryable(self) -> bool:
-        """Whether trying again may help: not where TLS failed."""
-        return self.reason != "tls"
+        """Whether trying again may help: not where TLS failed, or a .netrc is in the way."""
+        return self.reason not in {"tls", "netrc"}
 
 
 class UnansweredError(TransportError):

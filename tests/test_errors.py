@@ -367,8 +367,11 @@ def test_a_failure_says_what_is_known(code: str | None, message: str | None, sho
         ("reset", True),
         ("other", True),
         ("tls", False),
+        ("netrc", False),
     ],
 )
-def test_only_a_tls_failure_is_not_worth_a_second_try(reason: str, retryable: bool) -> None:
-    """A wrong certificate does not heal by trying again; everything else may."""
+def test_only_what_somebody_has_to_mend_is_not_worth_a_second_try(
+    reason: str, retryable: bool
+) -> None:
+    """A wrong certificate or account does not heal by trying again; everything else may."""
     assert retryable == NotSentError("x", host="h", reason=reason).is_retryable

@@ -13,6 +13,7 @@ import traceback
 import tracemalloc
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -794,6 +795,29 @@ async def test_a_session_passed_in_goes_on_tracing() -> None:
             await response.read()
 
     assert heard == ["GET", "POST", "GET"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_a_netrc_that_a_session_passed_in_reads_is_named(
+    method: Method, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An account of this machine would take the place of the key: nothing is sent."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login me password secret\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+
+    async with (
+        FaultServer(answering(reply())) as server,
+        aiohttp.ClientSession(trust_env=True) as session,
+        transport_to(server.url, session=session) as transport,
+    ):
+        error = await failure_of(transport.send(method, SUBMIT))
+
+    assert isinstance(error, NotSentError)
+    assert (error.reason, error.is_retryable) == ("netrc", False)
+    assert ".netrc" in str(error)
+    assert not server.seen
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -22,6 +22,8 @@ DESCRIPTIONS: Final[Mapping[str, str]] = {
     "refused": "the connection was refused",
     "unreachable": "the network or host is unreachable",
     "tls": "the TLS certificate or handshake was not accepted",
+    "netrc": "a .netrc has an account for this host, which would take the place of the key; "
+    "remove it there, or pass a session without trust_env",
     "connect_timeout": "no connection was made in time",
     "timeout": "timed out",
     "resources": "this process has no free file descriptors or ports",
@@ -36,6 +38,7 @@ CONNECTING: Final = frozenset(
         "refused",
         "unreachable",
         "tls",
+        "netrc",
         "connect_timeout",
         "resources",
     }
@@ -65,4 +68,6 @@ def reason_of(error: Exception) -> str:
         return "resources"
     if number == errno.ECONNREFUSED:
         return "refused"
+    if type(error) is ValueError and "AUTHORIZATION" in str(error):
+        return "netrc"  # aiohttp sends no two of them
     return next((reason for kinds, reason in _REASONS if isinstance(error, kinds)), "other")
