@@ -9,13 +9,10 @@ for whoever reads and writes whole objects: it has no file that is written piece
 
 from __future__ import annotations
 
-import hashlib
-import os
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from functools import cached_property
 from importlib import import_module
 from typing import Any, ClassVar, Final, NoReturn, TypeVar, cast
@@ -27,8 +24,9 @@ from apixo_async._secret import MASK
 from apixo_async.downloads.destinations import NameTakenError, PlaceError
 from apixo_async.downloads.directory import is_on_disk
 from apixo_async.downloads.files import SavedFile
+from apixo_async.downloads.filesystems import BLOCK, UNTOLD, Opened
 from apixo_async.downloads.threads import in_thread
-from apixo_async.downloads.uploads import BLOCK, UNTOLD, Bound, Moved, Upload
+from apixo_async.downloads.uploads import Bound, Moved, Upload
 from apixo_async.errors import InvalidSettingError
 
 T = TypeVar("T")
@@ -51,64 +49,6 @@ class StorageError(PlaceError):
     """A storage refused; the text is its reason."""
 
     word: ClassVar[str] = "storage"
-
-
-@attrs.frozen
-class Opened:
-    """A filesystem of fsspec, and what is done in one directory of it. All of this blocks."""
-
-    filesystem: Any
-    directory: str
-
-    def path(self, name: str) -> str:
-        """The path of a file."""
-        return f"{self.directory.rstrip('/')}/{name}" if self.directory else name
-
-    def size(self, name: str) -> int | None:
-        """The size in bytes or `UNTOLD`; `None` if there is nothing of this name."""
-        path = self.path(name)
-        self.filesystem.invalidate_cache(path)
-        try:
-            info = self.filesystem.info(path)
-        except FileNotFoundError:
-            return None
-        size = info.get("size")
-        return size if isinstance(size, int) and info.get("type") == "file" else UNTOLD
-
-    def uncommitted(self, name: str, *, overwrite: bool, block: int) -> Any:  # noqa: ANN401  # fsspec says no more
-        """A file that is nothing until `commit()`; without `overwrite` not if its name is taken."""
-        mode = "wb" if overwrite else "xb"
-        file = self.filesystem.open(self.path(name), mode, autocommit=False, block_size=block)
-        # Kept for a transaction that we do not use; it would grow for ever.
-        with suppress(ValueError):
-            self.filesystem.transaction.files.remove(file)
-        return file
-
-    def new(self, name: str, *, block: int) -> Any:  # noqa: ANN401  # as above
-        """A file under this name."""
-        return self.filesystem.open(self.path(name), "wb", block_size=block)
-
-    def temporary(self, stem: str) -> str:
-        """A name that nobody has."""
-        return f"{stem}.{os.urandom(4).hex()}.part"
-
-    def move(self, name: str, to: str) -> None:
-        """Gives a file another name."""
-        self.filesystem.mv(self.path(name), self.path(to))
-
-    def remove(self, name: str) -> None:
-        """Removes a file."""
-        self.filesystem.rm_file(self.path(name))
-
-    def is_this(self, name: str, size: int, sha256: str) -> bool:
-        """Whether a file has this content. To read it costs less than to send it again."""
-        if self.size(name) not in {size, UNTOLD}:
-            return False
-        digest = hashlib.sha256()
-        with self.filesystem.open(self.path(name), "rb", block_size=BLOCK) as file:
-            while chunk := file.read(BLOCK):
-                digest.update(chunk)
-        return digest.hexdigest() == sha256.lower()
 
 
 class Storage:

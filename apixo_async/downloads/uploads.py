@@ -12,28 +12,20 @@ from abc import ABC, abstractmethod
 from contextlib import suppress
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Any, Self
 
 from apixo_async._logs import LOGGER, fields
 from apixo_async._places import joined
 from apixo_async.downloads.claims import mark
 from apixo_async.downloads.destinations import HEAD, AboutToName, NameTakenError
 from apixo_async.downloads.files import SavedFile, suffix_of
-
-if TYPE_CHECKING:
-    from apixo_async.downloads.storage import Opened, Storage
-
-BLOCK: Final = 5 * 1024 * 1024
-"""Bytes that are sent at once: the least that S3 takes for a part, as each upload holds them."""
-
-UNTOLD: Final = -1
-"""The size of what is there but does not tell it."""
+from apixo_async.downloads.filesystems import BLOCK, UNTOLD, Opened, Place
 
 
 class Upload(ABC):
     """One result. Methods with an underscore block, one at a time, in threads."""
 
-    def __init__(self, storage: Storage, stem: str, *, overwrite: bool) -> None:
+    def __init__(self, storage: Place, stem: str, *, overwrite: bool) -> None:
         self._storage = storage
         self._stem = stem
         self._overwrite = overwrite
