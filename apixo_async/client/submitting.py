@@ -184,10 +184,10 @@ class Submitter:
         hint = asyncio.create_task(self.hearing.confirmed(submission, submission.ticket))
         try:
             await asyncio.wait((answer, hint), return_when=asyncio.FIRST_COMPLETED)
-            if answer.done():
-                return answer.result()
-            submission.confirmed = hint.result()
-            raise UnansweredError("a callback came, and no answer", host="", reason="timeout")
+            if not answer.done() and hint.exception() is None:
+                submission.confirmed = hint.result()
+                raise UnansweredError("a callback came, and no answer", host="", reason="timeout")
+            return await answer  # an error of a look says nothing of the submit
         finally:
             answer.cancel()
             hint.cancel()

@@ -11,6 +11,7 @@ import pytest
 from apixo_async import (
     ApixoClient,
     Limits,
+    NotSentError,
     PollSchedule,
     SubmitUncertainError,
     Task,
@@ -19,6 +20,7 @@ from apixo_async import (
 )
 from apixo_async._wire import Claim
 from apixo_async.client import Ticket
+from apixo_async.client.reading import Reader
 from apixo_async.webhooks import Callback, Slip
 from tests.fakes import Answer, FakeApi, FakeTask, client_for, receiver, refusal
 from tests.virtual import virtual
@@ -267,6 +269,31 @@ async def test_an_answer_is_waited_for_while_the_api_denies_what_the_callback_na
 
     assert task.id == "task_1"
     assert now() - began == pytest.approx(20, abs=1)
+
+
+@virtual
+async def test_what_goes_wrong_with_a_look_says_nothing_of_the_submit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A submit that was sent must not be taken for one that was not, and be paid for again."""
+
+    async def knows(*_: object, **__: object) -> bool:
+        raise NotSentError("a look was not sent", host="api.test", reason="refused")
+
+    class Slow(FakeApi):
+        async def send(self, method: str, path: str, *, body: bytes | None = None) -> Any:  # noqa: ANN401
+            reply = await super().send(method, path, body=body)
+            if method == "POST":
+                await asyncio.sleep(20)
+            return reply
+
+    monkeypatch.setattr(Reader, "knows", knows)
+    api = Slow(receiver=receiver(), duration=lambda _: 1)
+    async with client_for(api) as client:
+        task = await client.submit(FOX)
+
+    assert task.id == "task_1"
+    assert api.billed == ["a fox"]
 
 
 @virtual
