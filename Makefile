@@ -121,7 +121,7 @@ docs: ## build the site, where a warning or a dead link is an error; open site/i
 
 pictures: ## take the pictures of board and report in docs/ anew; needs a Chromium
 	$(IN_VENV) cli,report,speed build bench
-	@$(BIN)/python tools/pictures.py
+	@$(BIN)/python -m tools.pictures
 
 audit: ## are all dependencies, allowed or installed, outside of what advisories are about?
 	$(IN_VENV) cli,report,speed build test check bench

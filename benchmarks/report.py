@@ -17,7 +17,6 @@ import json
 import os
 import random
 import resource
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -36,6 +35,7 @@ from apixo_async.batch.journal import Entry, Journal, Traffic, until_next_sample
 from apixo_async.emulator import videos
 from benchmarks._prompts import prompts
 from benchmarks._report import Table, options, verdict, write_json
+from tests import browsers
 
 JOBS: Final = 10_000
 SLOTS: Final = 1_000
@@ -45,7 +45,6 @@ MOST_SEARCHING: Final = 0.5
 MOST_MB: Final = 200
 MORE_KB: Final = 1
 CHUNK: Final = 500
-BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 LINKS: Final = 50_000
 FAILED: Final = 0.02
 """The part of jobs that fail."""
@@ -169,7 +168,7 @@ def write(journal: Path, directory: Path, result: Result) -> Path:
 def look(page_file: Path, browser_path: str, result: Result) -> None:
     """Opens and searches it in a browser that is running already."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=browser_path, args=browsers.OFFLINE)
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         page.goto("about:blank")
         started = time.perf_counter()
@@ -193,7 +192,7 @@ def search(page: Page, number: int) -> float:
 def measure(count: int) -> Result:
     """Makes a journal, writes its report and looks at it."""
     result = Result(count)
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    browser = browsers.browser()
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)
         (place / "videos").mkdir()

@@ -30,6 +30,7 @@ BESIDE: Final = {
     "apixo_async.limits": ["GateStatistics"],
     "apixo_async.webhooks": ["ReceiverStatistics"],
 }
+# Modules whose names users write.
 TABLES_OF_CONTENTS: Final = [
     "apixo_async",
     "apixo_async.batch",

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import apixo_async
+from tests.docstrings import TABLES_OF_CONTENTS
 
 TYPING = Path(__file__).parent / "typing"
 
@@ -59,17 +60,6 @@ NAMES = [
     "UnansweredError",
     "UnexpectedAnswerError",
     "WebhookReceiver",
-]
-
-
-# The tables of contents whose names users write.
-TABLES_OF_CONTENTS = [
-    "apixo_async",
-    "apixo_async.batch",
-    "apixo_async.batch.report",
-    "apixo_async.emulator",
-    "apixo_async.integrations.otel",
-    "apixo_async.testing",
 ]
 
 

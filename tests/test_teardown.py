@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,14 @@ from tests.fakes import client_for
 from tests.virtual import virtual
 
 OCEAN = TextToVideo("a calm ocean")
+
+
+async def cancel_twice(running: asyncio.Task[Any]) -> None:
+    """As somebody who does not wait for the order that the first time begins."""
+    for _ in range(2):
+        await asyncio.sleep(0.01)
+        running.cancel()
+    await asyncio.wait([running])
 
 
 async def close_in_a_hurry(client: ApixoClient) -> None:
@@ -90,10 +99,7 @@ def test_a_job_that_was_about_to_be_sent_is_queued_again(
         running = asyncio.create_task(BatchRunner(client, journal=journal).run([OCEAN]))
         while not client.engine.submits_in_flight:  # noqa: ASYNC110  # as above
             await asyncio.sleep(0.1)
-        for _ in range(2):
-            await asyncio.sleep(0.01)
-            running.cancel()
-        await asyncio.wait([running])
+        await cancel_twice(running)
         await close_in_a_hurry(client)
         await asyncio.sleep(10)
         assert not api.requests
@@ -114,10 +120,7 @@ def test_a_journal_that_was_just_being_opened_is_given_back(
         client = client_for(Api())
         running = asyncio.create_task(BatchRunner(client, journal=journal).run([OCEAN]))
         await asyncio.sleep(0.5)
-        for _ in range(2):
-            await asyncio.sleep(0.01)
-            running.cancel()
-        await asyncio.wait([running])
+        await cancel_twice(running)
         await client.aclose()
 
         await (await Journal.open(journal)).aclose()

@@ -22,10 +22,10 @@ from playwright.sync_api import FloatRect, Page, sync_playwright
 from rich.console import Console
 from rich.text import Text
 
+from tests import browsers
+
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "docs" / "images"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-OFFLINE = ["--no-sandbox", "--host-resolver-rules=MAP * ~NOTFOUND"]
 FAULTS = {"failed_task": 0.03, "content_violation": 0.02, "submit_cut_after": 0.01}
 """As `apixo emulator --list-faults` explains them."""
 WIDTH, HEIGHT = 1200, 900
@@ -109,12 +109,12 @@ def told(path: Path) -> None:
 
 def main() -> None:
     """Take all of them."""
-    browser_path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    browser_path = browsers.browser()
     if browser_path is None:
         sys.exit("there is no browser: apt-get install chromium")
     with tempfile.TemporaryDirectory() as place, sync_playwright() as playwright:
         board = board_of(run_batch(Path(place)))
-        browser = playwright.chromium.launch(executable_path=browser_path, args=OFFLINE)
+        browser = playwright.chromium.launch(executable_path=browser_path, args=browsers.OFFLINE)
         page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light")
         page.goto((Path(place) / "report" / "index.html").as_uri())
         page.locator(".tile").first.wait_for()

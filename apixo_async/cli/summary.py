@@ -130,8 +130,7 @@ class Summary:
         if self.files:
             where = printable(str(self.save_to))
             yield f"{counted(self.files, 'file')} in {where} ({sized(self.size)})"
-        yield from self._failure_lines(uncertain=False)
-        yield from self._failure_lines(uncertain=True)
+        yield from self._failure_lines()
         yield from self._doubt_lines()
         yield from self._stop_lines()
         yield from self._left_lines()
@@ -149,16 +148,15 @@ class Summary:
         if self.whole is not None and sum(self.whole.values()) != told:
             yield f"{printable(str(self.journal))} as a whole: {_sum(self.whole)}"
 
-    def _failure_lines(self, *, uncertain: bool) -> Iterator[str]:
-        """The reasons of those that are uncertain, or of all others."""
-        for (status, reason), group in self.failures.groups.items():
-            if (status == "uncertain") is not uncertain:
-                continue
+    def _failure_lines(self) -> Iterator[str]:
+        """The reasons; those of doubts come last, right above what is to be done about them."""
+        groups = sorted(self.failures.groups.items(), key=lambda item: item[0][0] == "uncertain")
+        for (status, reason), group in groups:
             keys = ", ".join(map(printable, group.keys))
             more = f" and {group.count - len(group.keys):,} more" * (group.count > len(group.keys))
             yield f"{status}: {group.count:,} x {shortened(reason, REASON_WIDTH)}"
             yield f"  {keys}{more}"
-            if group.advice and not uncertain:  # of which more is said in `_doubt_lines`
+            if group.advice and status != "uncertain":  # of which more is said below
                 yield f"  what to do: {printable(group.advice)}"
 
     def _doubt_lines(self) -> Iterator[str]:

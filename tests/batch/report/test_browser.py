@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,12 +15,12 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from apixo_async.batch.report import write_report
+from tests import browsers
 from tests.batch.report.journals import PROMPT, Batch, make, whole
 
 ROOT = Path(__file__).parents[3]
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-FOUND = next(filter(None, map(shutil.which, NAMES)), None)
+FOUND = browsers.browser()
 
 pytestmark = [
     pytest.mark.skipif(FOUND is None, reason="there is no browser: apt-get install chromium"),
@@ -96,8 +95,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def browser(report: Path) -> Iterator[Browser]:
     """One browser for all; what it opens by itself leads nowhere."""
     with sync_playwright() as playwright:
-        options = ["--no-sandbox", "--host-resolver-rules=MAP * ~NOTFOUND"]
-        browser = playwright.chromium.launch(executable_path=FOUND, args=options)
+        browser = playwright.chromium.launch(executable_path=FOUND, args=browsers.OFFLINE)
         yield browser
         browser.close()
 
