@@ -218,7 +218,7 @@ class Progress:
             uncertain=self.counts[OutcomeStatus.UNCERTAIN],
             doubtful=doubtful,
             eta=left.seconds,
-            late=left.late,
+            late=min(left.late, self._running),
             trouble=self._trouble,
             per_minute=self._per_minute(now),
             saves=self._saves,

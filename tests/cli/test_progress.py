@@ -269,6 +269,21 @@ def test_tasks_that_run_longer_than_any_so_far_are_counted() -> None:
     assert (now.eta, now.late) == (0, 1)
 
 
+def test_no_more_tasks_are_late_than_run() -> None:
+    """Also between two reckonings: one that has ended is late no more."""
+    progress = Progress(12)
+    for number in range(12):
+        accept(progress, f"k{number}")
+    for number in range(10):
+        succeed(progress, f"k{number}", 100)
+    before = progress.figures(at(150))
+    succeed(progress, "k10", 150)
+    after = progress.figures(at(150.5))
+
+    assert (before.running, before.late) == (2, 2)
+    assert (after.running, after.late) == (1, 1)
+
+
 def test_the_time_left_is_reckoned_once_a_second() -> None:
     """In between it counts down, whatever happens."""
     progress = Progress(3)
