@@ -24,6 +24,7 @@ They are one tree::
     ├── TaskTimeoutError         (also TimeoutError)  we stopped waiting; the task goes on
     ├── DownloadError
     └── JournalError
+        └── StoreError
 
 All are built from plain values, survive pickling, and are never chained to an aiohttp error, whose
 repr holds the API key.
@@ -405,4 +406,11 @@ class JournalError(ApixoError):
     """The journal cannot be read or written as it must be. The message says what to do.
 
     It is in use by another process, damaged, of another version, or cannot be written.
+    """
+
+
+class StoreError(JournalError):
+    """What several processes share, in PostgreSQL, Redis or a file, cannot be read or written.
+
+    Nothing is sent while that is so. The message says what was tried.
     """

@@ -26,6 +26,7 @@ from apixo_async.errors import (
     NotSentError,
     RateLimitedError,
     ServerError,
+    StoreError,
     SubmitUncertainError,
     TaskFailedError,
     TaskTimeoutError,
@@ -68,6 +69,7 @@ PARENTS = {
     "TaskTimeoutError": "ApixoError",
     "DownloadError": "ApixoError",
     "JournalError": "ApixoError",
+    "StoreError": "JournalError",
 }
 
 SAMPLES: dict[str, ApixoError] = {
@@ -109,6 +111,7 @@ SAMPLES: dict[str, ApixoError] = {
         "cut off", url="https://r2.apixo.ai/video.mp4", reason="short", http_status=206
     ),
     "JournalError": JournalError("disk full"),
+    "StoreError": StoreError("PostgreSQL cannot be reached"),
 }
 
 

@@ -49,6 +49,7 @@ NAMES = [
     "SavedFile",
     "ServerError",
     "StopReason",
+    "StoreError",
     "SubmitUncertainError",
     "Task",
     "TaskFailedError",

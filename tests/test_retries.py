@@ -20,6 +20,7 @@ from apixo_async.errors import (
     NotSentError,
     RateLimitedError,
     ServerError,
+    StoreError,
     SubmitUncertainError,
     TaskFailedError,
     TaskTimeoutError,
@@ -65,6 +66,7 @@ VERDICTS: dict[type[ApixoError], tuple[ApixoError, SubmitVerdict, bool]] = {
     TaskTimeoutError: (TaskTimeoutError(TASK, waited=1.0), UNCERTAIN, False),
     DownloadError: (DownloadError("x", url="u", reason="short"), UNCERTAIN, False),
     JournalError: (JournalError("x"), UNCERTAIN, True),
+    StoreError: (StoreError("x"), UNCERTAIN, True),
 }
 LOOKS = [error for error, _, _ in VERDICTS.values()]
 

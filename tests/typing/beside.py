@@ -23,6 +23,7 @@ from apixo_async import (
     NotSentError,
     RateLimitedError,
     ServerError,
+    StoreError,
     SubmitUncertainError,
     Task,
     TaskFailedError,
@@ -84,6 +85,8 @@ def facts(error: ApixoError) -> None:
             assert_type(error.excerpt, str)
         case DownloadError():
             assert_type(error.reason, str)
+        case StoreError():
+            assert_type(error, StoreError)
         case JournalError():
             assert_type(error.task_id, str | None)
         case _:
