@@ -9,7 +9,7 @@ import attrs
 
 from apixo_async.errors import StoreError
 from apixo_async.limits import BucketSize
-from apixo_async.limits.shares import Demand, Member, grant
+from apixo_async.limits.shares import TURN_SECONDS, Demand, Member, grant
 from apixo_async.limits.sharing import LEASE_SECONDS, Grant
 
 State = Literal["up", "away", "hanging", "broken"]
@@ -49,7 +49,7 @@ class MemoryStore:
     def slots(self, name: str, demand: Demand, cap: int) -> Grant:
         """Grants a share, and renews the lease."""
         now = asyncio.get_running_loop().time()
-        turn = int(now // self.lease)
+        turn = int(now // TURN_SECONDS)
         granted = grant(self.live(now), name, demand, cap, turn)
         member = Member(held=demand.held, wanted=demand.wanted, granted=granted)
         self.members[name] = member, now + self.lease
