@@ -75,7 +75,7 @@ class World:
         process = self.rng.choice(processes)
         match self.rng.choice(["carry", "carry", "carry", "freeze", "thaw", "cut", "cancel"]):
             case "carry":
-                process.carry(self.rng.choice(keys))
+                _ = process.carry(self.rng.choice(keys))
             case "freeze":
                 process.freeze()
             case "thaw":
