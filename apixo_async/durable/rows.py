@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Sequence
 from datetime import datetime
 from typing import Final, Protocol
 
@@ -40,6 +40,10 @@ class Rows(Protocol):
 
     def entries(self, states: Collection[JobState]) -> AsyncIterator[Entry]:
         """All jobs in these states, in the order of their numbers."""
+        ...
+
+    async def among(self, numbers: Sequence[int], states: Collection[JobState]) -> Sequence[Entry]:
+        """Those of these jobs that are in these states."""
         ...
 
     async def purge(self, ended_before: datetime) -> int:
@@ -90,6 +94,12 @@ class MemoryRows:
         for entry in list(self._entries.values()):
             if entry.state in states:
                 yield entry
+
+    async def among(self, numbers: Sequence[int], states: Collection[JobState]) -> Sequence[Entry]:
+        """By number and state."""
+        wanted = set(numbers)
+        entries = self._entries.values()
+        return [one for one in entries if one.number in wanted and one.state in states]
 
     async def purge(self, ended_before: datetime) -> int:
         """By the time of their end."""

@@ -26,8 +26,9 @@ SCHEMA: Final = (
     """,
     """
     CREATE TABLE IF NOT EXISTS {prefix}jobs (
+        account TEXT NOT NULL,
         number BIGINT PRIMARY KEY,
-        key TEXT NOT NULL UNIQUE,
+        key TEXT NOT NULL,
         state TEXT NOT NULL,
         model TEXT NOT NULL,
         mode TEXT,
@@ -45,24 +46,26 @@ SCHEMA: Final = (
         task TEXT,
         note TEXT,
         saved INTEGER NOT NULL,
-        checksum BIGINT NOT NULL
+        checksum BIGINT NOT NULL,
+        UNIQUE (account, key)
     )
     """,
-    "CREATE INDEX IF NOT EXISTS jobs_by_state ON {prefix}jobs (state, number)",
+    "CREATE INDEX IF NOT EXISTS jobs_by_state ON {prefix}jobs (account, state, number)",
 )
 """Columns as those of a journal's table `jobs`; `ledger` has one row."""
 
 
 class SqlRows(abc.ABC):
-    """Rows in tables whose names begin with `prefix`; `?` stands for a value."""
+    """The rows of one account, in tables named with `prefix`; `?` stands for a value."""
 
-    def __init__(self, prefix: str = "") -> None:
+    def __init__(self, account: str, *, prefix: str = "") -> None:
         columns = ", ".join((*JOB_COLUMNS, "checksum"))
-        marks = ", ".join("?" * (len(JOB_COLUMNS) + 1))
+        marks = ", ".join("?" * (len(JOB_COLUMNS) + 2))
         changes = ", ".join(f"{name} = ?" for name in (*JOB_COLUMNS, "checksum"))
         self._select = f"SELECT {columns} FROM {prefix}jobs"
         self._insert = (
-            f"INSERT INTO {prefix}jobs ({columns}) VALUES ({marks}) ON CONFLICT (key) DO NOTHING"
+            f"INSERT INTO {prefix}jobs (account, {columns}) VALUES ({marks})"
+            " ON CONFLICT (account, key) DO NOTHING"
         )
         # The checksum would do but for one chance in four billion, which costs money.
         self._replace = (
@@ -74,9 +77,11 @@ class SqlRows(abc.ABC):
         )
         ended = ", ".join(f"'{state.value}'" for state in sorted(ENDED))
         self._purge = (
-            f"DELETE FROM {prefix}jobs WHERE state IN ({ended}) AND ended_at < ? RETURNING number"
+            f"DELETE FROM {prefix}jobs WHERE account = ? AND state IN ({ended}) AND ended_at < ?"
+            " RETURNING number"
         )
         self._prefix = prefix
+        self._account = account
         self._name: str | None = None
 
     @abc.abstractmethod
@@ -104,17 +109,20 @@ class SqlRows(abc.ABC):
         await self.name()
         ((number,),) = await self._fetch(self._count)
         numbered = attrs.evolve(entry, number=number)
-        await self._fetch(self._insert, numbered.row())
+        await self._fetch(self._insert, (self._account, *numbered.row()))
         return await self.read(entry.key) or numbered
 
     async def read(self, key: str) -> Entry | None:
         """By its key."""
-        found = await self._fetch(f"{self._select} WHERE key = ?", (key,))
+        found = await self._fetch(
+            f"{self._select} WHERE account = ? AND key = ?", (self._account, key)
+        )
         return Entry.of_row(found[0]) if found else None
 
     async def numbered(self, number: int) -> Entry | None:
         """By its number."""
-        found = await self._fetch(f"{self._select} WHERE number = ?", (number,))
+        query = f"{self._select} WHERE account = ? AND number = ?"
+        found = await self._fetch(query, (self._account, number))
         return Entry.of_row(found[0]) if found else None
 
     async def replace(self, old: Entry, new: Entry) -> bool:
@@ -126,17 +134,32 @@ class SqlRows(abc.ABC):
         """A page at a time."""
         marks, last = ", ".join("?" * len(states)), 0
         query = (
-            f"{self._select} WHERE state IN ({marks}) AND number > ? ORDER BY number LIMIT {PAGE}"
+            f"{self._select} WHERE account = ? AND state IN ({marks}) AND number > ?"
+            f" ORDER BY number LIMIT {PAGE}"
         )
-        while found := await self._fetch(query, (*(state.value for state in states), last)):
+        wanted = [state.value for state in states]
+        while found := await self._fetch(query, (self._account, *wanted, last)):
             for row in found:
                 entry = Entry.of_row(row)
                 last = entry.number
                 yield entry
 
+    async def among(self, numbers: Sequence[int], states: Collection[JobState]) -> Sequence[Entry]:
+        """A page at a time."""
+        found: list[Entry] = []
+        for first in range(0, len(numbers), PAGE):
+            page = numbers[first : first + PAGE]
+            some, one_of = ", ".join("?" * len(page)), ", ".join("?" * len(states))
+            query = (
+                f"{self._select} WHERE account = ? AND number IN ({some}) AND state IN ({one_of})"
+            )
+            values = (self._account, *page, *(state.value for state in states))
+            found += [Entry.of_row(row) for row in await self._fetch(query, values)]
+        return found
+
     async def purge(self, ended_before: datetime) -> int:
         """By the time of their end, which the record has as UTC."""
-        return len(await self._fetch(self._purge, (stamp(ended_before),)))
+        return len(await self._fetch(self._purge, (self._account, stamp(ended_before))))
 
     @abc.abstractmethod
     async def aclose(self) -> None:

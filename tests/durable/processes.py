@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Sequence
 from datetime import datetime
 from typing import Any, ParamSpec, TypeVar
 
@@ -149,6 +149,9 @@ class _Rows:
     async def entries(self, states: Collection[JobState]) -> AsyncIterator[Entry]:
         async for entry in self._rows.entries(states):
             yield entry
+
+    async def among(self, numbers: Sequence[int], states: Collection[JobState]) -> Sequence[Entry]:
+        return await self._ask(lambda: self._rows.among(numbers, states))
 
     async def purge(self, ended_before: datetime) -> int:
         return await self._rows.purge(ended_before)

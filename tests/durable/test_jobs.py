@@ -221,7 +221,7 @@ async def test_a_person_settles_what_is_uncertain(decision: str) -> None:
     await process.jobs.add(job("a"))
     assert (await process.jobs.carry("a")).status is OutcomeStatus.UNCERTAIN
     told = {"task_id": "task_1"} if decision == "task_id" else {decision: True}
-    await process.jobs.settle("a", **told)  # type: ignore[arg-type]  # of one of the three
+    await process.jobs.settle("a", **told)
     outcome = await process.jobs.carry("a")
     expected = OutcomeStatus.FAILED if decision == "abandon" else OutcomeStatus.SUCCEEDED
     assert outcome.status is expected

@@ -17,10 +17,10 @@ _BUSY_SECONDS: Final = 5.0
 
 
 class SqliteRows(SqlRows):
-    """Rows in a file of their own; processes of one machine may share it, but on no network drive."""
+    """Rows in a file of their own, on no network drive; processes of one machine may share it."""
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        super().__init__()
+    def __init__(self, path: str | os.PathLike[str], *, account: str = "default") -> None:
+        super().__init__(account)
         self._path = Path(path)
         self._lock = asyncio.Lock()
         self._database: sqlite3.Connection | None = None
@@ -73,10 +73,11 @@ class SqliteLedger(Ledger):
 
     Args:
         path: The file. Several processes of one machine may use it.
+        account: Whose jobs they are; keys of one say nothing about another.
 
     Raises:
         StoreError: From its methods: the file cannot be read or written.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        super().__init__(SqliteRows(path))
+    def __init__(self, path: str | os.PathLike[str], *, account: str = "default") -> None:
+        super().__init__(SqliteRows(path, account=account))
