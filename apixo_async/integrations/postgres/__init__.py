@@ -8,6 +8,7 @@ On Windows, psycopg needs `asyncio.WindowsSelectorEventLoopPolicy()`.
 """
 
 from apixo_async.integrations.postgres._connection import Database
+from apixo_async.integrations.postgres.ledger import PostgresLedger
 from apixo_async.integrations.postgres.limits import PostgresLimits
 
-__all__ = ["Database", "PostgresLimits"]
+__all__ = ["Database", "PostgresLedger", "PostgresLimits"]
