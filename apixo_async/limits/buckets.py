@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -79,10 +80,16 @@ class Bucket:
     fixed when it is made: `retune` replaces it by one that holds what the old one held, and all
     who stand in line are served from that. So over any number of changes no window sees more than
     the largest of the sizes would have let through.
+
+    `also` waits for what a token needs beside itself: one of a bucket that others draw on, too.
     """
 
-    def __init__(self, size: BucketSize) -> None:
+    def __init__(
+        self, size: BucketSize, *, also: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
         self.size = size
+        self._also = also
+        self._end: BaseException | None = None
         self._limiter = size.limiter()
         self._first: OrderedDict[asyncio.Future[int], None] = OrderedDict()
         self._others: OrderedDict[asyncio.Future[int], None] = OrderedDict()
@@ -124,6 +131,19 @@ class Bucket:
         self.size = size
         self._restart()
 
+    def end(self, error: BaseException) -> None:
+        """Whoever waits gets this error, and whoever comes."""
+        self._end = error
+        loop = asyncio.get_running_loop()
+        if self._server is None or self._server.get_loop() is not loop:
+            return  # nobody waits, or on a loop that has ended
+        for line in (self._first, self._others):
+            while line:
+                waiter, _ = line.popitem(last=False)
+                if not waiter.done():
+                    waiter.set_exception(error)
+        self._stop()
+
     async def acquire(self, *, first: bool = False) -> None:
         """Waits for a token while the bucket is not closed."""
         seen = -1
@@ -134,13 +154,16 @@ class Bucket:
     async def _pass(self, *, first: bool) -> int:
         """Waits for a token; returns the number of closings at the moment it was given."""
         now = asyncio.get_running_loop().time()
-        if self._server is None and self._is_open(now) and self._limiter.has_capacity():
+        is_free = self._server is None and self._also is None
+        if is_free and self._is_open(now) and self._limiter.has_capacity():
             await self._limiter.acquire()  # at once
             self._note_pass(now)
             return self._closings
         return await self._stand_in_line(self._first if first else self._others)
 
     async def _stand_in_line(self, line: OrderedDict[asyncio.Future[int], None]) -> int:
+        if self._end is not None:
+            raise self._end
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[int] = loop.create_future()
         line[waiter] = None
@@ -182,6 +205,8 @@ class Bucket:
             if left > 0:
                 await asyncio.sleep(left)
             await self._limiter.acquire()
+            if self._also is not None:
+                await self._also()
             # Closed meanwhile, the token is spent, which errs to the safe side.
             self._hand_over(loop.time())
         self._server = None
