@@ -18,6 +18,7 @@ from apixo_async.integrations.sqlite import SqliteLedger, SqliteLimits
 from apixo_async.limits import Gate, Limits
 from apixo_async.limits.sharing import SharedLimits
 
+NAME_MAX: Final = 60
 SQLITE: Final = "sqlite:///"
 _POSTGRES: Final = ("postgresql://", "postgres://")
 
@@ -115,5 +116,5 @@ def accounts_of(api_key: object) -> Mapping[str, str | None]:
 
 
 def _is_name(name: object) -> bool:
-    is_text = isinstance(name, str) and 1 <= len(name) <= 60
+    is_text = isinstance(name, str) and 1 <= len(name) <= NAME_MAX
     return is_text and str(name).replace("-", "").replace("_", "").isalnum()

@@ -41,7 +41,9 @@ async def care_for(account: Account, engine: Engine, *, lease: float) -> None:
                 await _sweep(account, engine)
         except StoreError as error:
             LOGGER.warning(
-                "dead replicas cannot be looked for: %s", error, extra=fields("care_failed", error=error)
+                "dead replicas cannot be looked for: %s",
+                error,
+                extra=fields("care_failed", error=error),
             )
 
 
@@ -56,7 +58,10 @@ async def _sweep(account: Account, engine: Engine) -> None:
     active = await engine.active(account.name)
     now = datetime.now(UTC)
     async for entry in account.ledger.entries(*_OPEN):
-        if entry.key not in active and _age(entry, now) > GRACE:
+        age = _age(entry, now)
+        # What was waited for in vain until its deadline is not waited for again by itself.
+        is_over = entry.state is JobState.ACCEPTED and age > account.client.engine.schedule.deadline
+        if entry.key not in active and age > GRACE and not is_over:
             turn = f"{entry.attempts}-{entry.state.value}-{int(now.timestamp())}"
             await engine.enqueue(account.name, entry.key, turn)
 

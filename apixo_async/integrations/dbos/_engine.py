@@ -78,10 +78,9 @@ def prefix_of(account: str, key: str) -> str:
 class Engine:
     """DBOS in this process, from `launch` to `close`."""
 
-    def __init__(self, url: str, executor: str, *, schema: str) -> None:
+    def __init__(self, url: str, executor: str) -> None:
         self._url = url
         self.executor = executor
-        self._schema = schema
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="apixo-dbos")
 
     async def call(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -104,7 +103,7 @@ class Engine:
         loop = asyncio.get_running_loop()
         if _carriers:
             raise ClientUsageError("DBOS runs once in a process: close the other DurableVeo first")
-        _carriers.update({account: (loop, carry) for account in queues})
+        _carriers.update(dict.fromkeys(queues, (loop, carry)))
         try:
             await self.call(self._launch, queues, works=works, polling=polling)
         except BaseException:
@@ -123,7 +122,6 @@ class Engine:
             system_database_url=self._url,
             application_version=VERSION,
             executor_id=self.executor,
-            dbos_system_schema=self._schema,
             # What is stored is JSON: who can write to the database cannot run code here.
             serializer=DBOSPortableJSONSerializer(),
             max_executor_threads=2 * THREADS,
@@ -156,9 +154,7 @@ class Engine:
 
     async def active(self, account: str) -> set[str]:
         """Keys of the jobs that are in the queue or being carried."""
-        found = await self.call(
-            _listed, status=list(ACTIVE), queue_name=queue_of(account)
-        )
+        found = await self.call(_listed, status=list(ACTIVE), queue_name=queue_of(account))
         cut = len(queue_of(account)) + 1
         return {flow.workflow_id[cut:].rpartition("/")[0] for flow in found}
 

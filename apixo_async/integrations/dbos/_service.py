@@ -30,6 +30,7 @@ POLLING: Final = 1.0
 """Seconds between looks of DBOS into its queue; a task takes two minutes."""
 LOOK_EVERY: Final = 1.0
 LOOK_INTO_QUEUE_EVERY: Final = 5.0
+_MINUTE: Final = 60
 FIRST_TURN: Final = "1"
 KEEP: Final = timedelta(days=15)
 """As long as a result can be downloaded (Veo 3.1 page, tips)."""
@@ -92,7 +93,7 @@ class DurableVeo:
         lease: float = LEASE,
         works: bool = True,
         on_event: Callable[[events.Event], object] | None = None,
-        **options: Any,
+        **options: Any,  # noqa: ANN401  # as the client takes them
     ) -> None:
         url = check_url(database_url)
         given = {"concurrent_tasks": max_concurrent, "requests_per_minute": requests_per_minute}
@@ -187,7 +188,7 @@ class DurableVeo:
         *,
         account: str | None = None,
         metadata: Mapping[str, object] | None = None,
-        **fields: Any,
+        **fields: Any,  # noqa: ANN401  # as the API has them
     ) -> DurableJob:
         """Records a job and puts it into the queue; from then on it is carried, whatever happens.
 
@@ -382,9 +383,9 @@ def _starts(per_minute: object, limits: Limits) -> dict[str, float]:
             f"max_starts_per_minute must be a whole number of at least 1, got {shown(per_minute)}"
         )
     a_minute = int(as_number(per_minute))
-    if a_minute < 60:
-        return {"limit": a_minute, "period": 60.0}
-    return {"limit": a_minute // 60, "period": 1.0}
+    if a_minute < _MINUTE:
+        return {"limit": a_minute, "period": float(_MINUTE)}
+    return {"limit": a_minute // _MINUTE, "period": 1.0}
 
 
 def _raise_if_stopped(owner: Account) -> None:
