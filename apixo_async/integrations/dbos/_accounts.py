@@ -42,10 +42,11 @@ class Account:
     jobs: DurableJobs
     limits: Members
 
-    async def open(self) -> None:
-        """Learns the ledger's name, and begins to be a member. Raises `StoreError`."""
+    async def open(self, *, works: bool) -> None:
+        """Learns the ledger's name; who works is a member from then on. Raises `StoreError`."""
         await self.ledger.open()
-        await self.gate.join()
+        if works:
+            await self.gate.join()
 
     async def aclose(self) -> None:
         """POSTs in flight are answered and recorded first."""

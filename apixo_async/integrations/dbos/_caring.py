@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Final
 
@@ -47,10 +48,9 @@ async def care_for(account: Account, engine: Engine, *, lease: float) -> None:
             )
 
 
-def cares(executor: str, alive: object) -> bool:
-    """Whether it is this replica that looks: the first by name of those that live."""
-    names = sorted(alive) if isinstance(alive, (list, set, frozenset, tuple)) else []
-    return bool(names) and names[0] == executor
+def cares(executor: str, alive: Collection[str]) -> bool:
+    """Whether it is this replica that looks: the first by name of those that live and work."""
+    return executor == min(alive, default=None)
 
 
 async def _sweep(account: Account, engine: Engine) -> None:

@@ -21,6 +21,7 @@ from apixo_async.integrations.dbos._accounts import Account, accounts_of, check_
 from apixo_async.integrations.dbos._caring import care_for
 from apixo_async.integrations.dbos._engine import Engine, executor_id
 from apixo_async.limits import Limits
+from apixo_async.limits.rate import SUBMIT_SHARE
 from apixo_async.veo import Request
 
 LEASE: Final = 60.0
@@ -31,6 +32,7 @@ POLLING: Final = 1.0
 LOOK_EVERY: Final = 1.0
 LOOK_INTO_QUEUE_EVERY: Final = 5.0
 _MINUTE: Final = 60
+WAITING_MIN: Final = 8
 FIRST_TURN: Final = "1"
 KEEP: Final = timedelta(days=15)
 """As long as a result can be downloaded (Veo 3.1 page, tips)."""
@@ -129,9 +131,9 @@ class DurableVeo:
         """
         try:
             for account in self._accounts.values():
-                await account.open()
+                await account.open(works=self._works)
             queue = {
-                "global_concurrency": self._limits.concurrent_tasks,
+                "global_concurrency": in_hand(self._limits.concurrent_tasks),
                 "limiter": self._starts,
             }
             await self._engine.launch(
@@ -373,10 +375,19 @@ class DurableVeo:
         return f"<{type(self).__name__} {', '.join(self._accounts)} {self._engine.executor}>"
 
 
+def in_hand(cap: int) -> int:
+    """How many jobs replicas may have taken from the queue: those that run, and some that wait.
+
+    The gates hold the cap exactly. Who waits there takes a slot in the moment it is free, and not
+    when the queue is looked into next.
+    """
+    return cap + max(WAITING_MIN, cap // 10)
+
+
 def _starts(per_minute: object, limits: Limits) -> dict[str, float]:
     """The queue's limiter: by the second where that is a whole number, so that starts are even."""
     if per_minute is None:
-        per_minute = max(1, limits.requests_per_minute // 2)
+        per_minute = max(1, int(SUBMIT_SHARE * limits.requests_per_minute))
     is_whole = isinstance(per_minute, int) and not isinstance(per_minute, bool)
     if not is_whole or as_number(per_minute) < 1:
         raise InvalidSettingError(
