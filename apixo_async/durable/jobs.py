@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from apixo_async._logs import LOGGER, fields
@@ -18,7 +19,7 @@ from apixo_async.batch.story import Story
 from apixo_async.client import ApixoClient
 from apixo_async.durable.hearing import heard
 from apixo_async.durable.ledger import Ledger, TakenError
-from apixo_async.durable.steps import Step, step_of
+from apixo_async.durable.steps import TO_CARRY, Step, step_of, untouched
 from apixo_async.errors import (
     ApixoError,
     AuthenticationError,
@@ -31,6 +32,8 @@ ANSWER_GRACE: Final = 15.0
 """Seconds beyond the timeout of a submit that another process is given to record its answer."""
 LOOK_EVERY: Final = 1.0
 """Seconds between looks into the ledger for what another process may have written."""
+GRACE: Final = 60.0
+"""Seconds that a process is given between recording a job and putting it into a queue."""
 _PAUSES: Final[Mapping[StopReason, float]] = {
     StopReason.JOURNAL: 1.0,
     StopReason.UNREACHABLE: 15.0,
@@ -116,6 +119,27 @@ class DurableJobs:
         """
         async for entry in self._ledger.entries(JobState.UNCERTAIN):
             yield entry.outcome(0)
+
+    async def left(self, *, untouched_for: float = GRACE) -> AsyncIterator[Entry]:
+        """Jobs that somebody has to carry, by their age: an engine puts back what is in no queue.
+
+        Whoever recorded a job, or a decision about one, may have died before it was in the queue,
+        and an engine may have lost one. Not among them are jobs that ended or are uncertain, and
+        those whose task was waited for until its deadline: ask `carry` for such a one by its key.
+
+        Args:
+            untouched_for: Seconds since the last step of a job, so that who is about to put it into
+                the queue comes first.
+
+        Raises:
+            StoreError: The ledger is away.
+        """
+        now = datetime.now(UTC)
+        async for entry in self._ledger.entries(*TO_CARRY):
+            age = untouched(entry, now)
+            is_over = entry.state is JobState.ACCEPTED and age > self._settings.deadline
+            if age > untouched_for and not is_over:
+                yield entry
 
     async def settle(
         self, key: str, *, task_id: str | None = None, resubmit: bool = False, abandon: bool = False

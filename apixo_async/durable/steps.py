@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from datetime import datetime
 from typing import Final
 
 from apixo_async.batch import events
@@ -32,6 +33,8 @@ _BY_STATE: Final = {
     JobState.UNCERTAIN: Step.HEAR,
     **dict.fromkeys(ENDED, Step.NOTHING),
 }
+TO_CARRY: Final = (JobState.QUEUED, JobState.SENDING, JobState.ACCEPTED)
+"""States in which a job goes on as soon as somebody carries it."""
 
 
 def step_of(entry: Entry, *, patience: float) -> Step:
@@ -39,6 +42,13 @@ def step_of(entry: Entry, *, patience: float) -> Step:
     if entry.state is JobState.SENDING:
         return Step.DOUBT if entry.doubt_age > patience else Step.LET_BE
     return _BY_STATE[entry.state]
+
+
+def untouched(entry: Entry, now: datetime) -> float:
+    """Seconds since the last step of a job that has not ended."""
+    stamps = (entry.queued_at, entry.sending_at, entry.accepted_at)
+    latest = max(datetime.fromisoformat(stamp) for stamp in stamps if stamp is not None)
+    return (now - latest).total_seconds()
 
 
 def reconciled(

@@ -244,6 +244,32 @@ async def test_a_decision_is_one_and_fits_the_job() -> None:
     await process.end()
 
 
+@lived
+async def test_what_is_left_is_what_somebody_has_to_carry() -> None:
+    """Queued, in a dead process's hands, or running; not what ended, is in doubt or overdue."""
+    api = FakeApi(latency=2.0, duration=lambda number: 120.0 if number == 1 else 10_000.0)
+    process = Process(api, MemoryRows())
+
+    async def left(untouched_for: float = 60.0) -> list[str]:
+        return [entry.key async for entry in process.jobs.left(untouched_for=untouched_for)]
+
+    for key in ("ended", "running", "queued"):
+        await process.jobs.add(job(key))
+    await process.carry("ended")
+    running = process.carry("running")
+    await asyncio.sleep(30)
+    assert await left() == ["queued"]  # what was touched just now is in somebody's hands
+    sending = await begun(process, "sending")
+    process.freeze()
+    await asyncio.sleep(61)
+    assert await left() == ["running", "queued", "sending"]
+    assert await left(untouched_for=600) == []
+    process.thaw()
+    await asyncio.wait([running, sending])
+    assert await left() == ["queued"]
+    await process.end()
+
+
 # The ledger is away
 
 

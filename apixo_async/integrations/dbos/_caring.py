@@ -8,16 +8,12 @@ from datetime import UTC, datetime
 from typing import Final
 
 from apixo_async._logs import LOGGER, fields
-from apixo_async.batch.journal import Entry, JobState
 from apixo_async.errors import StoreError
 from apixo_async.integrations.dbos._accounts import Account
 from apixo_async.integrations.dbos._engine import Engine
 
 SWEEP_EVERY: Final = 60.0
 """Seconds between looks for jobs that are recorded and in no queue."""
-GRACE: Final = 60.0
-"""Seconds that a process is given between recording a job and putting it into the queue."""
-_OPEN: Final = (JobState.QUEUED, JobState.SENDING, JobState.ACCEPTED)
 
 
 async def care_for(account: Account, engine: Engine, *, lease: float) -> None:
@@ -56,17 +52,8 @@ def cares(executor: str, alive: Collection[str]) -> bool:
 async def _sweep(account: Account, engine: Engine) -> None:
     """Whoever recorded a job, or a decision about one, may have died before it was in the queue."""
     active = await engine.active(account.name)
-    now = datetime.now(UTC)
-    async for entry in account.ledger.entries(*_OPEN):
-        age = _age(entry, now)
-        # What was waited for in vain until its deadline is not waited for again by itself.
-        is_over = entry.state is JobState.ACCEPTED and age > account.client.engine.schedule.deadline
-        if entry.key not in active and age > GRACE and not is_over:
-            turn = f"{entry.attempts}-{entry.state.value}-{int(now.timestamp())}"
+    now = datetime.now(UTC).timestamp()
+    async for entry in account.jobs.left():
+        if entry.key not in active:
+            turn = f"{entry.attempts}-{entry.state.value}-{int(now)}"
             await engine.enqueue(account.name, entry.key, turn)
-
-
-def _age(entry: Entry, now: datetime) -> float:
-    stamps = [entry.queued_at, entry.sending_at, entry.accepted_at]
-    latest = max(datetime.fromisoformat(stamp) for stamp in stamps if stamp is not None)
-    return (now - latest).total_seconds()
