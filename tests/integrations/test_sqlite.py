@@ -114,3 +114,15 @@ async def test_nobody_on_the_loop_waits_for_the_file(tmp_path: Path) -> None:
 
     assert done == list(range(100))
     await limits.aclose()
+
+
+async def test_many_may_make_the_file_at_once(tmp_path: Path) -> None:
+    """One makes it, and nobody hears that another one was about to."""
+    for number in range(40):
+        path = tmp_path / f"{number}.db"
+        members = [SqliteLimits(path) for _ in range(4)]
+        spans = await asyncio.gather(*(member.reserve(1, SIZE) for member in members))
+        for member in members:
+            await member.aclose()
+
+        assert spans == [0.0] * 4

@@ -348,7 +348,8 @@ async def test_processes_share_an_account(store: InRedis | InPostgres | InFile) 
     async with members_of(store) as [limits]:
         grant = await limits.slots(held=0, wanted=10, cap=10)
         assert grant.requests == 150
-        assert grant.cap == 10 - sum(map(int, told))
+        assert grant.cap + sum(map(int, told)) <= 10
+        assert grant.cap or sum(map(int, told)) == 10
         assert len(set(await limits.members())) == 4
 
 
