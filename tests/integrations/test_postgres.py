@@ -119,7 +119,7 @@ async def test_who_may_make_no_tables_may_use_them(schema: str) -> None:
                 await poor.prepare("boxes", THINGS)
             await poor.aclose()
         finally:
-            admin.execute(sql.SQL("DROP OWNED BY {} CASCADE").format(role))
+            admin.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(role))
             admin.execute(sql.SQL("DROP ROLE {}").format(role))
             await maker.aclose()
 
