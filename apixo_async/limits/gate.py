@@ -169,6 +169,17 @@ class Gate:
         share = share if self.limits.poll_share is None else self.limits.poll_share
         return self.rate.polls_per_second(share, _now())
 
+    async def join(self) -> None:
+        """Makes this process known to the others at once, and keeps it so until the gate closes.
+
+        Without it that happens with the first task. Where nothing is shared it does nothing.
+
+        Raises:
+            StoreError: The store of shared limits was away for a minute.
+        """
+        if self._member is not None:
+            await self._member.join()
+
     async def lease(self) -> Lease:
         """Waits for a slot for one unfinished task."""
         self._arm_probe()
