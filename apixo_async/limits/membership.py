@@ -13,7 +13,7 @@ from apixo_async.limits.buckets import bucket_size
 from apixo_async.limits.contact import ANSWER_SECONDS, Contact
 from apixo_async.limits.keeping import Keeper
 from apixo_async.limits.meters import RequestMeter
-from apixo_async.limits.reserving import Reservations
+from apixo_async.limits.permits import SharedPermits
 from apixo_async.limits.settings import Limits
 from apixo_async.limits.sharing import Grant, SharedLimits
 from apixo_async.limits.slots import Lease, Slots
@@ -49,7 +49,7 @@ class Membership:
         self._shared = shared
         self.contact = Contact()
         size = bucket_size(limits.requests_per_minute)
-        self.permits = Reservations(shared, self.contact, size, line)
+        self.permits = SharedPermits(shared, self.contact, size, line)
         self.keeper = Keeper(
             shared,
             self.contact,

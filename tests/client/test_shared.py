@@ -266,13 +266,17 @@ def test_a_gate_is_a_gate() -> None:
 
 
 def test_a_gate_without_store_may_be_passed() -> None:
-    """It behaves as the one that the client makes of the same limits."""
-    gate = Gate(Limits(concurrent_tasks=2), rng=random.Random(1))
+    """It behaves as the one that the client makes of the same limits, and keeps its own hook."""
+    heard = list[ClientEvent]()
+    gate = Gate(Limits(concurrent_tasks=2), rng=random.Random(1), tell=heard.append)
+    answers = iter([refusal(429, retry_after="3")])
+    api = FakeApi(on_submit=lambda *_: next(answers, None))
 
     async def main() -> None:
-        client = ApixoClient(KEY, base_url=BASE_URL, transport=FakeApi(), gate=gate)
+        client = ApixoClient(KEY, base_url=BASE_URL, transport=api, gate=gate)
         async with client:
             await asyncio.gather(*(client.generate(REQUEST) for _ in range(4)))
+        assert [type(event) for event in heard] == [Paused]
         statistics = client.statistics().gate
         assert (statistics.tasks_cap, statistics.tasks_peak) == (2, 2)
         assert (statistics.is_shared, statistics.tasks_granted) == (False, None)
