@@ -14,7 +14,7 @@ import attrs
 from apixo_async._narrow import as_number, shown
 from apixo_async._wire import request_from_row
 from apixo_async.batch import events
-from apixo_async.batch.journal import ENDED
+from apixo_async.batch.journal import ENDED, JobState
 from apixo_async.batch.outcomes import Job, Outcome, StopReason
 from apixo_async.errors import ApixoError, ClientUsageError, InvalidSettingError
 from apixo_async.integrations.dbos._accounts import Account, accounts_of, check_url, open_account
@@ -220,8 +220,23 @@ class DurableVeo:
             await self._engine.enqueue(owner.name, key, FIRST_TURN)
         return DurableJob(key, owner.name, entry.number)
 
+    async def state(self, key: str, *, account: str | None = None) -> JobState | None:
+        """Where a job stands by the record, in any process; `None` if there is no such job.
+
+        Args:
+            key: Its name.
+            account: Whose it is; `None` where there is one.
+
+        Raises:
+            StoreError: The database is away.
+        """
+        return await self._account(account).jobs.state(key)
+
     async def outcome(self, key: str, *, account: str | None = None) -> Outcome | None:
-        """How a job stands by the record, in any process; `None` if there is no such job.
+        """How a job would have ended if it ended now; `None` if there is no such job.
+
+        One that waits is not started, one that is being sent is uncertain, one whose task runs is
+        timed out: `state` tells them from those that nobody carries any more.
 
         Args:
             key: Its name.
