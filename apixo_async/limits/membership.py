@@ -45,8 +45,10 @@ class Membership:
         line: Callable[[], int],
         found_cap: Callable[[], int],
         changed: Callable[[], None],
+        heard: Callable[[], None],
     ) -> None:
         self._shared = shared
+        self._heard = heard
         self.contact = Contact()
         size = bucket_size(limits.requests_per_minute)
         self.permits = SharedPermits(shared, self.contact, size, line)
@@ -91,6 +93,7 @@ class Membership:
         else:  # for the first time, or the store was emptied
             self._counted = by_others
         self._all, self._heard_at = grant.requests, now
+        self._heard()
 
     async def aclose(self, *, held: int) -> None:
         """Leaves the store with what is `held` for its tasks, and closes it; twice is fine."""

@@ -134,6 +134,27 @@ def test_a_batch_without_its_store_stops_and_goes_on_later() -> None:
     assert len(api.billed) == 30
 
 
+def test_tasks_that_nobody_watches_are_looked_at_while_another_process_wants_their_slots() -> None:
+    """They have ended, and would hold them for an hour; a third of a lease may pass."""
+    api, limits = FakeApi(), Limits(concurrent_tasks=2)
+
+    async def main() -> float:
+        store, loop = MemoryStore(), asyncio.get_running_loop()
+        async with (
+            client_of(api, store.member(), limits=limits) as leaving,
+            client_of(api, store.member(), limits=limits) as other,
+        ):
+            for _ in range(2):
+                await leaving.submit(REQUEST)
+            await asyncio.sleep(200)
+            assert api.statuses == 0, "nobody wants them yet"
+            begin = loop.time()
+            await asyncio.gather(*(other.submit(REQUEST) for _ in range(2)))
+            return loop.time() - begin
+
+    assert run_virtual(main()) < 45
+
+
 def test_a_submit_without_store_says_so_and_sends_nothing() -> None:
     """Once it comes back, the same call succeeds."""
     api = FakeApi()
