@@ -186,7 +186,9 @@ class Gate:
                 except BaseException:
                     self._unplace(place)
                     raise
-                if self._has_room():
+                if self._member is not None:
+                    self._recap()  # frozen meanwhile, the lease may have ended
+                if self._places.held <= self._places.cap:
                     break
                 # The cap dropped while we waited for the permit: that is spent, to the safe side.
                 self._unplace(place)
@@ -195,12 +197,6 @@ class Gate:
             raise
         lease.place = place
         return Turn(lease, place, post, permit, self._starting)
-
-    def _has_room(self) -> bool:
-        """Whether those who have a place may start; not if the lease ended while we were frozen."""
-        if self._member is not None:
-            self._recap()
-        return self._places.held <= self._places.cap
 
     def _unplace(self, place: Lease) -> None:
         del self._starting[place]
