@@ -32,7 +32,7 @@ def json_lines(text: str) -> list[Any]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def wait_for(condition: Callable[[], object], *, seconds: float = 10.0) -> None:
+def wait_for(condition: Callable[[], object], *, seconds: float = 30.0) -> None:
     """Returns once the condition holds; fails the test if it never does."""
     end = time.monotonic() + seconds
     while not condition():

@@ -85,7 +85,7 @@ class Caller:
 
     async def finished(self, task_id: str) -> dict[str, Any]:
         """Poll until the task has ended; return the last answer's data."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while True:
                 data: dict[str, Any] = (await self.status(task_id)).data
                 if data["state"] in {"success", "failed"}:
@@ -94,7 +94,7 @@ class Caller:
 
     async def until(self, condition: Callable[[Ledger], bool]) -> None:
         """Wait until the ledger shows something."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not condition(self.emulator.ledger):  # noqa: ASYNC110 - a ledger has no event
                 await asyncio.sleep(0.005)
 
@@ -149,7 +149,7 @@ class Receiver:
 
     async def wait_for(self, count: int) -> list[Any]:
         """Wait until so many callbacks are here; return their bodies."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while len(self.got) < count:
                 self._arrived.clear()
                 await self._arrived.wait()

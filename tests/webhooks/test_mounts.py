@@ -212,7 +212,7 @@ async def ask(
     writer.write("\r\n".join([*lines, "", ""]).encode())
     sending = asyncio.create_task(_send(writer, body, is_chunked=is_chunked))
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             return await _answer(reader, has_body=method != "HEAD")
     finally:
         sending.cancel()
