@@ -4,13 +4,12 @@ import asyncio
 import json
 import os
 import random
-import socket
 import sqlite3
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -31,6 +30,7 @@ from apixo_async import (
 from apixo_async.emulator import EmulatorSettings
 from apixo_async.emulator.callbacks import FORGED_URL
 from apixo_async.testing import EmulatorThread
+from tests.ports import kept_port
 from tests.thorough import at_most
 
 SPEED = 60
@@ -58,12 +58,11 @@ def receiver_at(port: int) -> WebhookReceiver:
     return WebhookReceiver(f"http://127.0.0.1:{port}", secret="a secret of the tests alone")
 
 
-def free_port() -> int:
-    """A port that nobody has."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
+@pytest.fixture
+def port() -> Iterator[int]:
+    """Where callbacks are received."""
+    with kept_port() as port:
+        yield port
 
 
 def jobs(count: int) -> list[Job]:
@@ -105,10 +104,12 @@ async def guessing(port: int) -> AsyncIterator[list[int]]:
 
 
 @few_and_many
-async def test_all_outcomes_are_right_however_callbacks_come(count: int, tmp_path: Path) -> None:
+async def test_all_outcomes_are_right_however_callbacks_come(
+    count: int, port: int, tmp_path: Path
+) -> None:
     """Lost, doubled, early, out of order, forged: nothing is paid twice, no forged one counts."""
     settings = EmulatorSettings(speed=SPEED, seed=6, faults=UNKIND)
-    receiver = receiver_at(port := free_port())
+    receiver = receiver_at(port)
     with EmulatorThread(settings) as emulator:
         async with (
             receiver.serve(port=port),
@@ -129,10 +130,10 @@ async def test_all_outcomes_are_right_however_callbacks_come(count: int, tmp_pat
 
 
 @few_and_many
-async def test_lost_answers_are_all_made_up_for(count: int, tmp_path: Path) -> None:
+async def test_lost_answers_are_all_made_up_for(count: int, port: int, tmp_path: Path) -> None:
     """One submit in ten is accepted and then cut: every job succeeds, and is paid for once."""
     faults = {"submit_cut_after": 0.1}
-    receiver = receiver_at(port := free_port())
+    receiver = receiver_at(port)
     with EmulatorThread(EmulatorSettings(speed=SPEED, seed=7, faults=faults)) as emulator:
         async with receiver.serve(port=port), client_of(emulator, receiver) as client:
             runner = BatchRunner(client, journal=tmp_path / "run.db", schedule=SCHEDULE)
@@ -186,14 +187,14 @@ class Batch:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("seed", range(2))
-def test_lost_answers_are_made_up_for_through_kills(seed: int, tmp_path: Path) -> None:
+def test_lost_answers_are_made_up_for_through_kills(seed: int, port: int, tmp_path: Path) -> None:
     """Kill -9 again and again: all that was accepted succeeds, and nothing is paid for twice."""
     count, kills = 400, 4
     (tmp_path / "prompts.txt").write_text("".join(f"prompt {n} of all\n" for n in range(count)))
     moments = random.Random(seed)
     settings = EmulatorSettings(speed=SLOW, seed=seed, faults={"submit_cut_after": 0.1})
     with EmulatorThread(settings) as emulator:
-        batch = Batch(tmp_path, emulator, free_port())
+        batch = Batch(tmp_path, emulator, port)
         process = batch.start()
         for _ in range(kills):
             time.sleep(moments.uniform(2.0, 4.0))

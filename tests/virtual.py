@@ -55,7 +55,10 @@ class InlineLoop(VirtualLoop):
     """A virtual loop without threads: what is given to one is done at once."""
 
     def run_in_executor(  # type: ignore[override]  # typeshed names the function otherwise
-        self, executor: object, function: Callable[..., Any], *arguments: Any
+        self,
+        executor: object,
+        function: Callable[..., Any],
+        *arguments: Any,  # noqa: ANN401  # those of the function
     ) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = self.create_future()
         try:
