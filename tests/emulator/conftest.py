@@ -11,6 +11,7 @@ import attrs
 import pytest
 
 from apixo_async.emulator import Emulator, EmulatorSettings
+from apixo_async.emulator.clock import Clock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -125,18 +126,39 @@ async def start() -> AsyncIterator[Start]:
 
 
 @attrs.define
+class Hand:
+    """What an emulator's clock goes by: it stands still until the test moves it."""
+
+    seconds: float = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def hand(monkeypatch: pytest.MonkeyPatch) -> Hand:
+    """Moves the clocks of all emulators that are started from now on."""
+    hand, begin = Hand(), Clock.start
+    monkeypatch.setattr(Clock, "start", lambda speed, _: begin(speed, hand))
+    return hand
+
+
+@attrs.define
 class Receiver:
     """A receiver of callbacks that notes what it got."""
 
     url: str
     got: list[tuple[str, Any]] = attrs.field(factory=list)
     """Path and body, in order of arrival."""
+    times: list[float] = attrs.field(factory=list)
+    """When each arrived, on the event loop's clock."""
     statuses: list[int] = attrs.field(factory=list)
     """What to answer, one after another; then 200."""
     delay: float = 0.0
     _arrived: asyncio.Event = attrs.field(factory=asyncio.Event)
 
     async def handle(self, request: aiohttp.web.BaseRequest) -> aiohttp.web.Response:
+        self.times.append(asyncio.get_running_loop().time())
         self.got.append((request.path, await request.json()))
         self._arrived.set()
         await asyncio.sleep(self.delay)
