@@ -11,7 +11,7 @@ import attrs
 import pytest
 
 from apixo_async.emulator import Emulator, EmulatorSettings
-from apixo_async.emulator.clock import Clock
+from tests.hand import Hand, move_by_hand
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -125,22 +125,10 @@ async def start() -> AsyncIterator[Start]:
         yield starter
 
 
-@attrs.define
-class Hand:
-    """What an emulator's clock goes by: it stands still until the test moves it."""
-
-    seconds: float = 0.0
-
-    def __call__(self) -> float:
-        return self.seconds
-
-
 @pytest.fixture
 def hand(monkeypatch: pytest.MonkeyPatch) -> Hand:
-    """Moves the clocks of all emulators that are started from now on."""
-    hand, begin = Hand(), Clock.start
-    monkeypatch.setattr(Clock, "start", lambda speed, _: begin(speed, hand))
-    return hand
+    """Moves the clocks of emulators."""
+    return move_by_hand(monkeypatch)
 
 
 @attrs.define

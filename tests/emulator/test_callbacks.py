@@ -25,7 +25,8 @@ from apixo_async.emulator.tasks import Task
 from tests.filehost import until
 
 if TYPE_CHECKING:
-    from tests.emulator.conftest import Hand, Receiver, Start
+    from tests.emulator.conftest import Receiver, Start
+    from tests.hand import Hand
 
 HOOK = "https://a.example/hook/secret"
 CLOCK = Clock(60, lambda: 0.0, 0.0, epoch_ms=0)

@@ -13,7 +13,8 @@ import pytest
 from apixo_async.emulator import FAULTS, Emulator, EmulatorSettings, serve
 
 if TYPE_CHECKING:
-    from tests.emulator.conftest import Hand, Start
+    from tests.emulator.conftest import Start
+    from tests.hand import Hand
 
 
 async def test_a_video_from_prompt_to_file(start: Start) -> None:
