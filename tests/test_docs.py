@@ -13,8 +13,9 @@ import pytest
 import apixo_async
 from apixo_async import PollSchedule, WebhookReceiver
 from apixo_async.client import verbs
-from apixo_async.emulator import EmulatorSettings
+from apixo_async.emulator import EmulatorSettings, callbacks
 from apixo_async.testing import EmulatorThread
+from apixo_async.webhooks import reception
 from tests.batch.report.journals import make, whole
 from tests.pages import (
     OTHER,
@@ -97,7 +98,9 @@ def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Pa
 
 
 def prepared(directory: Path, port: int, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The directory, with all that is not in it set up as well."""
+    """The directory, with all that is not in it set up as well; callbacks may take their time."""
+    monkeypatch.setattr(reception, "RECORD_SECONDS", 30.0)
+    monkeypatch.setattr(callbacks, "SHORTEST_PATIENCE", 30.0)
     host = "127.0.0.1"
     monkeypatch.setattr(WebhookReceiver.serve, "__defaults__", (host, port))
     monkeypatch.setenv("APIXO_WEBHOOK_URL", f"http://{host}:{port}/apixo")
