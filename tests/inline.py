@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Coroutine
-from typing import Any, Final, ParamSpec
+from typing import Any, ParamSpec
 
 from tests.simulation.disks import inline_journals
 from tests.virtual import InlineLoop, run_virtual
@@ -15,8 +15,15 @@ P = ParamSpec("P")
 class _Sound:
     """A process that nothing happens to."""
 
-    is_dead: Final = False
-    refuses: Final = False
+    @property
+    def is_dead(self) -> bool:
+        """It goes on."""
+        return False
+
+    @property
+    def refuses(self) -> bool:
+        """Its disk takes everything."""
+        return False
 
     def reached(self, moment: str) -> None:
         """Goes on."""

@@ -189,8 +189,8 @@ def test_a_port_that_is_taken_is_named(
 def under_way(db: Path) -> int:
     """How many jobs are not recorded as sent."""
     with JournalReader(db) as reader:
-        counts = reader.overview().counts
-    return counts.get(JobState.QUEUED, 0) + counts.get(JobState.SENDING, 0)
+        states = reader.overview().states
+    return states.get(JobState.QUEUED, 0) + states.get(JobState.SENDING, 0)
 
 
 @pytest.mark.apixo_emulator(speed=30.0, durations="100", faults={"submit_cut_after": 0.5})

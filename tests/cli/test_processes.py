@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -274,6 +275,11 @@ def read(master: int, *, until: Callable[[str], bool] = lambda _: False) -> str:
     return seen
 
 
+def shows(what: str, written: str) -> bool:
+    """Whether that can be read in what was written to a terminal."""
+    return what in ESCAPE.sub("", written)
+
+
 def ends(emulator: EmulatorThread) -> list[float]:
     """At which second of its clock each task ends, if all were accepted at 0."""
     return sorted(
@@ -291,7 +297,7 @@ def one_by_one(emulator: EmulatorThread, hand: Hand) -> Callable[[int], str]:
         for number, hand.seconds in enumerate(ends(emulator)):
             done = f" {number + 1} of 4"
             if number < 3:  # the last is not drawn, but summed up
-                seen += read(master, until=lambda new, done=done: done in ESCAPE.sub("", new))
+                seen += read(master, until=partial(shows, done))
         return seen
 
     return let_end
