@@ -50,6 +50,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._clock.now
 
+    def freeze(self, seconds: float) -> None:
+        """The process stands still for so long: its clock goes on, and its timers come late."""
+        self._clock.now += seconds
+
 
 class InlineLoop(VirtualLoop):
     """A virtual loop without threads: what is given to one is done at once."""
