@@ -68,6 +68,9 @@ test-s3: ## does saving to S3 work with s3fs and a server of its protocol?
 	@PYTHON="$(PYTHON)" tools/venv.sh "$(VENV)-s3" cli,speed,storage build test s3
 	@$(VENV)-s3/bin/python -Im pytest -q tests/test_storage_s3.py
 
+services: ## start PostgreSQL and Redis for the tests, where they do not answer, and say where
+	@tools/services.sh
+
 simulate: ## SEEDS whole lives of batches under faults and crashes; prints what repeats a failure
 	$(IN_VENV) cli,report,speed build test
 	@$(BIN)/python -W ignore -m tests.simulation --seeds $(SEEDS) --first $(FIRST)
@@ -149,9 +152,9 @@ format: ## let ruff format the code and mend what it can
 	@$(BIN)/ruff check --fix --show-fixes $(EXISTING_CODE)
 
 clean: ## remove all that was made here, demo videos included
-	@rm -rf $(VENV) $(VENV)-oldest $(VENV)-peers $(VENV)-audit $(VENV)-s3 demo dist build site \
+	@rm -rf $(VENV) $(VENV)-oldest $(VENV)-peers $(VENV)-audit $(VENV)-s3 .services demo dist build site \
 	    htmlcov .coverage .coverage.* .hypothesis .import_linter_cache .mutation .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -prune -exec rm -rf {} +
 
-.PHONY: help demo test test-all test-oldest test-s3 simulate coverage mutate check lint types floors wheel links \
+.PHONY: help demo test test-all test-oldest test-s3 services simulate coverage mutate check lint types floors wheel links \
     docs pictures audit audit-online bench bench-peers format clean

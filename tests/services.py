@@ -12,6 +12,7 @@ import os
 import secrets
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -20,8 +21,19 @@ import pytest
 import redis
 from psycopg import sql
 
-POSTGRES: Final = os.environ.get("APIXO_TEST_POSTGRES", "postgresql://postgres@127.0.0.1:5432/test")
-REDIS: Final = os.environ.get("APIXO_TEST_REDIS", "redis://127.0.0.1:6379/0")
+KEPT: Final = Path(__file__).parent.parent / ".services"
+"""Where `make services` says what it found or started."""
+
+
+def address(name: str, usual: str) -> str:
+    """What the environment says, or `make services` has said, or what is usual."""
+    text = KEPT.read_text(encoding="utf-8") if KEPT.exists() else ""
+    kept = dict(line.split("=", 1) for line in text.splitlines())
+    return os.environ.get(name) or kept.get(name) or usual
+
+
+POSTGRES: Final = address("APIXO_TEST_POSTGRES", "postgresql://postgres@127.0.0.1:5432/test")
+REDIS: Final = address("APIXO_TEST_REDIS", "redis://127.0.0.1:6379/0")
 SECONDS: Final = 5
 
 
@@ -30,7 +42,7 @@ def _why_no_postgres() -> str | None:
     try:
         psycopg.connect(POSTGRES, connect_timeout=SECONDS).close()
     except psycopg.Error as error:
-        return f"no PostgreSQL at APIXO_TEST_POSTGRES ({type(error).__name__}); start it: make services"
+        return f"no PostgreSQL at APIXO_TEST_POSTGRES, {type(error).__name__}: make services"
     return None
 
 
@@ -40,7 +52,7 @@ def _why_no_redis() -> str | None:
         with redis.Redis.from_url(REDIS, socket_timeout=SECONDS) as client:
             client.ping()
     except (redis.RedisError, OSError) as error:
-        return f"no Redis at APIXO_TEST_REDIS ({type(error).__name__}); start it: make services"
+        return f"no Redis at APIXO_TEST_REDIS, {type(error).__name__}: make services"
     return None
 
 

@@ -9,7 +9,7 @@ import attrs
 
 from apixo_async.errors import StoreError
 from apixo_async.limits import BucketSize
-from apixo_async.limits.shares import Demand, Member, grant
+from apixo_async.limits.shares import TURN_SECONDS, Demand, Member, grant
 from apixo_async.limits.sharing import LEASE_SECONDS, Grant
 
 State = Literal["up", "away", "hanging", "broken"]
@@ -32,7 +32,7 @@ class MemoryStore:
     def member(self, name: str | None = None) -> MemoryMember:
         """One process more."""
         self._names += 1
-        return MemoryMember(self, name or f"member-{self._names}")
+        return MemoryMember(self, name or f"member-{self._names}", self.lease)
 
     def live(self, now: float) -> dict[str, Member]:
         """Those whose lease has not ended."""
@@ -49,7 +49,7 @@ class MemoryStore:
     def slots(self, name: str, demand: Demand, cap: int) -> Grant:
         """Grants a share, and renews the lease."""
         now = asyncio.get_running_loop().time()
-        turn = int(now // self.lease)
+        turn = int(now // TURN_SECONDS)
         granted = grant(self.live(now), name, demand, cap, turn)
         member = Member(held=demand.held, wanted=demand.wanted, granted=granted)
         self.members[name] = member, now + self.lease
@@ -62,15 +62,11 @@ class MemoryMember:
 
     store: MemoryStore
     name: str
+    lease: float
     is_closed: bool = False
     left_with: int | None = None
     is_cut_off: bool = False
     """Whether this member alone does not reach the store."""
-
-    @property
-    def lease(self) -> float:
-        """That of the store."""
-        return self.store.lease
 
     async def _call(self, what: str) -> None:
         """The way there, which may be cut."""

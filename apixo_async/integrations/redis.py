@@ -210,7 +210,7 @@ class RedisLimits:
             # Not in step with those who were in the way.
             await asyncio.sleep(random.uniform(0, BETWEEN_ATTEMPTS))  # noqa: S311  # no secret
         raise StoreError(
-            f"Redis cannot be used: {ATTEMPTS} times in a row other members of account "
+            f"Redis: {ATTEMPTS} times in a row other members of account "
             f"{self.account!r} changed {self._members} in the same moment"
         )
 
@@ -221,7 +221,12 @@ class RedisLimits:
         now = int(seconds) + int(microseconds) / 1e6
         texts = [_text(value) for value in flat]
         kept = dict(zip(texts[::2], texts[1::2], strict=True))
-        return int(kept.get("version", 0)), _roster(kept, now), now
+        try:
+            return int(kept.get("version", 0)), _roster(kept, now), now
+        except (TypeError, ValueError) as error:
+            raise StoreError(
+                f"Redis: {self._members} holds what this version of apixo-async has not written"
+            ) from error
 
 
 @asynccontextmanager
@@ -230,7 +235,7 @@ async def _told() -> AsyncGenerator[None]:
     try:
         yield
     except (RedisError, OSError) as error:
-        raise StoreError(f"Redis cannot be used: {str(error) or type(error).__name__}") from error
+        raise StoreError(f"Redis: {str(error) or type(error).__name__}") from error
 
 
 def _pool(url: object) -> BlockingConnectionPool:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from apixo_async.errors import ClientUsageError
+
 if TYPE_CHECKING:
     from aiolimiter import AsyncLimiter
 
@@ -17,6 +19,8 @@ WINDOW_SECONDS: Final = 61.0
 arrive bunched by the network."""
 BURST_MAX: Final = 100
 """A bucket this small fills in 0.6 s at 10,000 a minute; a larger one would only cost rate."""
+FIRST_IN_A_ROW: Final = 4
+"""Of a bucket that is shared, those who go first take four in five, however little is left."""
 TEST_SECONDS: Final = 2.0
 """After a pause one request goes ahead; for so long the others wait for its answer."""
 
@@ -89,7 +93,8 @@ class Bucket:
     ) -> None:
         self.size = size
         self._also = also
-        self._end: BaseException | None = None
+        self._first_in_a_row = 0
+        self._end: str | None = None
         self._limiter = size.limiter()
         self._first: OrderedDict[asyncio.Future[int], None] = OrderedDict()
         self._others: OrderedDict[asyncio.Future[int], None] = OrderedDict()
@@ -131,9 +136,9 @@ class Bucket:
         self.size = size
         self._restart()
 
-    def end(self, error: BaseException) -> None:
-        """Whoever waits gets this error, and whoever comes."""
-        self._end = error
+    def end(self, reason: str) -> None:
+        """Whoever waits gets `ClientUsageError`, and whoever comes."""
+        self._end = reason
         loop = asyncio.get_running_loop()
         if self._server is None or self._server.get_loop() is not loop:
             return  # nobody waits, or on a loop that has ended
@@ -141,7 +146,7 @@ class Bucket:
             while line:
                 waiter, _ = line.popitem(last=False)
                 if not waiter.done():
-                    waiter.set_exception(error)
+                    waiter.set_exception(ClientUsageError(reason))
         self._stop()
 
     async def acquire(self, *, first: bool = False) -> None:
@@ -163,7 +168,7 @@ class Bucket:
 
     async def _stand_in_line(self, line: OrderedDict[asyncio.Future[int], None]) -> int:
         if self._end is not None:
-            raise self._end
+            raise ClientUsageError(self._end)
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[int] = loop.create_future()
         line[waiter] = None
@@ -190,12 +195,18 @@ class Bucket:
 
     def _hand_over(self, now: float) -> None:
         """The token goes to the next in line who is still there."""
-        while (line := self._first or self._others) and self._is_open(now):
+        while (line := self._next_line()) and self._is_open(now):
             waiter, _ = line.popitem(last=False)
             if not waiter.done():
                 waiter.set_result(self._closings)
                 self._note_pass(now)
+                self._first_in_a_row = self._first_in_a_row + 1 if line is self._first else 0
                 return
+
+    def _next_line(self) -> OrderedDict[asyncio.Future[int], None]:
+        """Those who go first, but where `also` may leave us less than they draw, not all of it."""
+        is_others_turn = self._also is not None and self._first_in_a_row >= FIRST_IN_A_ROW
+        return (is_others_turn and self._others) or self._first or self._others
 
     async def _serve(self) -> None:
         """Hands out tokens as long as somebody stands in line."""

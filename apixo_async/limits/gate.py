@@ -11,7 +11,7 @@ import attrs
 
 from apixo_async._logs import LOGGER, fields
 from apixo_async._narrow import shown
-from apixo_async.errors import ClientUsageError, InvalidSettingError
+from apixo_async.errors import InvalidSettingError
 from apixo_async.events import ClientEvent, LimitFound, Paused
 from apixo_async.limits.finding import CapFinder
 from apixo_async.limits.membership import Membership, check_shared
@@ -364,7 +364,7 @@ class Gate:
         """
         self._disarm_probe()
         if self._member is not None:
-            self.rate.end(ClientUsageError("this client is closed; open a new one"))
+            self.rate.end("this client is closed; open a new one")
             await self._member.aclose(held=self._running())
 
     def _disarm_probe(self) -> None:

@@ -13,7 +13,7 @@ from apixo_async.batch import events
 from apixo_async.client import ApixoClient
 from apixo_async.durable import DurableJobs, Ledger
 from apixo_async.errors import InvalidSettingError
-from apixo_async.integrations.postgres import Database, PostgresLedger, PostgresLimits
+from apixo_async.integrations.postgres import PostgresLedger, PostgresLimits
 from apixo_async.integrations.sqlite import SqliteLedger, SqliteLimits
 from apixo_async.limits import Gate, Limits
 from apixo_async.limits.sharing import SharedLimits
@@ -76,7 +76,7 @@ def open_account(
         ledger: Ledger = SqliteLedger(beside(path, "jobs"), account=name)
     else:
         shared = PostgresLimits(url, account=name, lease=lease, member=member)
-        ledger = PostgresLedger(Database(url), account=name)
+        ledger = PostgresLedger(url, account=name)
     gate = Gate(limits, shared=shared)
     client = ApixoClient(key, gate=gate, **options)
     jobs = DurableJobs(client, ledger, on_event=on_event)

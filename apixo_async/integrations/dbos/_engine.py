@@ -18,7 +18,7 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID
 
-from apixo_async.errors import ClientUsageError
+from apixo_async.errors import ApixoError, ClientUsageError, StoreError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -87,7 +87,14 @@ class Engine:
         """Runs what waits for the database in a thread, where no event loop runs."""
         context = contextvars.copy_context()
         bound = functools.partial(context.run, functools.partial(work, *args, **kwargs))
-        return await asyncio.get_running_loop().run_in_executor(self._threads, bound)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, bound)
+        except ApixoError:
+            raise
+        except Exception as error:
+            # Of what SQLAlchemy says only the beginning: statements with their values come after.
+            first = (str(error).splitlines() or [""])[0]
+            raise StoreError(f"DBOS: {type(error).__name__}: {first}") from error
 
     # Life
 

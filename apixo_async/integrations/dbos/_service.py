@@ -299,11 +299,13 @@ class DurableVeo:
     ) -> AsyncIterator[tuple[int, Outcome]]:
         """Those that nobody carries any more though they have not ended: uncertain, timed out."""
         active = await self._engine.active(owner.name)
-        for number, job in left.items():
-            if job.key not in active:
-                entry = await owner.ledger.read(job.key)
-                if entry is not None and job.key not in await self._engine.active(owner.name):
-                    yield number, entry.outcome(0)
+        idle = [job for job in left.values() if job.key not in active]
+        entries = [await owner.ledger.read(job.key) for job in idle]
+        # Whoever was settled between the two looks is in the queue again by now.
+        active = await self._engine.active(owner.name) if idle else active
+        for entry in entries:
+            if entry is not None and entry.key not in active:
+                yield entry.number, entry.outcome(0)
 
     # What people decide
 

@@ -32,6 +32,11 @@ _CALM: Final = {
     "tcp_user_timeout": int(TIMEOUT * 1000),
 }
 """What is set unless the user set it."""
+_IS_THERE: Final = """
+-- Not to_regclass(), which may answer out of a cache of before the lock.
+SELECT 1 FROM pg_catalog.pg_class AS made JOIN pg_catalog.pg_namespace AS place
+ON place.oid = made.relnamespace WHERE place.nspname = %s AND made.relname = 'versions'
+"""
 _SESSION: Final = {
     "statement_timeout": f"{TIMEOUT:.0f}s",
     # Who stops in the middle of a transaction does not keep the others out.
@@ -126,8 +131,7 @@ class Database:
 
     async def _version(self, fetch: Fetch, part: str) -> int:
         """Of a part's tables, 0 if there are none; it needs no right to make any."""
-        name = f"{self.schema}.versions"
-        if await fetch("SELECT 1 WHERE to_regclass(%s) IS NULL", [name]):
+        if not await fetch(_IS_THERE, [self.schema]):
             return 0
         found = await fetch("SELECT version FROM {schema}.versions WHERE part = %s", [part])
         return int(found[0][0]) if found else 0
