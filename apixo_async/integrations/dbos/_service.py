@@ -172,7 +172,8 @@ class DurableVeo:
     ) -> DurableJob:
         """Records a job and puts it into the queue; from then on it is carried, whatever happens.
 
-        The same key again is the same job, which is paid once.
+        The same key again is the same job, which is paid once. If its task was not seen to end
+        before the deadline of the schedule, that waits for it once more.
 
         Args:
             key: Its name: printable text of 1 to 200 characters.
@@ -196,6 +197,8 @@ class DurableVeo:
         entry = await owner.jobs.add(Job(request, key=key, metadata=metadata or {}))
         if entry.state not in ENDED:
             await self._engine.enqueue(owner.name, key, FIRST_TURN)
+        if owner.jobs.is_overdue(entry) and key not in await self._engine.active(owner.name):
+            await self._engine.enqueue(owner.name, key, secrets.token_hex(4))
         return DurableJob(key, owner.name, entry.number)
 
     async def state(self, key: str, *, account: str | None = None) -> JobState | None:
