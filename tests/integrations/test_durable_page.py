@@ -47,8 +47,8 @@ def replicas(
     count: int, *, directory: Path, database: str
 ) -> Iterator[list[subprocess.Popen[bytes]]]:
     """So many processes that run the page's replica."""
-    found = [block.text for block in blocks(PAGE) if block.text.startswith("# replica.py\n")]
-    (directory / "replica.py").write_text(*found, encoding="utf-8")
+    (program,) = [block.text for block in blocks(PAGE) if block.text.startswith("# replica.py\n")]
+    (directory / "replica.py").write_text(program, encoding="utf-8")
     command = [sys.executable, "-P", "-c", RUN]
     environment = {**os.environ, "DATABASE_URL": database}
     running = [subprocess.Popen(command, cwd=directory, env=environment) for _ in range(count)]
