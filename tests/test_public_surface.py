@@ -28,6 +28,7 @@ NAMES = [
     "DownloadError",
     "ExtendVideo",
     "FramesToVideo",
+    "Gate",
     "InsufficientCreditsError",
     "InvalidImageURLError",
     "InvalidRequestError",

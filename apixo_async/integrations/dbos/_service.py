@@ -57,7 +57,7 @@ class DurableVeo:
         works: Whether this process carries jobs; without, it enqueues and looks.
         on_event: Called with every event of a job that this process carries (see
             `apixo_async.batch.events`).
-        **options: For `ApixoClient`: `base_url`, `schedule`, `timeout`, `webhook` and others. A
+        options: For `ApixoClient`: `base_url`, `schedule`, `timeout`, `webhook` and others. A
             webhook's `inbox` should be one that all replicas share, so that a callback that any of
             them receives reaches the job.
 
@@ -181,11 +181,12 @@ class DurableVeo:
                 `mode`, `image_urls` and so on, as in a row of a batch's input.
             account: Whose key pays; `None` where there is one.
             metadata: JSON that is carried along to the outcome.
-            **fields: See `request`.
+            fields: See `request`.
 
         Raises:
             InvalidRequestError: The request, the key or the metadata cannot be one, or the key was
                 used for another request. Nothing was recorded.
+            InvalidSettingError: There is no such account, or both `request` and `fields` were said.
             StoreError: The database is away. Do it again: nothing happens twice.
         """
         self._check_open()
