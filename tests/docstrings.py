@@ -75,6 +75,8 @@ SOURCE: Final = re.compile(
 # Classes whose methods are explained by a protocol; they say what is special about them.
 IMPLEMENTS: Final[Mapping[str, type]] = {"apixo_async.durable.MemoryRows": Rows}
 MADE_FOR_YOU: Final = {"OutcomeStream", "SaveObserver"}
+# Made by users and passed on: these methods are for them, the others for whom it is passed to.
+PASSED_ON: Final[Mapping[str, set[str]]] = {"Gate": {"statistics"}}
 OF_PYTEST: Final = {"config", "monkeypatch", "request"}
 FLOATS: Final = re.compile(r"\b(seconds|US\s+dollars|part|how\s+many|ratio)\b", re.IGNORECASE)
 SECTION: Final = re.compile(r"^(Args|Attributes|Raises):\n((?:(?: {4}.*)?\n)*)", re.MULTILINE)
@@ -215,7 +217,8 @@ def _of_class(name: str, cls: type) -> Iterator[str]:
         yield from _of_function(name, vars(cls)["__init__"], text)
     explained = vars(IMPLEMENTS[name]) if name in IMPLEMENTS else {}
     for own, member in vars(cls).items():
-        if own.startswith("_") or (own in explained and member.__doc__):
+        is_for_others = own not in PASSED_ON.get(cls.__name__, {own})
+        if own.startswith("_") or is_for_others or (own in explained and member.__doc__):
             continue
         if isinstance(member, property):
             yield from _of_property(f"{name}.{own}", member)
