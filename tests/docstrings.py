@@ -217,9 +217,8 @@ def _of_class(name: str, cls: type) -> Iterator[str]:
         yield from _of_function(name, vars(cls)["__init__"], text)
     explained = vars(IMPLEMENTS[name]) if name in IMPLEMENTS else {}
     for own, member in vars(cls).items():
-        if own.startswith("_") or own not in PASSED_ON.get(cls.__name__, {own}):
-            continue
-        if own in explained and member.__doc__:
+        is_for_others = own not in PASSED_ON.get(cls.__name__, {own})
+        if own.startswith("_") or is_for_others or (own in explained and member.__doc__):
             continue
         if isinstance(member, property):
             yield from _of_property(f"{name}.{own}", member)

@@ -289,12 +289,20 @@ class Ledger:
 
 def _warn(event: events.JobEvent, error: StoreError, *, is_first: bool) -> None:
     task_id = getattr(event, "task_id", None)
-    level = LOGGER.warning if task_id is None else LOGGER.critical
-    if is_first:
-        level(
-            "what came of job %r is not recorded yet (task %s); it is tried until it is: %s",
+    if not is_first:
+        return
+    if task_id is None:
+        LOGGER.warning(
+            "what came of job %r is not recorded yet; it is tried until it is: %s",
             event.key,
-            task_id or "none",
+            error,
+            extra=fields("ledger_away", key=event.key, error=error),
+        )
+    else:
+        LOGGER.critical(
+            "task %s of job %r is billed and not recorded yet; it is tried until it is: %s",
+            task_id,
+            event.key,
             error,
             extra=fields("ledger_away", key=event.key, task_id=task_id, error=error),
         )
