@@ -44,7 +44,7 @@ if TYPE_CHECKING:
         UnansweredError,
         UnexpectedAnswerError,
     )
-    from apixo_async.limits import Limits
+    from apixo_async.limits import Gate, Limits
     from apixo_async.polling import LearnedSchedule, PollSchedule
     from apixo_async.tasks import Task, TaskState
     from apixo_async.veo import (
@@ -71,6 +71,7 @@ __all__ = [
     "DownloadError",
     "ExtendVideo",
     "FramesToVideo",
+    "Gate",
     "InsufficientCreditsError",
     "InvalidImageURLError",
     "InvalidRequestError",

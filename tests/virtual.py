@@ -49,6 +49,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._clock.now
 
+    def freeze(self, seconds: float) -> None:
+        """The process stands still for so long: its clock goes on, and its timers come late."""
+        self._clock.now += seconds
+
 
 def run_virtual(main: Coroutine[Any, Any, T]) -> T:
     """Runs a coroutine to its end in virtual time; leftover tasks are an error."""

@@ -57,6 +57,7 @@ class Engine:
         *,
         limits: Limits,
         schedule: PollSchedule,
+        gate: Gate | None = None,
         webhook: WebhookReceiver | None = None,
         rng: random.Random | None = None,
         hook: Hook[ClientEvent] | None = None,
@@ -66,7 +67,8 @@ class Engine:
         self._open_transport = open_transport
         self._rng = rng or random.Random()  # noqa: S311  # jitter, not secrets
         self.schedule = schedule
-        self.gate = Gate(limits, rng=self._rng, tell=hook)
+        self.gate = Gate(limits) if gate is None else gate
+        self.gate.belong_to(self._rng, hook)
         self.tracker = Tracker()
         if self._teller is not None:
             self.tracker.released = self._teller.released
@@ -189,16 +191,21 @@ class Engine:
                 listed(ids) or "none",
                 extra=fields("client_left_open", task_ids=ids, count=submits),
             )
-        await self._close_network()
+        try:
+            await self.gate.aclose()
+        finally:
+            await self._close_network()
 
     async def _close_rest(self) -> None:
         # Whoever is cancelled here leaves nothing open.
         try:
             await self._reclaimer.aclose()
         finally:
-            self.books.close()
-            self.gate.close()
-            await self._close_network()
+            try:
+                await self.gate.aclose()  # before the books give back what tasks still hold
+            finally:
+                self.books.close()
+                await self._close_network()
 
     async def _close_network(self) -> None:
         if self.callbacks is not None:

@@ -24,7 +24,7 @@ from apixo_async.client.settings import resolve_base_url, resolve_key
 from apixo_async.downloads import SavedFile
 from apixo_async.errors import InvalidRequestError, InvalidSettingError
 from apixo_async.events import ClientEvent
-from apixo_async.limits import GateStatistics, Limits
+from apixo_async.limits import Gate, GateStatistics, Limits
 from apixo_async.polling import PollSchedule
 from apixo_async.tasks import Task
 from apixo_async.veo import REQUEST_TYPES, Request, TextToVideo, is_request
@@ -58,6 +58,8 @@ class ApixoClient:
         base_url: Where the API is, with or without `/api/v1`; `None` takes `APIXO_BASE_URL` or
             the public API.
         limits: What the account allows; `None` is the documented limits.
+        gate: Holds limits together with other processes, in place of `limits`: a gate of your own,
+            for this client alone, which closes it. `None` makes one of `limits`.
         schedule: When to look at a task; `None` is the documented schedule.
         timeout: The seconds for whole HTTP calls; `None` is 60 for submits and 30 for others.
         session: An aiohttp session of your own, of which the connector is used. It is never
@@ -81,7 +83,8 @@ class ApixoClient:
 
     Raises:
         AuthenticationError: There is no key.
-        InvalidSettingError: The base URL cannot be one, or a setting has the wrong type.
+        InvalidSettingError: The base URL cannot be one, a setting has the wrong type, `limits` and
+            `gate` are both given, or `gate` is another client's.
     """
 
     def __init__(
@@ -90,6 +93,7 @@ class ApixoClient:
         *,
         base_url: str | None = None,
         limits: Limits | None = None,
+        gate: Gate | None = None,
         schedule: PollSchedule | None = None,
         timeout: Timeouts | None = None,
         session: Session | None = None,
@@ -100,6 +104,9 @@ class ApixoClient:
         storage_options: Mapping[str, Any] | None = None,
     ) -> None:
         _check_types(limits=(limits, Limits), schedule=(schedule, PollSchedule))
+        _check_types(gate=(gate, Gate))
+        if limits is not None and gate is not None:
+            raise InvalidSettingError("limits must not be given beside gate, which has its own")
         _check_types(timeout=(timeout, Timeouts), session=(session, Session))
         _check_types(allow_private_hosts=(allow_private_hosts, bool))
         _check_types(webhook=(webhook, WebhookReceiver), storage_options=(storage_options, Mapping))
@@ -112,6 +119,7 @@ class ApixoClient:
         self.engine = Engine(
             self._open_transport,
             limits=limits or Limits(),
+            gate=gate,
             schedule=schedule or PollSchedule(),
             webhook=webhook,
             hook=None if on_event is None else Hook(on_event),
@@ -155,6 +163,8 @@ class ApixoClient:
         Raises:
             SubmitUncertainError: Nobody can say whether a task was created and billed.
             NotSentError: The host could not be reached for 15 seconds; nothing was sent.
+            StoreError: What the `gate` shares its limits by was away for a minute; nothing was
+                sent.
             APIError: The API refused: a wrong key, an empty balance, a bad request.
             InvalidRequestError: `callback_url` is no URL.
             ClientUsageError: The client is closed, or belongs to another event loop.
@@ -379,6 +389,7 @@ class ApixoClient:
         """The US dollars (USD) that are left on this key (system page, current balance).
 
         Raises:
+            StoreError: As in `submit()`.
             APIError: The API refused, or has a problem.
             TransportError: The host could not be reached, or did not answer.
             UnexpectedAnswerError: The answer makes no sense.

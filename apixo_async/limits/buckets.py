@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -16,6 +17,8 @@ WINDOW_SECONDS: Final = 61.0
 arrive bunched by the network."""
 BURST_MAX: Final = 100
 """A bucket this small fills in 0.6 s at 10,000 a minute; a larger one would only cost rate."""
+FIRST_IN_A_ROW: Final = 4
+"""Of a bucket that is shared, those who go first take four in five, however little is left."""
 TEST_SECONDS: Final = 2.0
 """After a pause one request goes ahead; for so long the others wait for its answer."""
 
@@ -79,10 +82,17 @@ class Bucket:
     fixed when it is made: `retune` replaces it by one that holds what the old one held, and all
     who stand in line are served from that. So over any number of changes no window sees more than
     the largest of the sizes would have let through.
+
+    `also` waits for what a token needs beside itself: one of a bucket that others draw on, too.
     """
 
-    def __init__(self, size: BucketSize) -> None:
+    def __init__(
+        self, size: BucketSize, *, also: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
         self.size = size
+        self._also = also
+        self._first_in_a_row = 0
+        self._end: BaseException | None = None
         self._limiter = size.limiter()
         self._first: OrderedDict[asyncio.Future[int], None] = OrderedDict()
         self._others: OrderedDict[asyncio.Future[int], None] = OrderedDict()
@@ -124,6 +134,19 @@ class Bucket:
         self.size = size
         self._restart()
 
+    def end(self, error: BaseException) -> None:
+        """Whoever waits gets this error, and whoever comes."""
+        self._end = error
+        loop = asyncio.get_running_loop()
+        if self._server is None or self._server.get_loop() is not loop:
+            return  # nobody waits, or on a loop that has ended
+        for line in (self._first, self._others):
+            while line:
+                waiter, _ = line.popitem(last=False)
+                if not waiter.done():
+                    waiter.set_exception(error)
+        self._stop()
+
     async def acquire(self, *, first: bool = False) -> None:
         """Waits for a token while the bucket is not closed."""
         seen = -1
@@ -134,13 +157,16 @@ class Bucket:
     async def _pass(self, *, first: bool) -> int:
         """Waits for a token; returns the number of closings at the moment it was given."""
         now = asyncio.get_running_loop().time()
-        if self._server is None and self._is_open(now) and self._limiter.has_capacity():
+        is_free = self._server is None and self._also is None
+        if is_free and self._is_open(now) and self._limiter.has_capacity():
             await self._limiter.acquire()  # at once
             self._note_pass(now)
             return self._closings
         return await self._stand_in_line(self._first if first else self._others)
 
     async def _stand_in_line(self, line: OrderedDict[asyncio.Future[int], None]) -> int:
+        if self._end is not None:
+            raise self._end
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[int] = loop.create_future()
         line[waiter] = None
@@ -167,12 +193,18 @@ class Bucket:
 
     def _hand_over(self, now: float) -> None:
         """The token goes to the next in line who is still there."""
-        while (line := self._first or self._others) and self._is_open(now):
+        while (line := self._next_line()) and self._is_open(now):
             waiter, _ = line.popitem(last=False)
             if not waiter.done():
                 waiter.set_result(self._closings)
                 self._note_pass(now)
+                self._first_in_a_row = self._first_in_a_row + 1 if line is self._first else 0
                 return
+
+    def _next_line(self) -> OrderedDict[asyncio.Future[int], None]:
+        """Those who go first, but where `also` may leave us less than they draw, not all of it."""
+        is_others_turn = self._also is not None and self._first_in_a_row >= FIRST_IN_A_ROW
+        return (is_others_turn and self._others) or self._first or self._others
 
     async def _serve(self) -> None:
         """Hands out tokens as long as somebody stands in line."""
@@ -182,6 +214,8 @@ class Bucket:
             if left > 0:
                 await asyncio.sleep(left)
             await self._limiter.acquire()
+            if self._also is not None:
+                await self._also()
             # Closed meanwhile, the token is spent, which errs to the safe side.
             self._hand_over(loop.time())
         self._server = None

@@ -10,10 +10,14 @@ from typing import Final
 import attrs
 
 from apixo_async._logs import LOGGER, fields
+from apixo_async._narrow import shown
+from apixo_async.errors import ClientUsageError, InvalidSettingError
 from apixo_async.events import ClientEvent, LimitFound, Paused
 from apixo_async.limits.finding import CapFinder
+from apixo_async.limits.membership import Membership, check_shared
 from apixo_async.limits.rate import Permit, RateGate
 from apixo_async.limits.settings import Limits
+from apixo_async.limits.sharing import SharedLimits
 from apixo_async.limits.slots import Lease, Slots
 from apixo_async.limits.throttling import Cause, cause_of, pause_seconds
 
@@ -43,6 +47,14 @@ class GateStatistics:
     """Answers with 429 so far."""
     closed_for: float
     """Seconds for which nothing is sent because of a 429; 0 while the gate is open."""
+    is_shared: bool = False
+    """Whether other processes hold the limits together with this one."""
+    tasks_granted: int | None = None
+    """Slots that this process may have at present as its share, 0 if its lease has ended; `None`
+    where nothing is shared. All other numbers but `tasks_cap` are of this process alone, too."""
+    is_store_reachable: bool = True
+    """Whether the store of shared limits answered when it was last asked. While it does not,
+    nothing is sent."""
 
 
 @attrs.frozen
@@ -71,30 +83,82 @@ class Gate:
     task until the server is seen to have ended it. Every HTTP attempt needs a permit of its
     own. After a 429 everybody pauses (`throttled`); then one goes ahead, and the rest when that
     one was `answered` or `accepted`.
+
+    A gate belongs to one client, which closes it, and to that client's event loop. Make one by
+    yourself to hold the limits together with other processes, and pass it to `ApixoClient(gate=)`;
+    a client without one has a gate of its own.
+
+    Args:
+        limits: What the account allows, for all processes together.
+        shared: Where the processes of this account share its limits; `None` shares nothing. It
+            belongs to this gate, which closes it.
+        rng: What pauses are drawn from; `None` is the client's.
+        tell: What pauses and found limits are told to; `None` is the client's `on_event`.
+
+    Raises:
+        InvalidSettingError: `limits` or `shared` are something else, or the lease of `shared` is
+            not above 0.
     """
 
     def __init__(
         self,
         limits: Limits,
         *,
+        shared: SharedLimits | None = None,
         rng: random.Random | None = None,
         tell: Callable[[ClientEvent], None] | None = None,
     ) -> None:
+        if not isinstance(limits, Limits):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidSettingError(f"limits must be a Limits, got {shown(limits)}")
         self.limits = limits
         self._tell = tell
+        self._has_client = False
         self.slots = Slots(limits.concurrent_tasks)
-        self.rate = RateGate(limits.requests_per_minute, tell=tell)
         self._places = Slots(limits.concurrent_tasks)
+        self._member = None if shared is None else self._join(shared)
+        also = None if self._member is None else self._member.permits.take
+        self.rate = RateGate(limits.requests_per_minute, tell=tell, also=also)
+        if self._member is not None:
+            self.rate.others = self._member.others
         self._posts = Slots(1)
         self._posts_before = 1
         self._starting: dict[Lease, Lease] = {}  # places of submits under way, and their leases
         self._finder = CapFinder(limits.concurrent_tasks, limits.concurrent_tasks)
         self._probe_timer: asyncio.TimerHandle | None = None
+        self._has_rng = rng is not None
         self._rng = rng or random.Random()  # noqa: S311  # jitter, not secrets
         self._in_a_row = {True: 0, False: 0}
         self._unexplained = 0
         self._looks_pass = False
         self._throttled = 0
+
+    def _join(self, shared: SharedLimits) -> Membership:
+        """Nothing may begin before the first grant."""
+        check_shared(shared)
+        self.slots.set_cap(0)
+        self._places.set_cap(0)
+        return Membership(
+            shared,
+            self.limits,
+            self.slots,
+            line=lambda: self.rate.line,
+            found_cap=lambda: self._finder.cap,
+            changed=self._recap,
+        )
+
+    def belong_to(self, rng: random.Random, tell: Callable[[ClientEvent], None] | None) -> None:
+        """Makes this the gate of one client, and uses its random numbers and hook.
+
+        Raises:
+            InvalidSettingError: It is the gate of another one.
+        """
+        if self._has_client:
+            raise InvalidSettingError("gate must not be that of another client; make one for each")
+        self._has_client = True
+        if not self._has_rng:
+            self._rng = rng
+        if self._tell is None:
+            self._tell = self.rate.tell = tell
 
     def poll_budget(self, share: float) -> float:
         """How many status calls a second a schedule may plan with at this moment; always above 0.
@@ -108,13 +172,17 @@ class Gate:
     async def lease(self) -> Lease:
         """Waits for a slot for one unfinished task."""
         self._arm_probe()
-        return await self.slots.acquire()
+        if self._member is None:
+            return await self.slots.acquire()
+        return await self._member.slot(self.slots)
 
     def occupy(self) -> Lease:
         """A slot for a task that runs already, or may; it is there whether or not one is free."""
         lease = self.slots.occupy()
         lease.place = self._places.occupy()
         lease.is_running = True
+        if self._member is not None:
+            self._member.keeper.need(soon=True)
         return lease
 
     async def turn(self, lease: Lease) -> Turn:
@@ -126,36 +194,54 @@ class Gate:
         the leases that are out already.
         """
         self._arm_probe()
+        if self._member is None:
+            return await self._turn(lease)
+        self._member.keeper.need(soon=False)
+        async with self._member.contact.patiently():
+            return await self._turn(lease)
+
+    async def _turn(self, lease: Lease) -> Turn:
         post = await self._posts.acquire()
         try:
-            place, permit = await self._place_and_permit(lease)
+            while True:
+                place = await self._places.acquire()
+                self._starting[place] = lease
+                try:
+                    permit = await self.rate.wait_open(poll=False)
+                except BaseException:
+                    self._unplace(place)
+                    raise
+                if self._has_room():
+                    break
+                # The cap dropped while we waited for the permit: that is spent, to the safe side.
+                self._unplace(place)
         except BaseException:
             post.release()
             raise
         lease.place = place
         return Turn(lease, place, post, permit, self._starting)
 
-    async def _place_and_permit(self, lease: Lease) -> tuple[Lease, Permit]:
-        while True:
-            place = await self._places.acquire()
-            self._starting[place] = lease
-            try:
-                permit = await self.permit(poll=False)
-            except BaseException:
-                self._unplace(place)
-                raise
-            if self._places.held <= self._places.cap:
-                return place, permit
-            # The cap dropped while we waited for the permit: that is spent, to the safe side.
-            self._unplace(place)
+    def _has_room(self) -> bool:
+        """Whether those who have a place may start; not if the lease ended while we were frozen."""
+        if self._member is not None:
+            self._recap()
+        return self._places.held <= self._places.cap
 
     def _unplace(self, place: Lease) -> None:
         del self._starting[place]
         place.release()
 
     async def permit(self, *, poll: bool) -> Permit:
-        """Waits for the right to send one request."""
-        return await self.rate.wait_open(poll=poll)
+        """Waits for the right to send one request.
+
+        Raises:
+            StoreError: The store of shared limits was away for a minute; not for a status call,
+                which waits as long as it takes.
+        """
+        if poll or self._member is None:
+            return await self.rate.wait_open(poll=poll)
+        async with self._member.contact.patiently():
+            return await self.rate.wait_open(poll=False)
 
     def throttled(self, permit: Permit, *, retry_after: float | None, submit: bool) -> None:
         """A request with this permit was answered 429: close for everyone.
@@ -259,8 +345,18 @@ class Gate:
             self._in_a_row[False] = 0
         return is_since_pause
 
-    def close(self) -> None:
-        """Stops the timer of the cap finder, if one runs."""
+    async def aclose(self) -> None:
+        """Ends what runs by itself; leaves the store with what is held, and closes it.
+
+        What is held stays this process's there until its lease ends, as its tasks may run on. May
+        be called twice.
+        """
+        self._disarm_probe()
+        if self._member is not None:
+            self.rate.end(ClientUsageError("this client is closed; open a new one"))
+            await self._member.aclose(held=self._running())
+
+    def _disarm_probe(self) -> None:
         if self._probe_timer is not None:
             self._probe_timer.cancel()
             self._probe_timer = None
@@ -278,11 +374,18 @@ class Gate:
             )
             if self._tell is not None:
                 self._tell(LimitFound(limit="tasks", value=finder.cap, configured=finder.limit))
-            self.slots.set_cap(finder.cap)
-            self._places.set_cap(finder.cap)
+            self._recap()
         if finder.next_probe < before.next_probe and self._probe_timer is not None:
-            self.close()
+            self._disarm_probe()
             self._arm_probe()
+
+    def _recap(self) -> None:
+        """Lets so many tasks run as the account was found to allow, and we are granted."""
+        cap = self._finder.cap
+        if self._member is not None:
+            cap = min(cap, self._member.keeper.allowed(_now()))
+        self.slots.set_cap(cap)
+        self._places.set_cap(cap)
 
     def _arm_probe(self) -> None:
         """While the cap is lowered and somebody may have to wait, tries to raise it in time."""
@@ -299,17 +402,20 @@ class Gate:
 
     def statistics(self) -> GateStatistics:
         """What the gate holds at this moment."""
-        now = _now()
+        now, member = _now(), self._member
         return GateStatistics(
             requests=self.rate.meter.total,
             requests_last_minute=self.rate.meter.last_minute(now),
             tasks=self.slots.held,
             tasks_peak=self.slots.peak,
-            tasks_cap=self.slots.cap,
+            tasks_cap=self._finder.cap,
             requests_cap=self.rate.finder.rate,
             waiting=self.slots.waiting,
             throttled=self._throttled,
             closed_for=self.rate.closed_for(now),
+            is_shared=member is not None,
+            tasks_granted=None if member is None else member.keeper.granted(now),
+            is_store_reachable=member is None or not member.contact.is_lost,
         )
 
 

@@ -19,12 +19,22 @@ class RequestMeter:
 
     def count(self, now: float) -> None:
         """Notes one event at `now` (loop time)."""
-        self.total += 1
-        second = int(now)
+        self._count(1, int(now))
+
+    def _count(self, events: int, second: int) -> None:
+        self.total += events
         if self._seconds and self._seconds[-1][0] == second:
-            self._seconds[-1] = (second, self._seconds[-1][1] + 1)
+            self._seconds[-1] = (second, self._seconds[-1][1] + events)
         else:
-            self._seconds.append((second, 1))
+            self._seconds.append((second, events))
+
+    def spread(self, events: int, since: float, now: float) -> None:
+        """Notes so many events, as if they had come evenly from `since` to `now`."""
+        first, last = int(max(since, now - MEMORY_SECONDS)) + 1, int(now)
+        seconds = range(min(first, last), last + 1)
+        for place, second in enumerate(seconds):
+            upto, before = (events * n // len(seconds) for n in (place + 1, place))
+            self._count(upto - before, second)
 
     def last(self, seconds: float, now: float) -> int:
         """Events in so many seconds before `now`, to the second."""

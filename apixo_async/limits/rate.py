@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final, NewType
 
 from apixo_async._logs import LOGGER, fields
@@ -27,6 +27,8 @@ BUSY: Final = 0.85
 """From this part of the rate on, or of the part that polls plan with, more would be of use."""
 
 EPISODES_KEPT: Final = 64
+AHEAD_SECONDS: Final = 0.25
+"""Permits are reserved for those who are let through in so long, so that none spoils meanwhile."""
 FEW_SECONDS: Final = 5.0
 """Refusals within so short a time may be a fault that passes, however many they are."""
 
@@ -39,6 +41,8 @@ class RateGate:
 
     Submits draw on a bucket of their own first, of 80 % of the rate, so that they never starve
     status calls; in the bucket of all calls they go first, so that those never starve them.
+    `also` is waited for with every call: a permit out of the bucket of several processes. `others`
+    counts what those send.
     """
 
     def __init__(
@@ -46,13 +50,15 @@ class RateGate:
         requests_per_minute: int,
         *,
         tell: Callable[[ClientEvent], None] | None = None,
+        also: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        self._tell = tell
+        self.tell = tell
         self.finder = RateFinder(requests_per_minute, requests_per_minute)
-        self._all = Bucket(bucket_size(requests_per_minute))
+        self._all = Bucket(bucket_size(requests_per_minute), also=also)
         self._submits = Bucket(bucket_size(requests_per_minute, share=SUBMIT_SHARE))
         self._episode = Permit(0)
         self.meter = RequestMeter()
+        self.others, self._others_when_found = RequestMeter(), 0
         self._good, self._refused = RequestMeter(), RequestMeter()
         self._odd = RequestMeter()  # refused though little was sent
         self._fell_in, self._good_at_fall = self._episode, 0
@@ -65,6 +71,11 @@ class RateGate:
     def per_second(self) -> float:
         """The sustained rate of all calls, as found."""
         return self._all.size.per_second
+
+    @property
+    def line(self) -> int:
+        """How many stand in line for the bucket of all calls and are soon let through."""
+        return min(self._all.waiting, max(1, int(self.per_second * AHEAD_SECONDS)))
 
     def submits_per_second(self, now: float) -> float:
         """Submits of late; those that wait for a token count as all that they may take."""
@@ -192,14 +203,19 @@ class RateGate:
         return since < FEW_SECONDS or self._good.last(since, now) > 2 * expected
 
     def is_high(self, now: float) -> bool:
-        """Whether so much of the rate is used that a 429 may be about that."""
-        finder = self.finder
-        known = finder.proven if finder.is_lowered else finder.limit
-        return is_rate_high(self.meter.last_minute(now) / known, is_found=finder.is_lowered)
+        """Whether so much of the rate is used that a 429 may be about that.
+
+        A rate that was found is what others left of the account's.
+        """
+        finder, used = self.finder, self.meter.last_minute(now) + self.others.last_minute(now)
+        known = finder.proven + self._others_when_found if finder.is_lowered else finder.limit
+        return is_rate_high(used / known, is_found=finder.is_lowered)
 
     def find(self, finder: RateFinder) -> None:
         """Takes over what was found out about the rate."""
         before, self.finder = self.finder, finder
+        if finder.proven != before.proven:
+            self._others_when_found = self.others.last_minute(asyncio.get_running_loop().time())
         if finder.rate == before.rate:
             return
         LOGGER.info(
@@ -210,8 +226,8 @@ class RateGate:
                 "limit_found", limit="requests", value=finder.rate, configured=finder.limit
             ),
         )
-        if self._tell is not None:
-            self._tell(LimitFound(limit="requests", value=finder.rate, configured=finder.limit))
+        if self.tell is not None:
+            self.tell(LimitFound(limit="requests", value=finder.rate, configured=finder.limit))
         self._all.retune(bucket_size(finder.rate))
         self._submits.retune(bucket_size(finder.rate, share=SUBMIT_SHARE))
 
@@ -230,6 +246,10 @@ class RateGate:
     def close_submits_for(self, seconds: float, *, now: float) -> None:
         """No submit passes for this long; status calls do, the rate is not to blame."""
         self._submits.close(seconds, now=now, one_ahead=False)
+
+    def end(self, error: BaseException) -> None:
+        """No call passes any more: whoever waits gets this error."""
+        self._all.end(error)
 
     def closed_for(self, now: float) -> float:
         """Seconds until the gate opens again, 0 when it is open."""

@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 import attrs
+
+TURN_SECONDS: Final = 10.0
+"""What a store divides its clock by to get `turn`: longer than members take to ask again, so that
+whose turn it is hears of it, and short beside a task."""
+_GOLDEN: Final = 0x9E3779B9
+_BITS: Final = 32
+"""Of the golden ratio, as in Fibonacci hashing: its multiples fill a circle evenly, and tasks of no
+length keep step with them, as they may with turns that go round one by one."""
 
 
 @attrs.frozen(kw_only=True)
@@ -34,8 +43,8 @@ def shares(members: Mapping[str, Demand], cap: int, turn: int) -> dict[str, int]
     """What is each member's of `cap` slots: max-min fair, and never more than `cap` in all.
 
     Nobody gets more than it wants. Who wants less than an even part gets all it wants, the others
-    an even part of the rest, and what cannot be divided goes round with `turn`, a number that grows
-    with time: where slots are fewer than members, everybody has one in turn.
+    an even part of the rest, and what cannot be divided moves with `turn`, a whole number that
+    grows with time: where slots are fewer than members, everybody has one now and then.
     """
     wants = {name: max(demand.wanted, demand.held) for name, demand in members.items()}
     modest, greedy = dict[str, int](), sorted(wants, key=lambda name: (-wants[name], name))
@@ -47,8 +56,11 @@ def shares(members: Mapping[str, Demand], cap: int, turn: int) -> dict[str, int]
     if not greedy:
         return modest
     even, rest = divmod(left, len(greedy))
-    places = enumerate(sorted(greedy))
-    return modest | {name: even + ((place - turn) % len(greedy) < rest) for place, name in places}
+    first = (turn * _GOLDEN % 2**_BITS) * len(greedy) >> _BITS
+    return modest | {
+        name: even + ((place - first) % len(greedy) < rest)
+        for place, name in enumerate(sorted(greedy))
+    }
 
 
 def grant(members: Mapping[str, Member], me: str, demand: Demand, cap: int, turn: int) -> int:

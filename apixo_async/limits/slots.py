@@ -66,9 +66,9 @@ class Slots:
         return len(self._waiters)
 
     def set_cap(self, cap: int) -> None:
-        """Changes the cap; leases that are out stay valid."""
-        if cap < 1:
-            msg = f"the cap must be at least 1, got {cap}"
+        """Changes the cap; leases that are out stay valid. At 0 nobody gets one."""
+        if cap < 0:
+            msg = f"the cap must be at least 0, got {cap}"
             raise InvalidSettingError(msg)
         self._cap = cap
         self._wake()

@@ -104,7 +104,7 @@ async def run_batch(
     took = loop.time() - begin
     watcher.cancel()
     assert gate.statistics().tasks == 0
-    gate.close()
+    await gate.aclose()
     ideal = sum(durations) / account.tasks
     return Trace(took, ideal, len(account.refusals), caps)
 
@@ -289,7 +289,7 @@ def test_refused_probes_add_up_where_there_is_noise(monkeypatch: pytest.MonkeyPa
         for _ in range(4):
             await refuse(gate)
             found.append(gate._finder is not before)
-        gate.close()
+        await gate.aclose()
         return found
 
     assert run_virtual(main()) == [False, False, False, True]
@@ -310,7 +310,7 @@ def test_a_refused_probe_is_no_first_of_a_row() -> None:
         await refuse(gate)
 
         assert gate._finder.cap == 3
-        gate.close()
+        await gate.aclose()
 
     run_virtual(main())
 
@@ -461,7 +461,7 @@ def test_a_probe_that_is_refused_is_about_tasks_at_any_rate() -> None:
 
         assert gate.statistics().tasks_cap == 5
         assert gate.statistics().requests_cap == 20
-        gate.close()
+        await gate.aclose()
 
     run_virtual(main())
 
@@ -723,7 +723,7 @@ def test_leases_beyond_a_lowered_cap_wait_for_their_turn() -> None:
         assert sum(turn.done() for turn in turns) == 1
         for turn in turns:
             turn.cancel()
-        gate.close()
+        await gate.aclose()
 
     run_virtual(main())
 
@@ -755,7 +755,7 @@ def test_a_cap_that_drops_while_a_turn_waits_for_its_permit_counts() -> None:
         await asyncio.sleep(2)
 
         assert waiting.done()
-        gate.close()
+        await gate.aclose()
 
     run_virtual(main())
 
@@ -859,7 +859,7 @@ def test_whoever_leaves_leaves_the_gate_whole(moments: list[tuple[float, bool]])
             turn = await asyncio.wait_for(gate.turn(lease), 300)
             gate.accepted(lease, turn.permit)
             turn.end()
-        gate.close()
+        await gate.aclose()
 
     async def careful(gate: Gate, account: Account) -> None:
         lease = await gate.lease()
@@ -962,8 +962,8 @@ def test_closing_leaves_no_timer() -> None:
         waiter = asyncio.create_task(gate.lease())
         await asyncio.sleep(0)
         waiter.cancel()
-        gate.close()
-        gate.close()
+        await gate.aclose()
+        await gate.aclose()
         await asyncio.sleep(1_000)
         return gate.statistics().tasks_cap
 
