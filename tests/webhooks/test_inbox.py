@@ -17,7 +17,7 @@ import pytest
 from apixo_async import BatchRunner, InvalidSettingError, Job, OutcomeStatus, TextToVideo
 from apixo_async import WebhookReceiver as Receiver
 from apixo_async._wire import Claim
-from apixo_async.webhooks import Callback, Slip, inbox
+from apixo_async.webhooks import Callback, Slip, boxes, inbox
 from apixo_async.webhooks.inbox import Inbox
 from tests import fakes
 from tests.batch.test_callbacks import FAST, happened, lost_now_and_then
@@ -29,7 +29,7 @@ BODY = b'{"data": {"taskId": "t1", "state": "success"}}'
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inbox, "LOOK_EVERY", 0.02)
+    monkeypatch.setattr(boxes, "LOOK_EVERY", 0.02)
 
 
 def callback(job: str, task_id: str = "t1", attempt: int = 1) -> Callback:
@@ -243,7 +243,7 @@ async def test_it_is_looked_into_now_and_then_and_not_all_the_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What comes between two looks waits for the next."""
-    monkeypatch.setattr(inbox, "LOOK_EVERY", 3600.0)
+    monkeypatch.setattr(boxes, "LOOK_EVERY", 3600.0)
     box, told = Inbox(tmp_path / "in.db"), asyncio.Queue[str]()
     await box.put(callback("a"))
 
