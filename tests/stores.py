@@ -32,7 +32,7 @@ class MemoryStore:
     def member(self, name: str | None = None) -> MemoryMember:
         """One process more."""
         self._names += 1
-        return MemoryMember(self, name or f"member-{self._names}")
+        return MemoryMember(self, name or f"member-{self._names}", self.lease)
 
     def live(self, now: float) -> dict[str, Member]:
         """Those whose lease has not ended."""
@@ -62,15 +62,11 @@ class MemoryMember:
 
     store: MemoryStore
     name: str
+    lease: float
     is_closed: bool = False
     left_with: int | None = None
     is_cut_off: bool = False
     """Whether this member alone does not reach the store."""
-
-    @property
-    def lease(self) -> float:
-        """That of the store."""
-        return self.store.lease
 
     async def _call(self, what: str) -> None:
         """The way there, which may be cut."""

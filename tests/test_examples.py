@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing, suppress
 from importlib import import_module
 from pathlib import Path
+from signal import Signals
 
 import aiohttp
 import attrs
@@ -387,6 +388,84 @@ async def test_the_pipeline_keeps_its_receipts_until_there_are_better_ones(
     assert receipts.read_text() == "the last ones"
     assert {path.name for path in tmp_path.iterdir()} >= {"prompts.csv", "receipts.csv"}
     assert not list(tmp_path.glob("*.part"))
+
+
+# Jobs that outlive processes
+
+
+@pytest.fixture
+def prompts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three lines for `durable.py`, whose dead processes are noticed after two seconds."""
+    monkeypatch.setenv("APIXO_LEASE", "2")
+    monkeypatch.setenv("PYTHONUNBUFFERED", "1")
+    file = tmp_path / "prompts.txt"
+    file.write_text("a river\n\na sea\na lake\n")
+    return file
+
+
+def accepted(prompts: Path) -> int:
+    """How many tasks are on record; a submit without one is in doubt when its process is killed."""
+    with closing(sqlite3.connect(prompts.with_suffix(".jobs.db"))) as ledger:
+        found = ledger.execute("SELECT count(task_id) FROM jobs").fetchone()
+    return int(found[0])
+
+
+SAVED = ["prompts-0001: saved", "prompts-0003: saved", "prompts-0004: saved"]
+
+
+@pytest.mark.parametrize("signal", ["SIGKILL", "SIGTERM"])
+@pytest.mark.slow
+@pytest.mark.apixo_emulator(durations="600")
+async def test_jobs_outlive_the_process_that_made_them(
+    signal: str, prompts: Path, tmp_path: Path, apixo_emulator: EmulatorThread
+) -> None:
+    """Killed while all lines run, and run again: each has its video, and was paid once."""
+    videos = tmp_path / "videos"
+    process = await start("durable.py", str(prompts), str(videos), quick=True)
+    await until(lambda: apixo_emulator.ledger.billed_total == 3 == accepted(prompts))
+    process.send_signal(Signals[signal])
+    printed = (await process.communicate())[0].decode()
+    code, printed_then = await ended("durable.py", prompts, videos)
+
+    assert (process.returncode, "Traceback" in printed) == (0 if signal == "SIGTERM" else -9, False)
+    assert (code, sorted(printed_then.splitlines())) == (0, SAVED)
+    assert len(list(videos.glob("*.mp4"))) == 3
+    assert apixo_emulator.ledger.billed_total == 3
+    assert not apixo_emulator.ledger.billed_twice
+
+
+@pytest.mark.slow
+async def test_what_a_durable_job_needs_decided_is_told_and_taken(
+    prompts: Path, tmp_path: Path, apixo_emulator: EmulatorThread
+) -> None:
+    """Lost answers are told by the exit code; one line is given up, the others are sent again."""
+    videos = tmp_path / "videos"
+    apixo_emulator.set_faults({"submit_cut_after": 1.0})
+    code, printed = await ended("durable.py", prompts, videos)
+    apixo_emulator.set_faults({})
+
+    assert (code, printed.count(": uncertain: ")) == (3, 3)
+    for key, decision in zip(
+        ("0001", "0003", "0004"), ("abandon", "resubmit", "resubmit"), strict=True
+    ):
+        assert await ended("durable.py", prompts, videos, f"prompts-{key}", decision) == (0, "")
+    code, printed = await ended("durable.py", prompts, videos)
+    assert code == 1
+    assert "prompts-0001: failed: " in printed
+    assert sorted(line for line in printed.splitlines() if "saved" in line) == SAVED[1:]
+    assert apixo_emulator.ledger.billed == {"a river": 1, "a sea": 2, "a lake": 2}
+
+
+async def test_a_line_that_breaks_a_rule_keeps_durable_jobs_from_beginning(
+    prompts: Path, tmp_path: Path, apixo_emulator: EmulatorThread
+) -> None:
+    """It says so in a line."""
+    prompts.write_text(f"a river\n{'x' * 100_000}\n")
+    code, printed = await ended("durable.py", prompts, tmp_path / "videos")
+
+    assert code == 2
+    assert printed.startswith("stopped: ")
+    assert apixo_emulator.ledger.requests_total == 0
 
 
 # The Django service

@@ -22,8 +22,9 @@ from apixo_async.batch.endings import (
     stop_reason,
 )
 from apixo_async.batch.filing import missing_results
-from apixo_async.batch.journal import Entry, Journal, Spent
+from apixo_async.batch.journal import Entry, Spent
 from apixo_async.batch.outcomes import Job, Outcome, OutcomeStatus, StopReason
+from apixo_async.batch.record import Record
 from apixo_async.batch.settings import RunSettings
 from apixo_async.batch.spending import Budget, times, total
 from apixo_async.batch.story import Publish, Recorder, Story
@@ -60,7 +61,7 @@ class Carrier:
         admission: Admission,
         publish: Publish,
         *,
-        journal: Journal | None,
+        journal: Record | None,
     ) -> None:
         self._client = client
         self._settings = settings

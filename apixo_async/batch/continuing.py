@@ -6,16 +6,16 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final, Protocol
 
 import attrs
 
 from apixo_async import _killpoints
 from apixo_async.batch import events
+from apixo_async.batch.doubts import window_of
 from apixo_async.batch.filing import are_there
 from apixo_async.batch.journal import (
-    CALLED_BACK,
-    EARLIER,
     OTHER_TASKS,
     Entry,
     JobState,
@@ -23,7 +23,6 @@ from apixo_async.batch.journal import (
     is_to_submit,
     is_to_submit_again,
     is_unheard_of,
-    open_candidate,
     stamp,
 )
 from apixo_async.batch.keys import KeyIndex
@@ -70,10 +69,6 @@ class Heard(Protocol):
 
     def hear(self, story: Story, entry: Entry, lease: Lease | None, window: float) -> None:
         """For so many seconds. `lease` is what is held for its task, if anything."""
-
-
-CONFIRM_SECONDS: Final = 240.0
-"""What the API may take to say whether it knows a task that was named long ago."""
 
 
 class Continuation:
@@ -152,7 +147,13 @@ class Continuation:
             return False
         # From here on callbacks ring its ticket; before that, they were kept or recorded.
         self._going[entry.number] = story
-        window = await self._window(story, entry)
+        window = await window_of(
+            self._engine.callbacks,
+            story,
+            entry,
+            partial(self._now, entry),
+            deadline=self._settings.deadline,
+        )
         if window <= 0:
             if story.ticket is not None:
                 story.ticket.close()
@@ -163,20 +164,6 @@ class Continuation:
             self._told.add(entry.number)
         self._heard.hear(story, entry, lease, window)
         return True
-
-    async def _window(self, story: Story, entry: Entry) -> float:
-        """For how many seconds its task is looked for; its ticket learns what was named before."""
-        window, is_named = 0.0, open_candidate(entry) is not None
-        callbacks, ticket = self._engine.callbacks, story.ticket
-        if callbacks is not None and ticket is not None:
-            await callbacks.take_orphans(ticket)
-            now = self.journal.numbered(entry.number) or entry
-            for name, attempt in ((CALLED_BACK, entry.attempts), (EARLIER, entry.attempts - 1)):
-                for task_id in now.why().get(name, ()):
-                    ticket.task_ids.setdefault(task_id, attempt)
-            window = self._settings.deadline - entry.doubt_age
-            is_named = is_named or ticket.named(of_any=True) is not None
-        return max(window, CONFIRM_SECONDS) if is_named else window
 
     async def _record(self, entry: Entry, callback: Callback) -> Entry:
         """The job once what a callback tells of its task is on disk, if it is anything new."""
@@ -205,6 +192,9 @@ class Continuation:
             return await record
         finally:
             self._recording[number].discard(record)
+
+    async def _now(self, entry: Entry) -> Entry:
+        return self.journal.numbered(entry.number) or entry
 
     async def now(self, entry: Entry) -> Entry:
         """The job by its record, in which all is that callbacks have said until this returns."""

@@ -6,14 +6,14 @@ import re
 from collections.abc import Mapping, Sequence
 
 from apixo_async._places import file_name
-from apixo_async.batch.journal import Journal
+from apixo_async.batch.record import Record
 from apixo_async.batch.story import Story
 from apixo_async.downloads import Destination, SavedFile, file_names, is_on_disk
 from apixo_async.tasks import Task
 
 
 async def missing_results(
-    journal: Journal | None, story: Story, task: Task, destination: Destination
+    journal: Record | None, story: Story, task: Task, destination: Destination
 ) -> Sequence[int]:
     """The indices of results that have to be downloaded; `story` is told of the others.
 

@@ -15,12 +15,12 @@ from apixo_async.batch.admission import Admission, NotAdmittedError
 from apixo_async.batch.journal import (
     IDS_MAX,
     Entry,
-    Journal,
     is_unheard_of,
     open_attempt,
     past_tasks,
 )
 from apixo_async.batch.outcomes import Job, Outcome, OutcomeStatus
+from apixo_async.batch.record import Record
 from apixo_async.client import BY_CALLBACK, Answer, Ticket
 from apixo_async.downloads import SavedFile
 from apixo_async.errors import APIError, ApixoError, JournalError, SubmitUncertainError
@@ -45,7 +45,7 @@ def warn_of_two(key: str, task_id: str | None, other: str) -> None:
 class Recorder:
     """Writes what happens to one job to the journal, if there is one, and then tells it."""
 
-    def __init__(self, journal: Journal | None, number: int, publish: Publish) -> None:
+    def __init__(self, journal: Record | None, number: int, publish: Publish) -> None:
         self._journal = journal
         self._number = number
         self._publish = publish
@@ -198,7 +198,7 @@ class Story:
                 key=self.key, attempt=attempt, calls_back=self.ticket is not None
             )
             await self.recorder.write(event, keep_trying=False)
-        except JournalError:
+        except (JournalError, NotAdmittedError):
             self._end()
             raise
         except asyncio.CancelledError:  # the client is torn down: it does not leave after all

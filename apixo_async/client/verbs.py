@@ -80,6 +80,7 @@ class ApixoClient:
 
     Attributes:
         base_url: Where the API is, with `/api/v1`.
+        timeouts: The seconds for whole HTTP calls.
 
     Raises:
         AuthenticationError: There is no key.
@@ -113,7 +114,7 @@ class ApixoClient:
         _check_hook(on_event)
         self.base_url = resolve_base_url(base_url)
         self._key = resolve_key(api_key)
-        self._timeouts = timeout or Timeouts()
+        self.timeouts = timeout or Timeouts()
         self._session = session
         self._transport = transport
         self.engine = Engine(
@@ -138,7 +139,7 @@ class ApixoClient:
         return HttpTransport(
             self.base_url,
             self._key,
-            timeouts=self._timeouts,
+            timeouts=self.timeouts,
             session=self._session,
             user_agent=f"apixo-async/{_version()}",
         )

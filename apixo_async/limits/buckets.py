@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from apixo_async.errors import ClientUsageError
+
 if TYPE_CHECKING:
     from aiolimiter import AsyncLimiter
 
@@ -92,7 +94,7 @@ class Bucket:
         self.size = size
         self._also = also
         self._first_in_a_row = 0
-        self._end: BaseException | None = None
+        self._end: str | None = None
         self._limiter = size.limiter()
         self._first: OrderedDict[asyncio.Future[int], None] = OrderedDict()
         self._others: OrderedDict[asyncio.Future[int], None] = OrderedDict()
@@ -134,9 +136,9 @@ class Bucket:
         self.size = size
         self._restart()
 
-    def end(self, error: BaseException) -> None:
-        """Whoever waits gets this error, and whoever comes."""
-        self._end = error
+    def end(self, reason: str) -> None:
+        """Whoever waits gets `ClientUsageError`, and whoever comes."""
+        self._end = reason
         loop = asyncio.get_running_loop()
         if self._server is None or self._server.get_loop() is not loop:
             return  # nobody waits, or on a loop that has ended
@@ -144,7 +146,7 @@ class Bucket:
             while line:
                 waiter, _ = line.popitem(last=False)
                 if not waiter.done():
-                    waiter.set_exception(error)
+                    waiter.set_exception(ClientUsageError(reason))
         self._stop()
 
     async def acquire(self, *, first: bool = False) -> None:
@@ -166,7 +168,7 @@ class Bucket:
 
     async def _stand_in_line(self, line: OrderedDict[asyncio.Future[int], None]) -> int:
         if self._end is not None:
-            raise self._end
+            raise ClientUsageError(self._end)
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[int] = loop.create_future()
         line[waiter] = None

@@ -11,7 +11,7 @@ import attrs
 
 from apixo_async._logs import LOGGER, fields
 from apixo_async._narrow import shown
-from apixo_async.errors import ClientUsageError, InvalidSettingError
+from apixo_async.errors import InvalidSettingError
 from apixo_async.events import ClientEvent, LimitFound, Paused
 from apixo_async.limits.finding import CapFinder
 from apixo_async.limits.membership import Membership, check_shared
@@ -168,6 +168,17 @@ class Gate:
         """
         share = share if self.limits.poll_share is None else self.limits.poll_share
         return self.rate.polls_per_second(share, _now())
+
+    async def join(self) -> None:
+        """Makes this process known to the others at once, and keeps it so until the gate closes.
+
+        Without it that happens with the first task. Where nothing is shared it does nothing.
+
+        Raises:
+            StoreError: The store of shared limits was away for a minute.
+        """
+        if self._member is not None:
+            await self._member.join()
 
     async def lease(self) -> Lease:
         """Waits for a slot for one unfinished task."""
@@ -353,7 +364,7 @@ class Gate:
         """
         self._disarm_probe()
         if self._member is not None:
-            self.rate.end(ClientUsageError("this client is closed; open a new one"))
+            self.rate.end("this client is closed; open a new one")
             await self._member.aclose(held=self._running())
 
     def _disarm_probe(self) -> None:

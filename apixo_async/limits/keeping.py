@@ -79,6 +79,8 @@ class Keeper:
         self.begun = 0
         """Slots taken since the store was last asked."""
         self.grant: Grant | None = None
+        self.has_answer = asyncio.Event()
+        """Set from the first grant on."""
         self._told: int | None = None
         self._ends_at = 0.0
         self._end: asyncio.TimerHandle | None = None
@@ -153,6 +155,7 @@ class Keeper:
         if grant is None:
             return
         self.grant, self._told = grant, None
+        self.has_answer.set()
         self._end_at(asked_at + lease, loop)
         self._heard(grant)
         self._changed()

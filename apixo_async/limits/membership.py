@@ -66,6 +66,12 @@ class Membership:
         self._all = -1
         self._is_closed = False
 
+    async def join(self) -> None:
+        """Is a member from now on, for as long as the gate is open, whether or not it has use."""
+        self.keeper.need(soon=False)
+        async with self.contact.patiently():
+            await self.keeper.has_answer.wait()
+
     async def slot(self, slots: Slots) -> Lease:
         """Waits for a slot, for a minute at most of those in which the store is away."""
         self.keeper.need(soon=slots.held >= slots.cap)

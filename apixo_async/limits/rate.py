@@ -247,9 +247,9 @@ class RateGate:
         """No submit passes for this long; status calls do, the rate is not to blame."""
         self._submits.close(seconds, now=now, one_ahead=False)
 
-    def end(self, error: BaseException) -> None:
-        """No call passes any more: whoever waits gets this error."""
-        self._all.end(error)
+    def end(self, reason: str) -> None:
+        """No call passes any more: whoever waits gets `ClientUsageError`, and whoever comes."""
+        self._all.end(reason)
 
     def closed_for(self, now: float) -> float:
         """Seconds until the gate opens again, 0 when it is open."""

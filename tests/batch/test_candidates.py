@@ -17,7 +17,7 @@ from apixo_async import (
     TextToVideo,
     UnansweredError,
 )
-from apixo_async.batch import continuing, events
+from apixo_async.batch import doubts, events
 from apixo_async.batch.journal import Entry, JobState, Journal
 from apixo_async.client import hearing, judging
 from tests import fakes
@@ -37,7 +37,7 @@ def on_a_fast_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """What takes seconds takes a hundredth."""
     monkeypatch.setattr(hearing, "PAUSE", 0.02)
     monkeypatch.setattr(hearing, "DENIED_PAUSE", 0.02)
-    monkeypatch.setattr(continuing, "CONFIRM_SECONDS", 0.5)
+    monkeypatch.setattr(doubts, "CONFIRM_SECONDS", 0.5)
 
 
 def damaged(*, calls_back: bool = False) -> FakeApi:

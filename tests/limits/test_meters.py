@@ -57,3 +57,26 @@ def test_nothing_has_no_rate() -> None:
     """Before the first event the rate is nought at any time."""
     assert RecentRate().per_second(12_345.0) == 0
     assert RecentRate().per_second(0.0) == 0
+
+
+@pytest.mark.parametrize(
+    ("events", "since", "now", "expected"),
+    [
+        (10, 100.0, 105.0, [2, 2, 2, 2, 2]),
+        (3, 100.0, 105.0, [0, 1, 0, 1, 1]),
+        (7, 105.2, 105.9, [0, 0, 0, 0, 7]),
+        (0, 100.0, 105.0, [0, 0, 0, 0, 0]),
+        (360, -900.0, 105.0, [2, 2, 2, 2, 2]),
+    ],
+    ids=["evenly", "few", "at once", "none", "longer than is remembered"],
+)
+def test_what_came_between_two_looks_is_spread_over_the_time(
+    events: int, since: float, now: float, expected: list[int]
+) -> None:
+    """Second by second, and none is lost in rounding."""
+    meter = RequestMeter()
+    meter.spread(events, since, now)
+
+    last = [meter.last(seconds, int(now)) for seconds in range(6)]
+    assert [last[n] - last[n - 1] for n in (5, 4, 3, 2, 1)] == expected
+    assert meter.total == events

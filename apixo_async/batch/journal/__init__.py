@@ -6,6 +6,7 @@ from apixo_async.batch.journal.history import (
     EARLIER,
     IDS_MAX,
     OTHER_TASKS,
+    after,
     is_unheard_of,
     open_attempt,
     past_tasks,
@@ -13,6 +14,7 @@ from apixo_async.batch.journal.history import (
 from apixo_async.batch.journal.ledger import check_same
 from apixo_async.batch.journal.leftovers import (
     CRASHED,
+    doubt_after_crash,
     is_to_submit,
     is_to_submit_again,
     may_be_called_back,
@@ -40,7 +42,9 @@ __all__ = [
     "Overview",
     "Spent",
     "Traffic",
+    "after",
     "check_same",
+    "doubt_after_crash",
     "is_to_submit",
     "is_to_submit_again",
     "is_unheard_of",

@@ -1,8 +1,4 @@
-"""The limits of an account in a file, shared by processes of one machine; nothing to install.
-
-limits = SqliteLimits("limits.db")
-async with ApixoClient(gate=Gate(Limits(), shared=limits)) as client: ...
-"""
+"""The limits of an account in a file, shared by processes of one machine."""
 
 from __future__ import annotations
 

@@ -1,0 +1,59 @@
+"""What replicas do for each other: the jobs of a dead one go back into the queue."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from datetime import UTC, datetime
+from typing import Final
+
+from apixo_async._logs import LOGGER, fields
+from apixo_async.errors import StoreError
+from apixo_async.integrations.dbos._accounts import Account
+from apixo_async.integrations.dbos._engine import Engine
+
+SWEEP_EVERY: Final = 60.0
+"""Seconds between looks for jobs that are recorded and in no queue."""
+
+
+async def care_for(account: Account, engine: Engine, *, lease: float) -> None:
+    """Goes on until it is cancelled; an outage of the database is waited out."""
+    loop = asyncio.get_running_loop()
+    sweep_at = loop.time() + SWEEP_EVERY
+    while True:
+        await asyncio.sleep(lease / 3)
+        try:
+            alive = await account.limits.members()
+            if not cares(engine.executor, alive):
+                continue
+            count = await engine.resume_of_the_dead(account.name, list(alive))
+            if count:
+                LOGGER.warning(
+                    "%d jobs of replicas that gave no sign of life are carried by others",
+                    count,
+                    extra=fields("jobs_taken_over", count=count),
+                )
+            if loop.time() >= sweep_at:
+                sweep_at = loop.time() + SWEEP_EVERY
+                await _sweep(account, engine)
+        except StoreError as error:
+            LOGGER.warning(
+                "dead replicas cannot be looked for: %s",
+                error,
+                extra=fields("care_failed", error=error),
+            )
+
+
+def cares(executor: str, alive: Collection[str]) -> bool:
+    """Whether it is this replica that looks: the first by name of those that live and work."""
+    return executor == min(alive, default=None)
+
+
+async def _sweep(account: Account, engine: Engine) -> None:
+    """Whoever recorded a job, or a decision about one, may have died before it was in the queue."""
+    active = await engine.active(account.name)
+    now = datetime.now(UTC).timestamp()
+    async for entry in account.jobs.left():
+        if entry.key not in active:
+            turn = f"{entry.attempts}-{entry.state.value}-{int(now)}"
+            await engine.enqueue(account.name, entry.key, turn)
