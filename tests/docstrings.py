@@ -37,6 +37,9 @@ TABLES_OF_CONTENTS: Final = [
     "apixo_async.batch.report",
     "apixo_async.emulator",
     "apixo_async.integrations.otel",
+    "apixo_async.integrations.postgres",
+    "apixo_async.integrations.redis",
+    "apixo_async.integrations.sqlite",
     "apixo_async.testing",
 ]
 EVENTS: Final = ["apixo_async.batch.events", "apixo_async.events"]
