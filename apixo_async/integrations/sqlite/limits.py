@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from apixo_async.errors import InvalidSettingError, StoreError
-from apixo_async.integrations._members import membership
+from apixo_async.integrations._member import member_settings
 from apixo_async.limits.buckets import BucketSize
 from apixo_async.limits.reservations import Line
 from apixo_async.limits.roster import Kept, Roster, gone, renewed
@@ -86,7 +86,7 @@ class SqliteLimits:
         lease: float = LEASE_SECONDS,
         member: str | None = None,
     ) -> None:
-        own = membership(account=account, lease=lease, member=member)
+        own = member_settings(account=account, lease=lease, member=member)
         self.account, self.member, self.lease = own.account, own.member, own.lease
         self.path = Path(path).absolute()
         if not self.path.parent.is_dir():
