@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import time
 import urllib.request
 from collections.abc import AsyncGenerator, Sequence
@@ -90,6 +91,15 @@ class Stage:
         while (count := await self.watch.sending()) < least:
             await asyncio.sleep(0.02)
         return count
+
+    async def sender(self, rng: random.Random) -> int:
+        """The place of a worker that has POSTs under way; one of several is drawn."""
+        places = list(range(len(self.workers)))
+        while True:
+            rng.shuffle(places)
+            for place in places:
+                if await self.watch.sending_by(self.workers[place].pid):
+                    return place
 
     async def wait_for(self, name: str) -> dict[str, int]:
         """The outcomes of jobs that were asked for, by status; empty if they do not end."""
