@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-
 from benchmarks._replicas_postgres import Cluster
 from benchmarks._replicas_rows import Row, Scale
 from benchmarks._replicas_stage import Account, Stage, seconds_since, stage
@@ -67,7 +66,9 @@ async def judged(
         outcomes.update(one["outcomes"])
     name = f"case {number}"
     complaints = [*judgement.complaints(name), *opened.complaints_in_logs()]
-    complaints += [f"{name}: round {n} did not end" for n, one in enumerate(told) if not one["outcomes"]]
+    complaints += [
+        f"{name}: round {n} did not end" for n, one in enumerate(told) if not one["outcomes"]
+    ]
     throttled = {word: count for word, count in ledger["throttled"].items() if count}
     figures = {
         "rounds": len(told),
@@ -82,7 +83,9 @@ async def judged(
         "throttled": throttled,
         "each": told,
     }
-    facts = [f"{len(told)} rounds, {sum(states.values()):,} jobs, {ledger['billed_total']:,} billed"]
+    facts = [
+        f"{len(told)} rounds, {sum(states.values()):,} jobs, {ledger['billed_total']:,} billed"
+    ]
     facts.append(f"{states.get('uncertain', 0)} uncertain")
     facts.append("{doubled} doubled, {lost} lost, {stuck} stuck".format(**figures))
     return Row(number, title, seconds_since(started), facts, complaints, figures)
@@ -112,7 +115,7 @@ async def kill(opened: Stage, rng: random.Random) -> dict[str, Any]:
 
 
 async def _seconds_until_none(count: Callable[[], Awaitable[int]], since: float) -> float:
-    while await count():
+    while await count():  # noqa: ASYNC110  # it is in a database
         await asyncio.sleep(0.1)
     return seconds_since(since)
 
@@ -126,7 +129,7 @@ async def kills(scale: Scale, database: str, directory: Path) -> Row:
     slots = max(one["slots_back_after"] for one in told)
     jobs = max(one["jobs_back_after"] for one in told)
     row.facts.append(f"slots back after {slots:.1f} s at most, jobs after {jobs:.1f} s")
-    if slots > LEASE + LATE:
+    if slots > LEASE + LATE and not scale.is_quick:
         row.complaints.append(f"case 2: slots came back {slots} s after a kill")
     row.facts.append(f"{sum(one['in_flight'] for one in told)} POSTs of the killed were in flight")
     if not any(one["in_flight"] for one in told):
@@ -201,5 +204,3 @@ async def restarts(scale: Scale, directory: Path) -> Row:
         numbers = iter(range(scale.rounds))
         told = await rounds(opened, die, count=min(scale.rounds, 5), jobs=jobs)
         return await judged(opened, 5, "SQLite, kill -9 and started again", told, started)
-
-

