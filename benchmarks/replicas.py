@@ -40,27 +40,27 @@ TABLE: Final = Table({"case": 4, "what": -38, "holds": -5, "s": 5, "measured": -
 class Servers:
     """Where the cases have their databases."""
 
-    own: Cluster
     postgres: str
     redis: str
+    own: Cluster | None = None
+    """PostgreSQL, if it is ours."""
 
-    @property
-    def is_own(self) -> bool:
-        """Whether the server is ours, so that its CPU can be told."""
-        return self.postgres == self.own.url
+    def cpu(self) -> float:
+        """Seconds of CPU of PostgreSQL so far; 0 if it is not ours."""
+        return 0.0 if self.own is None else self.own.cpu()
 
 
 async def run(case: int, scale: Scale, servers: Servers, directory: Path) -> list[Row]:
     """The rows of one case."""
     place = directory / f"case{case}"
     if case == 3:
-        return [await outages(scale, servers.own, place)]
+        with cluster() as stopped:  # the others need theirs
+            return [await outages(scale, stopped, place)]
     if case == 5:
         return [await restarts(scale, place)]
     async with database_of_its_own(servers.postgres) as database:
         if case == 1:
-            cpu = servers.own.cpu if servers.is_own else None
-            return [await throughput(scale, database, place, cpu)]
+            return [await throughput(scale, database, place, servers.cpu)]
         if case == 6:
             stores = {"PostgreSQL": database, "Redis": servers.redis}
             return [await rate(scale, name, url, place) for name, url in stores.items()]
@@ -115,13 +115,14 @@ def main() -> int:
     cases = sorted({int(case) for case in given.cases.split(",")})
     scale = QUICK if given.quick else Scale(jobs=given.jobs, rounds=given.rounds)
     with ExitStack() as stack:
-        own = stack.enter_context(cluster())
+        own = None if given.postgres else stack.enter_context(cluster())
         if given.logs is None:
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         else:
             directory = given.logs
             directory.mkdir(parents=True)
-        servers = Servers(own=own, postgres=given.postgres or own.url, redis=given.redis)
+        postgres = given.postgres if own is None else own.url
+        servers = Servers(postgres=postgres, redis=given.redis, own=own)
         rows = asyncio.run(measure(cases, scale, servers, directory))
     print(f"\nload average at the end {' '.join(f'{load:.1f}' for load in os.getloadavg())}")
     if given.json is not None:
