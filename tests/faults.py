@@ -123,7 +123,7 @@ class FaultServer:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Waits until something is true of what was seen or of the open connections."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not condition():
                 self._changed.clear()
                 await self._changed.wait()

@@ -55,7 +55,7 @@ def files_in(directory: Path) -> dict[str, bytes]:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Waits for something that has no event: what is on a disk."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not condition():  # noqa: ASYNC110 - a directory has no event
             await asyncio.sleep(0.002)
 

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -69,6 +70,20 @@ def postgres_schema() -> Iterator[str]:
     with psycopg.connect(POSTGRES, autocommit=True) as connection:
         drop = sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(name))
         connection.execute(drop)
+
+
+@contextmanager
+def postgres_database() -> Iterator[str]:
+    """The URL of a database that nobody else has, for programs that choose their schemas."""
+    _need(_why_no_postgres())
+    name = f"apixo_test_{secrets.token_hex(6)}"
+    with psycopg.connect(POSTGRES, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        try:
+            yield urlsplit(POSTGRES)._replace(path=f"/{name}").geturl()
+        finally:
+            drop = sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name))
+            connection.execute(drop)
 
 
 @contextmanager

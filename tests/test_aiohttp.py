@@ -54,15 +54,17 @@ async def test_a_full_pool_looks_like_a_host_that_does_not_answer() -> None:
         assert server.methods == ["POST"]
 
 
-DROPS: Final = [b" "] * 200
+DROPS: Final = [b" "] * 3_000
 
 
 async def test_a_bound_on_reading_never_ends_a_drip() -> None:
     """`sock_read` ends silence, but each drop starts it anew; only `total` ends a drip."""
-    bounds = aiohttp.ClientTimeout(total=1.5, sock_read=0.5)
-    drip = saying(reply(length=999), *DROPS, pause=0.02)
+    drip = saying(reply(length=9_999), *DROPS, pause=0.02)
     raised: list[type[BaseException]] = []
-    for act in (faults.silent, drip):
+    for act, bounds in (
+        (faults.silent, aiohttp.ClientTimeout(total=40, sock_read=0.5)),
+        (drip, aiohttp.ClientTimeout(total=3.5, sock_read=2)),
+    ):
         async with FaultServer(act) as server, aiohttp.ClientSession(timeout=bounds) as session:
             with pytest.raises(TimeoutError) as caught:
                 async with session.post(server.url, data=BODY) as response:

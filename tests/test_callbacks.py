@@ -10,8 +10,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import aiohttp
@@ -28,18 +28,20 @@ from apixo_async import (
     TextToVideo,
     WebhookReceiver,
 )
-from apixo_async.emulator import EmulatorSettings
+from apixo_async.emulator import EmulatorSettings, callbacks
 from apixo_async.emulator.callbacks import FORGED_URL
 from apixo_async.testing import EmulatorThread
+from apixo_async.webhooks import reception
+from tests.ports import kept_port
 from tests.thorough import at_most
 
 SPEED = 60
 SCHEDULE = LearnedSchedule(
     first=90 / SPEED, interval=5 / SPEED, shortest=1 / SPEED, deadline=1800 / SPEED
 )
-SLOW = 20
-"""For batches that are killed: APIXO calls again for three and a half minutes, and in the ten
-seconds that are left of those a process has to be up again."""
+SLOW = 12
+"""For batches that are killed: APIXO calls again for three and a half minutes, and in the
+seventeen seconds that are left of those a process has to be up again."""
 UNKIND = {
     "callback_lost": 0.2,
     "callback_doubled": 0.2,
@@ -58,12 +60,13 @@ def receiver_at(port: int) -> WebhookReceiver:
     return WebhookReceiver(f"http://127.0.0.1:{port}", secret="a secret of the tests alone")
 
 
-def free_port() -> int:
-    """A port that nobody has."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
+@pytest.fixture
+def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """Where callbacks are received, however long that takes."""
+    monkeypatch.setattr(reception, "RECORD_SECONDS", 30.0)
+    monkeypatch.setattr(callbacks, "SHORTEST_PATIENCE", 30.0)
+    with kept_port() as port:
+        yield port
 
 
 def jobs(count: int) -> list[Job]:
@@ -105,10 +108,12 @@ async def guessing(port: int) -> AsyncIterator[list[int]]:
 
 
 @few_and_many
-async def test_all_outcomes_are_right_however_callbacks_come(count: int, tmp_path: Path) -> None:
+async def test_all_outcomes_are_right_however_callbacks_come(
+    count: int, port: int, tmp_path: Path
+) -> None:
     """Lost, doubled, early, out of order, forged: nothing is paid twice, no forged one counts."""
     settings = EmulatorSettings(speed=SPEED, seed=6, faults=UNKIND)
-    receiver = receiver_at(port := free_port())
+    receiver = receiver_at(port)
     with EmulatorThread(settings) as emulator:
         async with (
             receiver.serve(port=port),
@@ -117,7 +122,7 @@ async def test_all_outcomes_are_right_however_callbacks_come(count: int, tmp_pat
         ):
             runner = BatchRunner(client, journal=tmp_path / "run.db", schedule=SCHEDULE)
             report = await runner.run(jobs(count))
-        ledger = emulator.ledger
+            ledger = emulator.ledger  # of what was sent while somebody listened
 
     assert report.counts[OutcomeStatus.SUCCEEDED] == count
     assert all(outcome.task and FORGED_URL not in outcome.task.urls for outcome in report.outcomes)
@@ -129,10 +134,10 @@ async def test_all_outcomes_are_right_however_callbacks_come(count: int, tmp_pat
 
 
 @few_and_many
-async def test_lost_answers_are_all_made_up_for(count: int, tmp_path: Path) -> None:
+async def test_lost_answers_are_all_made_up_for(count: int, port: int, tmp_path: Path) -> None:
     """One submit in ten is accepted and then cut: every job succeeds, and is paid for once."""
     faults = {"submit_cut_after": 0.1}
-    receiver = receiver_at(port := free_port())
+    receiver = receiver_at(port)
     with EmulatorThread(EmulatorSettings(speed=SPEED, seed=7, faults=faults)) as emulator:
         async with receiver.serve(port=port), client_of(emulator, receiver) as client:
             runner = BatchRunner(client, journal=tmp_path / "run.db", schedule=SCHEDULE)
@@ -176,6 +181,13 @@ class Batch:
             stderr=subprocess.PIPE,
         )
 
+    def wait_until_called(self, process: "subprocess.Popen[bytes]") -> None:
+        """Returns once the process can be called back."""
+        while process.poll() is None:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", self.port)):
+                return
+            time.sleep(0.02)
+
     def states(self) -> list[tuple[str, str]]:
         """Prompts and where their jobs stand."""
         with sqlite3.connect(f"file:{self.directory}/run.db?mode=ro", uri=True) as database:
@@ -186,16 +198,17 @@ class Batch:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("seed", range(2))
-def test_lost_answers_are_made_up_for_through_kills(seed: int, tmp_path: Path) -> None:
+def test_lost_answers_are_made_up_for_through_kills(seed: int, port: int, tmp_path: Path) -> None:
     """Kill -9 again and again: all that was accepted succeeds, and nothing is paid for twice."""
     count, kills = 400, 4
     (tmp_path / "prompts.txt").write_text("".join(f"prompt {n} of all\n" for n in range(count)))
     moments = random.Random(seed)
     settings = EmulatorSettings(speed=SLOW, seed=seed, faults={"submit_cut_after": 0.1})
     with EmulatorThread(settings) as emulator:
-        batch = Batch(tmp_path, emulator, free_port())
+        batch = Batch(tmp_path, emulator, port)
         process = batch.start()
         for _ in range(kills):
+            batch.wait_until_called(process)
             time.sleep(moments.uniform(2.0, 4.0))
             process.kill()
             process.communicate()

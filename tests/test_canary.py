@@ -9,10 +9,9 @@ import json
 import logging
 import os
 import shutil
-import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import aiohttp
@@ -26,6 +25,7 @@ from apixo_async.testing import EmulatorThread
 from tests import canary
 from tests.canary import CANARY, EMULATOR_KEY, NEEDLES, Watch, file_holds_key, holds_key
 from tests.faults import FaultServer, reply, saying
+from tests.ports import kept_port
 
 HERE = Path(__file__).parent
 KEY = f"{CANARY}/7f3b+29d1=c85e"
@@ -247,6 +247,13 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def port() -> Iterator[int]:
+    """Where callbacks are received."""
+    with kept_port() as port:
+        yield port
+
+
 async def ran(place: Path, name: str, *arguments: str, **environment: str) -> str:
     """Runs `apixo` at its most talkative; what it prints is in files and returned."""
     command = [sys.executable, "-X", "dev", "-m", "apixo_async.cli", *arguments]
@@ -271,10 +278,10 @@ FAST = ("--first-poll", "0.05", "--poll-every", "0.05", "-vv")
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.apixo_emulator(api_key=KEY, speed=100, durations="uniform:5:60", faults=FAULTS)
-async def test_no_artefact_holds_the_key(apixo_emulator: EmulatorThread, place: Path) -> None:
+async def test_no_artefact_holds_the_key(
+    apixo_emulator: EmulatorThread, place: Path, port: int
+) -> None:
     """Journal, inbox, videos, receipts, logs and advice of a batch on which all goes wrong."""
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port = sock.getsockname()[1]
     hooks = ("--webhook-url", f"http://127.0.0.1:{port}/cb", "--webhook-port", str(port))
     batch = ("batch", "prompts.jsonl", "--journal", "run.db", "--save-to", "videos")
 

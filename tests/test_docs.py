@@ -1,10 +1,9 @@
 """README, tutorial and guides: their code and their commands run, against the emulator."""
 
 import logging
-import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -14,8 +13,9 @@ import pytest
 import apixo_async
 from apixo_async import PollSchedule, WebhookReceiver
 from apixo_async.client import verbs
-from apixo_async.emulator import EmulatorSettings
+from apixo_async.emulator import EmulatorSettings, callbacks
 from apixo_async.testing import EmulatorThread
+from apixo_async.webhooks import reception
 from tests.batch.report.journals import make, whole
 from tests.pages import (
     OTHER,
@@ -31,6 +31,7 @@ from tests.pages import (
     missing,
     steps,
 )
+from tests.ports import kept_port
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 TRIED = [block for block in BLOCKS if block.language in RUNNABLE and block.why_not is None]
@@ -89,23 +90,23 @@ def _as_before() -> Iterator[None]:
         logger.handlers[:] = handlers
 
 
-def free_port() -> int:
-    """A port that nobody listens at."""
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-    return port
-
-
 @pytest.fixture
-def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     """A directory as the reader's: examples/ is there, and a port for callbacks is free."""
-    host, port = "127.0.0.1", free_port()
+    with kept_port() as port:
+        yield prepared(tmp_path / "page", port, monkeypatch)
+
+
+def prepared(directory: Path, port: int, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The directory, with all that is not in it set up as well; callbacks may take their time."""
+    monkeypatch.setattr(reception, "RECORD_SECONDS", 30.0)
+    monkeypatch.setattr(callbacks, "SHORTEST_PATIENCE", 30.0)
+    host = "127.0.0.1"
     monkeypatch.setattr(WebhookReceiver.serve, "__defaults__", (host, port))
     monkeypatch.setenv("APIXO_WEBHOOK_URL", f"http://{host}:{port}/apixo")
     monkeypatch.setenv("APIXO_WEBHOOK_SECRET", "the secret of these pages")
     monkeypatch.setattr(verbs, "PollSchedule", Hurried)
     monkeypatch.setattr(apixo_async, "PollSchedule", Hurried)
-    directory = tmp_path / "page"
     directory.mkdir()
     (directory / "examples").symlink_to(ROOT / "examples")
     monkeypatch.chdir(directory)
@@ -153,8 +154,12 @@ def _try(block: Block, shell: Shell) -> None:
 
 
 def _try_commands(block: Block, shell: Shell) -> None:
-    text = block.text.replace(PORT, str(free_port()))
-    given = list(steps(attrs.evolve(block, text=text)))
+    with kept_port() as port:
+        text = block.text.replace(PORT, str(port))
+        _try_steps(block, list(steps(attrs.evolve(block, text=text))), shell)
+
+
+def _try_steps(block: Block, given: Sequence[tuple[str, list[str]]], shell: Shell) -> None:
     for number, (command, shown) in enumerate(given):
         code, output = shell.run(command)
         after = given[number + 1][0] if number + 1 < len(given) else ""

@@ -13,6 +13,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from apixo_async import ApixoClient, PollSchedule, TextToVideo
+from apixo_async._transport import HttpTransport, Method
+from apixo_async._wire import Reply
 from apixo_async.client import verbs
 from apixo_async.testing import EmulatorThread
 from tests.filehost import until
@@ -75,7 +77,7 @@ def known(service: dict[str, object], place: str) -> dict[str, object]:
 
 async def ended(browser: aiohttp.ClientSession, place: str) -> dict[str, object]:
     """What is known of a video at its end."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(40):
         # A service has no event to wait for.
         while not {"urls", "error"} & (found := await look(browser, place)).keys():  # noqa: ASYNC110
             await asyncio.sleep(0.02)
@@ -96,16 +98,27 @@ async def test_the_fastapi_service_makes_a_video(apixo_emulator: EmulatorThread)
     assert apixo_emulator.ledger.billed_total == 1
 
 
-@pytest.mark.apixo_emulator(speed=600, latency="1")
 async def test_a_video_of_the_fastapi_service_outlives_its_browser(
-    apixo_emulator: EmulatorThread,
+    apixo_emulator: EmulatorThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who leaves before the task is accepted leaves nothing unknown behind."""
+    has_left, send = asyncio.Event(), HttpTransport.send
+
+    async def late(
+        self: HttpTransport, method: Method, path: str, *, body: bytes | None = None
+    ) -> Reply:
+        answer = await send(self, method, path, body=body)
+        if method == "POST":
+            await has_left.wait()
+        return answer
+
+    monkeypatch.setattr(HttpTransport, "send", late)
     service = app_of("fastapi")
     async with served(service["app"]) as browser:
         video = known(service, await begin(browser, "a calm ocean"))
         assert video.keys() == {"prompt"}, "it does not wait for the submit"
         await browser.close()
+        has_left.set()
         await until(lambda: "urls" in video)
 
     assert apixo_emulator.ledger.billed_total == 1

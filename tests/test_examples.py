@@ -11,10 +11,9 @@ import csv
 import hashlib
 import json
 import os
-import socket
 import sqlite3
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, suppress
 from importlib import import_module
 from pathlib import Path
@@ -24,8 +23,10 @@ import aiohttp
 import attrs
 import pytest
 
+from apixo_async.emulator import callbacks
 from apixo_async.testing import EmulatorThread
 from tests.filehost import until
+from tests.ports import kept_port
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 SERVICES = {
@@ -39,33 +40,39 @@ pytestmark = pytest.mark.apixo_emulator(speed=60, durations="60")
 
 
 @pytest.fixture
-def port(monkeypatch: pytest.MonkeyPatch) -> int:
+def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """A free port. The variables that the examples read lead to it and to the emulator."""
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-    monkeypatch.setenv("PORT", str(port))
-    monkeypatch.setenv("APIXO_WEBHOOK_URL", f"http://127.0.0.1:{port}/apixo")
-    monkeypatch.setenv("APIXO_WEBHOOK_SECRET", "the secret of these tests")
-    monkeypatch.setenv("PYTHONUNBUFFERED", "1")
-    return port
+    monkeypatch.setattr(callbacks, "SHORTEST_PATIENCE", 30.0)
+    with kept_port() as port:
+        monkeypatch.setenv("PORT", str(port))
+        monkeypatch.setenv("APIXO_WEBHOOK_URL", f"http://127.0.0.1:{port}/apixo")
+        monkeypatch.setenv("APIXO_WEBHOOK_SECRET", "the secret of these tests")
+        monkeypatch.setenv("PYTHONUNBUFFERED", "1")
+        yield port
 
 
-QUICK = """
+RUN = """
 import runpy, sys
 from apixo_async import PollSchedule
 from apixo_async.client import verbs
-verbs.PollSchedule = lambda: PollSchedule(first=0.1, interval=0.05)
-sys.argv = sys.argv[1:]
+from apixo_async.webhooks import reception
+reception.RECORD_SECONDS = 30.0
+if sys.argv[1] == "quick":
+    verbs.PollSchedule = lambda: PollSchedule(first=0.1, interval=0.05)
+sys.argv = sys.argv[2:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
-"""Runs an example with looks that are as much faster as the emulator's clock."""
+"""Runs an example, for which the machine may be slow.
+
+If it is quick, its looks are as much faster as the emulator's clock.
+"""
 
 
 async def start(name: str, *arguments: str, quick: bool = False) -> asyncio.subprocess.Process:
     """Runs an example; all that it prints can be read."""
     pipe = asyncio.subprocess.PIPE
     out = asyncio.subprocess.STDOUT
-    begin = [sys.executable, *(["-P", "-c", QUICK] if quick else [])]
+    begin = [sys.executable, "-P", "-c", RUN, "quick" if quick else "as it is"]
     command = [*begin, str(EXAMPLES / name), *arguments]
     return await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=out)
 
@@ -88,7 +95,7 @@ class Service:
         """Ends it as a supervisor does."""
         with suppress(ProcessLookupError):
             self.process.terminate()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(40):
             out, _ = await self.process.communicate()
         self.printed += out.decode()
 
@@ -99,7 +106,7 @@ async def running(name: str, port: int) -> AsyncIterator[Service]:
     async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as browser:
         service = Service(await start(name), browser)
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(40):
                 while True:
                     with suppress(aiohttp.ClientConnectionError):
                         async with browser.get("/") as answer:
@@ -201,7 +208,7 @@ async def test_the_batch_is_called_back_and_goes_on(
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("\n".join(f"river number {number}" for number in range(5)))
 
-    for callbacks in (5, 0):
+    for count in (5, 0):
         process = await start("callbacks.py", str(prompts))
         printed = (await process.communicate())[0].decode()
         lines = printed.splitlines()
@@ -210,7 +217,7 @@ async def test_the_batch_is_called_back_and_goes_on(
         assert process.returncode == 0, lines
         assert len(lines) == 6
         assert all(" succeeded http://" in line for line in lines[:5])
-        assert lines[5].startswith(f"{callbacks} callbacks; 0 ")
+        assert lines[5].startswith(f"{count} callbacks; 0 ")
 
     assert len(list((tmp_path / "prompts.videos").glob("*.mp4"))) == 5
     await until(lambda: apixo_emulator.ledger.callbacks["delivered"] == 5)
@@ -484,7 +491,7 @@ async def django(port: int) -> AsyncIterator[Service]:
     async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as browser:
         service = Service(await start("django_service.py", quick=True), browser)
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(40):
                 while True:
                     with suppress(aiohttp.ClientConnectionError):
                         async with browser.get("/videos/0") as answer:
@@ -506,7 +513,7 @@ async def asked(service: Service, prompt: object) -> tuple[int, dict[str, str]]:
 
 async def state_of(service: Service, place: str, *states: str) -> dict[str, str]:
     """A video once it has one of these states."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(40):
         while True:
             async with service.browser.get(place) as answer:
                 told: dict[str, str] = await answer.json()

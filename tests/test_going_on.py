@@ -5,7 +5,7 @@ The API is a fake behind the client's transport, so that each fault comes at its
 
 import asyncio
 import logging
-import time
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from apixo_async.batch import admission, events
 from apixo_async.batch.journal import Entry, JobState, Journal
 from apixo_async.emulator import Emulator, EmulatorSettings
 from tests.fakes import FakeApi, FakeTask, client_for, envelope, refusal
+from tests.inline import virtual_with_journal
 
 SCHEDULE = PollSchedule(first=0.1, interval=0.05, deadline=20)
 SUCCEEDED, FAILED = OutcomeStatus.SUCCEEDED, OutcomeStatus.FAILED
@@ -102,6 +103,7 @@ async def entry_of(db: Path, key: str) -> Entry:
 # Money
 
 
+@virtual_with_journal
 async def test_submits_that_a_crash_cut_off_count_as_spent(db: Path) -> None:
     """They may be billed, so a cap of four leaves nothing after four of them."""
     await left_by_a_crash(db, 10, *sent(0, 1, 2, 3))
@@ -115,6 +117,7 @@ async def test_submits_that_a_crash_cut_off_count_as_spent(db: Path) -> None:
     assert report.counts[UNCERTAIN] == 4
 
 
+@virtual_with_journal
 async def test_a_retry_counts_over_all_runs(db: Path) -> None:
     """A process that ends between a repeat and its end does not earn the job another one."""
     api = FakeApi(duration=lambda _: 0.1, failure=lambda _: "INTERNAL")
@@ -138,6 +141,7 @@ async def test_a_retry_counts_over_all_runs(db: Path) -> None:
     assert (await entry_of(db, "k0")).repeats == 1
 
 
+@virtual_with_journal
 async def test_a_job_that_is_being_made_again_is_not_begun_a_second_time(db: Path) -> None:
     """An input that names it between the failure and the next submit gets the one outcome."""
     await left_by_a_crash(db, 1, *accepted(0))
@@ -163,6 +167,7 @@ async def test_a_job_that_is_being_made_again_is_not_begun_a_second_time(db: Pat
     assert len(api.submits) == 1
 
 
+@virtual_with_journal
 async def test_a_task_that_fails_after_a_restart_is_retried_as_any_other(db: Path) -> None:
     """Whoever allowed a repeat meant the job, not the process."""
     await left_by_a_crash(db, 1, *accepted(0))
@@ -174,6 +179,7 @@ async def test_a_task_that_fails_after_a_restart_is_retried_as_any_other(db: Pat
     assert [outcome.status for outcome in report.outcomes] == [SUCCEEDED]
 
 
+@virtual_with_journal
 async def test_too_many_unanswered_submits_stop_a_batch(
     db: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,6 +195,7 @@ async def test_too_many_unanswered_submits_stop_a_batch(
     assert report.counts[NOT_STARTED] == 40 - report.counts[UNCERTAIN]
 
 
+@virtual_with_journal
 async def test_single_unanswered_submits_among_good_ones_stop_nothing(
     db: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,6 +215,7 @@ async def test_single_unanswered_submits_among_good_ones_stop_nothing(
 # Outcomes
 
 
+@virtual_with_journal
 async def test_every_job_that_a_resume_finishes_is_an_outcome(db: Path) -> None:
     """Also with more running tasks than slots, which end while others are still taken over."""
     count = 50
@@ -223,6 +231,7 @@ async def test_every_job_that_a_resume_finishes_is_an_outcome(db: Path) -> None:
     assert len({outcome.index for outcome in report.outcomes}) == count
 
 
+@virtual_with_journal
 async def test_what_needs_no_slot_does_not_wait_for_one(db: Path) -> None:
     """One slot, and a task that may be running holds it: the doubt is told at once all the same."""
     await left_by_a_crash(db, 1, *sent(0))
@@ -234,6 +243,7 @@ async def test_what_needs_no_slot_does_not_wait_for_one(db: Path) -> None:
     assert [outcome.status for outcome in report.outcomes] == [UNCERTAIN]
 
 
+@virtual_with_journal
 async def test_a_stop_loses_no_outcome_that_waits_to_be_told(db: Path) -> None:
     """The reader was slow; what had been looked up for it is told after the stop."""
     count = 400
@@ -255,6 +265,7 @@ async def test_a_stop_loses_no_outcome_that_waits_to_be_told(db: Path) -> None:
     assert told == {f"k{n}" for n in range(count)}
 
 
+@virtual_with_journal
 async def test_a_cancelled_repeat_leaves_the_outcome_that_was_paid_for(db: Path) -> None:
     """The first task failed and is billed; that it was to be repeated does not hide it."""
     api = FakeApi(
@@ -272,6 +283,7 @@ async def test_a_cancelled_repeat_leaves_the_outcome_that_was_paid_for(db: Path)
     assert [outcome.status for outcome in runner.report.outcomes] == [FAILED]
 
 
+@virtual_with_journal
 async def test_a_refused_key_stops_a_batch_also_where_only_tasks_are_awaited(db: Path) -> None:
     """The key is the batch's affair, whichever call it is refused at."""
     await left_by_a_crash(db, 3, *accepted(0, 1, 2))
@@ -286,6 +298,7 @@ async def test_a_refused_key_stops_a_batch_also_where_only_tasks_are_awaited(db:
     assert report.counts[TIMED_OUT] == 3
 
 
+@virtual_with_journal
 async def test_a_task_that_expired_and_is_denied_has_ended(
     db: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -304,6 +317,7 @@ async def test_a_task_that_expired_and_is_denied_has_ended(
 # Slots
 
 
+@virtual_with_journal
 async def test_going_on_with_the_same_client_takes_no_slot_twice(db: Path) -> None:
     """Its tasks have their slots already, and give them back when they end."""
     api = FakeApi(duration=lambda _: 1.0)
@@ -321,6 +335,7 @@ async def test_going_on_with_the_same_client_takes_no_slot_twice(db: Path) -> No
     assert len(api.billed) == 5
 
 
+@virtual_with_journal
 async def test_a_doubt_of_the_same_client_holds_one_slot(db: Path) -> None:
     """It is kept from the submit on, and not once more when the batch goes on."""
     api = FakeApi(on_submit=lambda *_: refusal(500))
@@ -332,6 +347,7 @@ async def test_a_doubt_of_the_same_client_holds_one_slot(db: Path) -> None:
         assert client.statistics().gate.tasks == 2
 
 
+@virtual_with_journal
 async def test_a_submit_that_breaks_unforeseen_keeps_its_slot() -> None:
     """Its task may be running, whatever broke here."""
     api = FakeApi(on_submit=lambda *_: MemoryError("no memory"), accept_anyway=True)
@@ -345,6 +361,7 @@ async def test_a_submit_that_breaks_unforeseen_keeps_its_slot() -> None:
 # Ids
 
 
+@virtual_with_journal
 async def test_an_answer_after_a_second_cancellation_is_recorded(db: Path) -> None:
     """Whoever cancels twice leaves at once; closing the client waits until it is written."""
     api = FakeApi(duration=lambda _: 0.1, latency=0.4)
@@ -354,16 +371,18 @@ async def test_an_answer_after_a_second_cancellation_is_recorded(db: Path) -> No
         await wait_until(lambda: api.requests)
         running.cancel()
         await asyncio.sleep(0.02)
-        began = time.monotonic()
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
-        took = time.monotonic() - began
+        took = loop.time() - began
 
     assert took < 0.3
     assert len(asyncio.all_tasks()) == 1, "the journal is closed before the client is"
     assert (await entry_of(db, "k0")).task_id == "task_1"
 
 
+@virtual_with_journal
 async def test_an_id_that_cannot_be_recorded_is_logged(
     db: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -382,6 +401,7 @@ async def test_an_id_that_cannot_be_recorded_is_logged(
     assert "task_1" in caplog.text
 
 
+@virtual_with_journal
 async def test_one_task_is_never_taken_for_two_jobs_over_a_restart(db: Path) -> None:
     """The journal knows the ids of all runs."""
     api = FakeApi(duration=lambda _: 0.1)
@@ -394,6 +414,7 @@ async def test_one_task_is_never_taken_for_two_jobs_over_a_restart(db: Path) -> 
     assert [outcome.status for outcome in report.outcomes] == [SUCCEEDED, UNCERTAIN]
 
 
+@virtual_with_journal
 async def test_one_id_seen_in_two_broken_answers_is_one_task() -> None:
     """Both are confirmed at the same time; only one of them can be the task's."""
     cut = Reply(200, b'{"code":200,"data":{"taskId":"task_x"')
@@ -408,6 +429,7 @@ async def test_one_id_seen_in_two_broken_answers_is_one_task() -> None:
 # Whatever is left open
 
 
+@virtual_with_journal
 async def test_closing_a_client_in_a_hurry_ends_its_batches(db: Path) -> None:
     """The POST is cut and its job is uncertain, on disk and as an outcome."""
     api = FakeApi(latency=30)
@@ -425,6 +447,7 @@ async def test_closing_a_client_in_a_hurry_ends_its_batches(db: Path) -> None:
     assert (await entry_of(db, "k0")).state is JobState.UNCERTAIN
 
 
+@virtual_with_journal
 async def test_closing_a_client_in_a_hurry_ends_what_waits_for_its_record(
     db: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -462,19 +485,27 @@ async def test_a_journal_whose_opening_was_cancelled_is_free(
     db: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A thread opens it and cannot be stopped; what it opens is closed when it is done."""
-    opening = Journal._open
+    opening, abandoning = Journal._open, Journal._abandon
+    begun, go_on, is_closed = threading.Event(), threading.Event(), asyncio.Event()
 
     def slowly(self: Journal) -> None:
-        time.sleep(0.2)
+        begun.set()
+        go_on.wait()
         opening(self)
 
+    def abandoned(self: Journal, done: asyncio.Future[None]) -> None:
+        abandoning(self, done)
+        is_closed.set()
+
     monkeypatch.setattr(Journal, "_open", slowly)
+    monkeypatch.setattr(Journal, "_abandon", abandoned)
     trying = asyncio.create_task(Journal.open(db))
-    await asyncio.sleep(0.05)
+    await asyncio.to_thread(begun.wait)
     trying.cancel()
     with pytest.raises(asyncio.CancelledError):
         await trying
-    await asyncio.sleep(0.4)
+    go_on.set()
+    await is_closed.wait()
 
     await (await Journal.open(db)).aclose()
 
@@ -486,6 +517,7 @@ class Broken:
         raise RuntimeError("no such input")
 
 
+@virtual_with_journal
 async def test_an_input_that_cannot_be_begun_leaves_the_journal_free(db: Path) -> None:
     """Its error is the caller's, and the next batch may have the journal."""
     async with quick(FakeApi()) as client:

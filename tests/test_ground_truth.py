@@ -32,7 +32,11 @@ BODY: Final = b'{"input":{"prompt":"a calm ocean"}}'
 ACCEPTED: Final = b'{"code":200,"message":"success","data":{"taskId":"t-1"}}'
 HALF: Final = ACCEPTED[:-4]
 KEY: Final = "apx_CANARY_7f3b29d1c85e4a60"
-SHORT: Final = aiohttp.ClientTimeout(total=0.5, sock_connect=0.3)
+PATIENT: Final = 40.0
+"""Seconds that no busy machine comes near, for what has to end otherwise."""
+CONNECT: Final = 0.3
+ANSWER: Final = 1.5
+"""Seconds for what nothing but a limit ends; before the answer's there is a connection."""
 
 Sessions = Callable[[], aiohttp.ClientSession | None]
 
@@ -54,8 +58,9 @@ class Heard:
     is_sent: bool = False
 
 
-async def ask(place: Place, *, timeout: aiohttp.ClientTimeout = SHORT) -> Heard:
+async def ask(place: Place, *, connect: float = PATIENT, answer: float = PATIENT) -> Heard:
     """One POST as an application would write it, with the trace that tells of the headers."""
+    timeout = aiohttp.ClientTimeout(total=answer, sock_connect=connect)
     heard = Heard()
 
     async def note(*_: object) -> None:
@@ -82,7 +87,9 @@ async def ask(place: Place, *, timeout: aiohttp.ClientTimeout = SHORT) -> Heard:
     return heard
 
 
-async def verdict(place: Place) -> TransportError | None:
+async def verdict(
+    place: Place, *, connect: float = PATIENT, answer: float = PATIENT
+) -> TransportError | None:
     """What our transport says of the same request; `None` where it has a whole answer."""
     async with contextlib.AsyncExitStack() as stack:
         given = place.session()
@@ -91,7 +98,7 @@ async def verdict(place: Place) -> TransportError | None:
         transport = HttpTransport(
             place.origin,
             Secret(KEY),
-            timeouts=Timeouts(submit=0.5, status=0.5, connect=0.3),
+            timeouts=Timeouts(submit=answer, status=answer, connect=connect),
             session=given,
             user_agent="tests",
         )
@@ -213,9 +220,10 @@ async def test_without_a_connection_nothing_was_sent(
     fault: Callable[[], AbstractAsyncContextManager[Place]], raised: str, reason: str
 ) -> None:
     """No headers are reported, whichever exception it is; the submit may be sent again."""
+    connect = CONNECT if reason == "connect_timeout" else PATIENT
     async with fault() as place:
-        heard = await ask(place)
-        error = await verdict(place)
+        heard = await ask(place, connect=connect)
+        error = await verdict(place, connect=connect)
 
     assert type(heard.error).__name__ == raised
     assert not heard.is_sent
@@ -232,7 +240,7 @@ async def hang_up(peer: faults.Peer) -> None:
 
 
 CLOSE_DELIMITED: Final = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n"
-DRIP: Final = [b" "] * 200
+DRIP: Final = [b" "] * 3_000
 PAGE: Final = reply(b"<html>Bad Gateway</html>", status="502 Bad Gateway", content_type="text/html")
 
 MAYBE = [
@@ -256,7 +264,7 @@ MAYBE = [
         id="RST in the reply",
     ),
     pytest.param(
-        saying(reply(length=999), *DRIP, pause=0.02), "TimeoutError", 200, "timeout", id="drip"
+        saying(reply(length=9_999), *DRIP, pause=0.02), "TimeoutError", 200, "timeout", id="drip"
     ),
     pytest.param(saying(CLOSE_DELIMITED + HALF), "JSONDecodeError", 200, "", id="cut JSON"),
     pytest.param(saying(PAGE), "ContentTypeError", 502, "", id="a page"),
@@ -275,9 +283,10 @@ async def test_with_a_connection_it_may_have_been_sent(
     act: Act, raised: str, status: int | None, reason: str
 ) -> None:
     """Headers are reported, whichever exception it is. A whole answer is one, whatever it says."""
+    answer = ANSWER if reason == "timeout" else PATIENT
     async with FaultServer(act) as server:
-        heard = await ask(Place(server.url))
-        error = await verdict(Place(server.url))
+        heard = await ask(Place(server.url), answer=answer)
+        error = await verdict(Place(server.url), answer=answer)
 
         assert server.connections == 2
 

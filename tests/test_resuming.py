@@ -22,7 +22,6 @@ from apixo_async import (
     StopReason,
     Task,
     TextToVideo,
-    Timeouts,
 )
 from apixo_async.batch import events, feeding
 from apixo_async.batch.carrying import Carrier
@@ -32,7 +31,7 @@ from apixo_async.emulator import Emulator, EmulatorSettings
 from apixo_async.errors import InvalidSettingError
 
 SPEED = 240
-SCHEDULE = PollSchedule(first=90 / SPEED, interval=5 / SPEED, deadline=10)
+SCHEDULE = PollSchedule(first=90 / SPEED, interval=5 / SPEED, deadline=45)
 SUCCEEDED, FAILED = OutcomeStatus.SUCCEEDED, OutcomeStatus.FAILED
 UNCERTAIN, NOT_STARTED = OutcomeStatus.UNCERTAIN, OutcomeStatus.NOT_STARTED
 
@@ -56,7 +55,6 @@ def client_of(emulator: Emulator) -> ApixoClient:
         base_url=emulator.base_url,
         schedule=SCHEDULE,
         limits=Limits(requests_per_minute=10_000 * SPEED),
-        timeout=Timeouts(submit=1.0, status=1.0),
     )
 
 

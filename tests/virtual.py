@@ -1,7 +1,8 @@
 """An event loop on which waiting costs nothing: hours of schedule pass in milliseconds.
 
 The loop's clock moves only when nothing is left to do, straight to the next timer. The same
-scenario gives the same trace every time. No sockets: bytes in flight would look like idleness.
+scenario gives the same trace every time. No sockets: bytes in flight would look like idleness. Nor
+threads, for the same reason: `InlineLoop` does their work itself, and `tests.inline` a journal's.
 """
 
 from __future__ import annotations
@@ -54,9 +55,37 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._clock.now += seconds
 
 
-def run_virtual(main: Coroutine[Any, Any, T]) -> T:
+class InlineLoop(VirtualLoop):
+    """A virtual loop without threads: what is given to one is done at once."""
+
+    def run_in_executor(  # type: ignore[override]  # typeshed names the function otherwise
+        self,
+        executor: object,
+        function: Callable[..., Any],
+        *arguments: Any,  # noqa: ANN401  # those of the function
+    ) -> asyncio.Future[Any]:
+        future: asyncio.Future[Any] = self.create_future()
+        try:
+            result = function(*arguments)
+        except Exception as error:  # noqa: BLE001  # handed on
+            self.call_soon(_unless_done, future, future.set_exception, error)
+        else:
+            self.call_soon(_unless_done, future, future.set_result, result)
+        return future
+
+
+def _unless_done(
+    future: asyncio.Future[Any], call: Callable[[Any], None], argument: object
+) -> None:
+    if not future.done():
+        call(argument)
+
+
+def run_virtual(
+    main: Coroutine[Any, Any, T], *, loop_factory: Callable[[], VirtualLoop] = VirtualLoop
+) -> T:
     """Runs a coroutine to its end in virtual time; leftover tasks are an error."""
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
 
         async def checked() -> T:
             result = await main

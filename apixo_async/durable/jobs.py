@@ -99,8 +99,23 @@ class DurableJobs:
         """
         return await self._ledger.add(job)
 
+    async def state(self, key: str) -> JobState | None:
+        """Where a job stands by the record; `None` if there is no such job.
+
+        Args:
+            key: That of the job.
+
+        Raises:
+            StoreError: The ledger is away.
+        """
+        entry = await self._ledger.read(key)
+        return None if entry is None else entry.state
+
     async def outcome(self, key: str) -> Outcome | None:
-        """How a job stands by the record; `None` if there is no such job.
+        """How a job would have ended if it ended now; `None` if there is no such job.
+
+        One that waits is not started, one that is being sent is uncertain, one whose task runs is
+        timed out: `state` tells them from those that nobody carries any more.
 
         Args:
             key: That of the job.
@@ -120,8 +135,8 @@ class DurableJobs:
         async for entry in self._ledger.entries(JobState.UNCERTAIN):
             yield entry.outcome(0)
 
-    async def left(self, *, untouched_for: float = GRACE) -> AsyncIterator[Entry]:
-        """Jobs that somebody has to carry, by their age: an engine puts back what is in no queue.
+    async def left(self, *, untouched_for: float = GRACE) -> AsyncIterator[str]:
+        """Keys of jobs that somebody has to carry: an engine puts back what is in no queue.
 
         Whoever recorded a job, or a decision about one, may have died before it was in the queue,
         and an engine may have lost one. Not among them are jobs that ended or are uncertain, and
@@ -139,7 +154,7 @@ class DurableJobs:
             age = untouched(entry, now)
             is_over = entry.state is JobState.ACCEPTED and age > self._settings.deadline
             if age > untouched_for and not is_over:
-                yield entry
+                yield entry.key
 
     async def settle(
         self, key: str, *, task_id: str | None = None, resubmit: bool = False, abandon: bool = False

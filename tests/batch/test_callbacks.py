@@ -28,6 +28,7 @@ from apixo_async.limits import buckets
 from apixo_async.webhooks import Slip
 from tests import fakes
 from tests.fakes import Answer, FakeApi, FakeTask, receiver, refusal
+from tests.inline import virtual_with_journal
 
 CUT = UnansweredError("the connection was closed", host="api.test", reason="reset")
 FAST = PollSchedule(first=0.9, interval=0.05, deadline=18.0)
@@ -132,6 +133,7 @@ def url_of(api: FakeApi, slip: Slip) -> str:
 # Lost answers
 
 
+@virtual_with_journal
 async def test_every_lost_answer_is_made_up_for(tmp_path: Path) -> None:
     """All succeed, none stays uncertain, none is paid for twice, and the journal says how."""
     api = called_back(on_submit=lost_now_and_then)
@@ -151,6 +153,7 @@ async def test_every_lost_answer_is_made_up_for(tmp_path: Path) -> None:
     assert {(entry.state, entry.charges) for entry in found.values()} == {(JobState.SUCCEEDED, 1)}
 
 
+@virtual_with_journal
 async def test_the_policy_to_pay_again_waits_for_the_callback(tmp_path: Path) -> None:
     """Nobody pays twice for what a callback will tell."""
     api = called_back(on_submit=lost_now_and_then)
@@ -162,6 +165,7 @@ async def test_the_policy_to_pay_again_waits_for_the_callback(tmp_path: Path) ->
     assert len(api.billed) == 50
 
 
+@virtual_with_journal
 async def test_without_a_journal_it_is_the_same() -> None:
     """What happens in one process needs no record."""
     api = called_back(on_submit=lost_now_and_then)
@@ -172,6 +176,7 @@ async def test_without_a_journal_it_is_the_same() -> None:
     assert len(api.billed) == 50
 
 
+@virtual_with_journal
 async def test_each_attempt_has_its_own_url(tmp_path: Path) -> None:
     """A job that is generated again after a failure is told by the second callback alone."""
     api = called_back()
@@ -185,6 +190,7 @@ async def test_each_attempt_has_its_own_url(tmp_path: Path) -> None:
     assert [url.split(".")[-2] for url in urls] == ["1", "2"]
 
 
+@virtual_with_journal
 async def test_evidence_after_the_verdict_is_kept_for_the_next_run(tmp_path: Path) -> None:
     """A callback that comes after the deadline still ends the doubt, at the next run."""
     db = tmp_path / "run.db"
@@ -202,6 +208,7 @@ async def test_evidence_after_the_verdict_is_kept_for_the_next_run(tmp_path: Pat
 # Crashes
 
 
+@virtual_with_journal
 async def test_a_callback_finds_a_submit_of_a_process_that_is_gone(tmp_path: Path) -> None:
     """Killed between the submit and its answer, resumed, and then called back."""
     slip = await crash_while_sending(tmp_path / "run.db")
@@ -214,6 +221,7 @@ async def test_a_callback_finds_a_submit_of_a_process_that_is_gone(tmp_path: Pat
     assert len(api.billed) == 1
 
 
+@virtual_with_journal
 async def test_a_callback_that_was_recorded_before_a_crash_is_enough(tmp_path: Path) -> None:
     """It need not come again; the API is asked about the id that it named."""
     await crash_while_sending(tmp_path / "run.db", told="task_1")
@@ -224,6 +232,7 @@ async def test_a_callback_that_was_recorded_before_a_crash_is_enough(tmp_path: P
     assert happened(report) == {OutcomeStatus.SUCCEEDED: 1}
 
 
+@virtual_with_journal
 async def test_the_same_input_again_waits_for_the_callback_too(tmp_path: Path) -> None:
     """`run` with the same jobs goes on as `resume` does, and has their outcomes in order."""
     slip = await crash_while_sending(tmp_path / "run.db")
@@ -237,6 +246,7 @@ async def test_the_same_input_again_waits_for_the_callback_too(tmp_path: Path) -
     assert len(api.billed) == 3
 
 
+@virtual_with_journal
 async def test_without_a_receiver_a_crash_leaves_a_doubt(tmp_path: Path) -> None:
     """Nobody waits for what cannot come."""
     await crash_while_sending(tmp_path / "run.db")
@@ -246,6 +256,7 @@ async def test_without_a_receiver_a_crash_leaves_a_doubt(tmp_path: Path) -> None
     assert happened(report) == {OutcomeStatus.UNCERTAIN: 1}
 
 
+@virtual_with_journal
 async def test_what_came_while_no_batch_ran_is_taken_by_the_next(tmp_path: Path) -> None:
     """Callbacks for tasks that were left are kept in the receiver, and looked into at once."""
     api = called_back(duration=lambda _: 600.0, callbacks=lambda _: ())
@@ -262,6 +273,7 @@ async def test_what_came_while_no_batch_ran_is_taken_by_the_next(tmp_path: Path)
     assert api.receiver.statistics().orphans == 5
 
 
+@virtual_with_journal
 async def test_the_same_client_goes_on_with_what_it_left(tmp_path: Path) -> None:
     """Its tasks are known to it still; the callbacks of both runs ring for them."""
     db = tmp_path / "run.db"
@@ -279,6 +291,7 @@ async def test_the_same_client_goes_on_with_what_it_left(tmp_path: Path) -> None
     assert len(api.billed) == 5
 
 
+@virtual_with_journal
 async def test_all_that_was_in_doubt_is_told(tmp_path: Path) -> None:
     """Doubts that end while the journal is still being read are outcomes of the run, too."""
     db = tmp_path / "run.db"
@@ -295,6 +308,7 @@ async def test_all_that_was_in_doubt_is_told(tmp_path: Path) -> None:
     assert sorted(outcome.index for outcome in report.outcomes) == list(range(40))
 
 
+@virtual_with_journal
 async def test_a_task_that_was_named_is_not_made_again(tmp_path: Path) -> None:
     """While the API cannot be asked about it, the policy to pay again has to wait."""
     api = called_back(on_submit=lost_at_first, duration=lambda _: 0.1)
@@ -312,6 +326,7 @@ async def test_a_task_that_was_named_is_not_made_again(tmp_path: Path) -> None:
     assert len(api.billed) == 1
 
 
+@virtual_with_journal
 async def test_a_task_of_an_earlier_try_is_the_job_s(tmp_path: Path) -> None:
     """Its callback comes when the job was submitted again and is in doubt again: enough is paid."""
     api = called_back(on_submit=lambda *_: CUT, callbacks=lambda _: ())
@@ -332,6 +347,7 @@ async def test_a_task_of_an_earlier_try_is_the_job_s(tmp_path: Path) -> None:
     assert len(api.billed) == 2
 
 
+@virtual_with_journal
 async def test_nobody_is_answered_before_the_task_is_on_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -366,6 +382,7 @@ async def test_nobody_is_answered_before_the_task_is_on_disk(
     assert order == ["recorded", "answered"]
 
 
+@virtual_with_journal
 async def test_a_repeated_callback_of_an_earlier_try_is_no_second_task(tmp_path: Path) -> None:
     """The first task failed and was made again by the user's policy; its callback comes twice."""
     api = called_back(callbacks=lambda _: (0.01, 0.15), duration=lasting(0.1, 0.4))
@@ -382,6 +399,7 @@ async def test_a_repeated_callback_of_an_earlier_try_is_no_second_task(tmp_path:
 # Two tasks for one job
 
 
+@virtual_with_journal
 async def test_two_tasks_for_one_job_are_both_kept_and_reported(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -405,6 +423,7 @@ async def test_two_tasks_for_one_job_are_both_kept_and_reported(
     assert (doubled.key, doubled.task_id, doubled.others) == ("k0", "task_1", ("another",))
 
 
+@virtual_with_journal
 async def test_a_task_of_an_attempt_that_was_given_up_is_reported(tmp_path: Path) -> None:
     """The user had it submitted again; the first task turns up after all."""
     db = tmp_path / "run.db"
@@ -419,6 +438,7 @@ async def test_a_task_of_an_attempt_that_was_given_up_is_reported(tmp_path: Path
     assert (doubled.task_id, doubled.others) == ("task_2", ("task_1",))
 
 
+@virtual_with_journal
 async def test_a_late_repetition_changes_nothing(tmp_path: Path) -> None:
     """A sender that was not heard repeats itself when the job has long ended."""
     db = tmp_path / "run.db"
@@ -440,6 +460,7 @@ async def the_only_one(db: Path) -> Entry:
 
 
 @pytest.mark.parametrize("policy", ["keep", "resubmit"])
+@virtual_with_journal
 async def test_what_was_refused_and_accepted_is_not_sent_again(
     policy: Literal["keep", "resubmit"], tmp_path: Path
 ) -> None:
@@ -470,6 +491,7 @@ def lost_then_refused(number: int, _: object) -> Answer:
     return answers.get(number)
 
 
+@virtual_with_journal
 async def test_a_second_try_that_waits_is_given_up_for_the_first(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -491,6 +513,7 @@ async def test_a_second_try_that_waits_is_given_up_for_the_first(
 
 
 @pytest.mark.parametrize("policy", ["keep", "resubmit"])
+@virtual_with_journal
 async def test_a_job_that_was_named_while_it_waited_is_heard_by_the_next_run(
     policy: Literal["keep", "resubmit"], tmp_path: Path
 ) -> None:
@@ -514,6 +537,7 @@ async def test_a_job_that_was_named_while_it_waited_is_heard_by_the_next_run(
     assert len(api.submits) == 1, "that of the dead process"
 
 
+@virtual_with_journal
 async def test_a_later_try_that_nobody_named_stays_on_record(tmp_path: Path) -> None:
     """The job has the task of its first try; the second, whose answer was lost, may be billed."""
     api = called_back(
@@ -535,6 +559,7 @@ async def test_a_later_try_that_nobody_named_stays_on_record(tmp_path: Path) -> 
     assert held >= 1, "the second task may run"
 
 
+@virtual_with_journal
 async def test_no_policy_pays_on_while_a_later_try_is_open(tmp_path: Path) -> None:
     """The task of the first try has failed; that of the second may have a result."""
     api = called_back(
@@ -557,6 +582,7 @@ async def test_no_policy_pays_on_while_a_later_try_is_open(tmp_path: Path) -> No
     assert len(api.submits) == 2
 
 
+@virtual_with_journal
 async def test_a_job_that_is_named_while_it_waits_for_a_slot_is_not_begun(tmp_path: Path) -> None:
     """Also in the moment in which that is being recorded."""
     db, api = tmp_path / "run.db", called_back()

@@ -22,6 +22,7 @@ from apixo_async.batch.journal import Entry, JobState, Journal
 from apixo_async.client import hearing, judging
 from tests import fakes
 from tests.fakes import Answer, FakeApi, FakeTask, receiver, refusal
+from tests.inline import virtual_with_journal
 
 FAST = PollSchedule(first=0.1, interval=0.02, deadline=18.0)
 DAMAGED = '{"code":200,"data":{"taskId":"task_1"'
@@ -104,6 +105,7 @@ def statuses(report: BatchReport) -> list[OutcomeStatus]:
 
 @calls_back
 @pytest.mark.parametrize("uncertain", ["keep", "resubmit"])
+@virtual_with_journal
 async def test_the_task_is_found_when_the_api_can_be_asked(
     uncertain: Literal["keep", "resubmit"], calls_back: bool, tmp_path: Path
 ) -> None:
@@ -127,6 +129,7 @@ async def test_the_task_is_found_when_the_api_can_be_asked(
 @calls_back
 @pytest.mark.parametrize("uncertain", ["keep", "resubmit"])
 @pytest.mark.parametrize("resumes", [True, False], ids=["resumed", "run again"])
+@virtual_with_journal
 async def test_the_next_run_asks(
     uncertain: Literal["keep", "resubmit"], calls_back: bool, resumes: bool, tmp_path: Path
 ) -> None:
@@ -153,6 +156,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @calls_back
 @pytest.mark.usefixtures("soon")
+@virtual_with_journal
 async def test_a_denial_is_recorded_once(calls_back: bool, tmp_path: Path) -> None:
     """The job stays uncertain, says that the API was asked, and is not asked about again."""
     api, db, told = damaged(calls_back=calls_back), tmp_path / "run.db", Counter[str]()
@@ -173,6 +177,7 @@ async def test_a_denial_is_recorded_once(calls_back: bool, tmp_path: Path) -> No
 @calls_back
 @pytest.mark.usefixtures("soon")
 @pytest.mark.parametrize("is_late", [False, True], ids=["in the same run", "in the next"])
+@virtual_with_journal
 async def test_a_denied_candidate_lets_the_policy_resubmit(
     is_late: bool, calls_back: bool, tmp_path: Path
 ) -> None:
@@ -190,6 +195,7 @@ async def test_a_denied_candidate_lets_the_policy_resubmit(
     assert entry.why()["other_task_ids"] == ["task_1"]
 
 
+@virtual_with_journal
 async def test_an_old_record_is_not_taken_for_denied(tmp_path: Path) -> None:
     """Journals of before do not say; the API is asked."""
     db = tmp_path / "run.db"

@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from apixo_async.cli.app import apixo
+from tests.hand import Hand, move_by_hand
 
 FAST = ("--first-poll", "0.02", "--poll-every", "0.05")
 """A schedule for emulators whose tasks take a tenth of a second."""
@@ -32,7 +33,7 @@ def json_lines(text: str) -> list[Any]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def wait_for(condition: Callable[[], object], *, seconds: float = 10.0) -> None:
+def wait_for(condition: Callable[[], object], *, seconds: float = 30.0) -> None:
     """Returns once the condition holds; fails the test if it never does."""
     end = time.monotonic() + seconds
     while not condition():
@@ -55,6 +56,12 @@ def start() -> Iterator[Start]:
     for process in started:
         with process:
             process.kill()
+
+
+@pytest.fixture
+def hand(monkeypatch: pytest.MonkeyPatch) -> Hand:
+    """Moves the clocks of emulators of this process, `apixo_emulator` if it is asked for later."""
+    return move_by_hand(monkeypatch)
 
 
 @pytest.fixture

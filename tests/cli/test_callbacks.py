@@ -7,19 +7,22 @@ import json
 import os
 import signal
 import socket
-import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from apixo_async.batch import events
-from apixo_async.batch.journal import read_noted
+from apixo_async.batch.journal import JobState, JournalReader, read_noted
 from apixo_async.cli.callbacks import NO_NOTES, in_force
 from apixo_async.cli.faults import Fault
 from apixo_async.cli.options import WebhookOptions
+from apixo_async.emulator import callbacks
 from apixo_async.testing import EmulatorThread
+from apixo_async.webhooks import reception
 from tests.batch.journal.jobs import ACCEPTED, SENDING, job, opened
 from tests.cli.conftest import Start, json_lines, run, wait_for
+from tests.ports import kept_port
 
 URL, PORT = "https://example.com/cb", 8443
 ALL = "0.0.0.0"  # noqa: S104  # nobody listens
@@ -35,12 +38,13 @@ def options(
     return WebhookOptions(webhook_url=url, webhook_port=port, webhook_host=host)
 
 
-def free_port() -> int:
-    """A port that nobody has."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
+@pytest.fixture
+def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """Where callbacks are received, however long that takes."""
+    monkeypatch.setattr(reception, "RECORD_SECONDS", 30.0)
+    monkeypatch.setattr(callbacks, "SHORTEST_PATIENCE", 30.0)
+    with kept_port() as port:
+        yield port
 
 
 def webhook(port: int) -> tuple[str, ...]:
@@ -141,21 +145,25 @@ def test_what_cannot_work_is_refused_by_its_option(url: str, secret: str, words:
 
 
 @pytest.mark.apixo_emulator(speed=50.0, durations="5")
-def test_a_batch_is_told_by_callbacks(apixo_emulator: EmulatorThread, prompts: Path) -> None:
+def test_a_batch_is_told_by_callbacks(
+    apixo_emulator: EmulatorThread, prompts: Path, port: int
+) -> None:
     """No schedule would have seen an end within the test."""
-    result = run("batch", prompts, *SLOW, *webhook(free_port()), "--json")
+    result = run("batch", prompts, *SLOW, *webhook(port), "--json")
 
     assert result.exit_code == 0, result.output
     assert json_lines(result.stdout)[-1]["summary"]["succeeded"] == 4
-    ledger = apixo_emulator.ledger
-    wait_for(lambda: ledger.callbacks["delivered"] == 4)  # its thread may be behind
-    assert ledger.requests.total() <= 8
+    # Its thread may be behind, and a ledger is a copy.
+    wait_for(lambda: apixo_emulator.ledger.callbacks["delivered"] == 4)
+    assert apixo_emulator.ledger.requests.total() <= 8
 
 
 @pytest.mark.apixo_emulator(speed=50.0, durations="5", faults={"submit_cut_after": 1.0})
-def test_lost_answers_leave_no_doubt(apixo_emulator: EmulatorThread, prompts: Path) -> None:
+def test_lost_answers_leave_no_doubt(
+    apixo_emulator: EmulatorThread, prompts: Path, port: int
+) -> None:
     """Every answer to a submit is lost, and every job succeeds."""
-    result = run("batch", prompts, *SLOW, *webhook(free_port()), "--json")
+    result = run("batch", prompts, *SLOW, *webhook(port), "--json")
 
     assert result.exit_code == 0, result.output
     assert json_lines(result.stdout)[-1]["summary"]["succeeded"] == 4
@@ -178,16 +186,22 @@ def test_a_port_that_is_taken_is_named(
     assert apixo_emulator.ledger.billed_total == 0
 
 
-@pytest.mark.apixo_emulator(speed=50.0, durations="100", faults={"submit_cut_after": 0.5})
+def under_way(db: Path) -> int:
+    """How many jobs are not recorded as sent."""
+    with JournalReader(db) as reader:
+        states = reader.overview().states
+    return states.get(JobState.QUEUED, 0) + states.get(JobState.SENDING, 0)
+
+
+@pytest.mark.apixo_emulator(speed=30.0, durations="100", faults={"submit_cut_after": 0.5})
 def test_a_killed_batch_is_resumed_with_its_receiver(
-    apixo_emulator: EmulatorThread, prompts: Path, tmp_path: Path, start: Start
+    apixo_emulator: EmulatorThread, prompts: Path, tmp_path: Path, port: int, start: Start
 ) -> None:
     """Kill -9, then `apixo resume RUN.DB` alone: what was in doubt is found by its callback."""
     db = tmp_path / "run.db"
-    process = start("batch", prompts, *SLOW, *webhook(free_port()), "--journal", db)
-    while apixo_emulator.ledger.billed_total < 4:
-        time.sleep(0.02)
-    time.sleep(0.2)
+    process = start("batch", prompts, *SLOW, *webhook(port), "--journal", db)
+    wait_for(lambda: apixo_emulator.ledger.billed_total == 4)
+    wait_for(lambda: not under_way(db))
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     result = run("resume", db, "--json")
@@ -200,11 +214,11 @@ def test_a_killed_batch_is_resumed_with_its_receiver(
 
 @pytest.mark.apixo_emulator(speed=50.0, durations="5")
 def test_the_secret_is_in_no_output(
-    apixo_emulator: EmulatorThread, prompts: Path, tmp_path: Path
+    apixo_emulator: EmulatorThread, prompts: Path, tmp_path: Path, port: int
 ) -> None:
     """The journal keeps it, and nobody shows it."""
     db = tmp_path / "run.db"
-    batch = run("batch", prompts, *SLOW, *webhook(free_port()), "--journal", db, "-vv")
+    batch = run("batch", prompts, *SLOW, *webhook(port), "--journal", db, "-vv")
     secret = str(read_noted(db).options["webhook_secret"])
     shown = [run("show", db), run("show", db, "--json"), run("export", db), run("resume", db)]
 

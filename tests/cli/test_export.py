@@ -320,7 +320,7 @@ def test_a_reader_that_leaves_early_is_no_error(journal: Path, start: Start) -> 
     os.close(reading)
     process = start("export", journal, stdout=writing)
     os.close(writing)
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=50)
 
     assert process.returncode in {1, 128 + signal.SIGPIPE}
     assert errors == ""

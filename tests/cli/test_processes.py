@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import json
 import os
 import pty
@@ -11,7 +12,8 @@ import select
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -20,15 +22,30 @@ import pytest
 from apixo_async.testing import EmulatorThread
 from tests.batch.journal.jobs import fill, opened
 from tests.cli.conftest import FAST, Start, Started, json_lines, wait_for
+from tests.hand import Hand
 
 ENDLESS = {"speed": 50.0, "durations": "100000"}
+LONG = "58"
+"""Seconds that an answer takes for which nobody waits in these tests."""
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 def finish(process: Started) -> tuple[str, str, int]:
     """Output, errors and exit code."""
-    output, errors = process.communicate(timeout=20)
+    output, errors = process.communicate(timeout=50)
     return output, errors, process.returncode
+
+
+def begins_to_stop(process: Started) -> str:
+    """Interrupts it, and waits until it has said what it waits for; returns what it has said."""
+    process.send_signal(signal.SIGINT)
+    assert process.stderr is not None
+    said = ""
+    while "stopping; " not in said:
+        line = process.stderr.readline()
+        assert line, f"it has ended: {said}"
+        said += line
+    return said
 
 
 # Signals
@@ -88,7 +105,7 @@ def test_a_submit_under_way_is_answered_before_the_batch_leaves(
     assert f"apixo wait {task['id']}" in errors
 
 
-@pytest.mark.apixo_emulator(**ENDLESS, latency="30")
+@pytest.mark.apixo_emulator(**ENDLESS, latency=LONG)
 def test_a_second_signal_ends_at_once(
     apixo_emulator: EmulatorThread, start: Start, prompts: Path
 ) -> None:
@@ -96,16 +113,15 @@ def test_a_second_signal_ends_at_once(
     batch = start("batch", prompts, *FAST)
     wait_for(lambda: apixo_emulator.ledger.billed_total == 1)
 
-    batch.send_signal(signal.SIGINT)
-    time.sleep(0.3)
+    begins_to_stop(batch)
     assert batch.poll() is None
     batch.send_signal(signal.SIGINT)
 
-    assert batch.wait(2) == 130
+    assert batch.wait(30) == 130
 
 
 @pytest.mark.parametrize("is_to_file", [False, True])
-@pytest.mark.apixo_emulator(**ENDLESS, latency="30")
+@pytest.mark.apixo_emulator(**ENDLESS, latency=LONG)
 def test_a_second_signal_leaves_a_cursor(
     apixo_emulator: EmulatorThread, start: Start, prompts: Path, tmp_path: Path, is_to_file: bool
 ) -> None:
@@ -118,11 +134,12 @@ def test_a_second_signal_leaves_a_cursor(
     os.close(slave)
     wait_for(lambda: apixo_emulator.ledger.billed_total == 1)
     batch.send_signal(signal.SIGINT)
-    time.sleep(0.3)
+    shown = read(master, until=lambda shown: "stopping; " in shown)
     batch.send_signal(signal.SIGINT)
-    shown = read_all(master)
+    shown += read(master)
+    os.close(master)
 
-    assert batch.wait(2) == 130
+    assert batch.wait(30) == 130
     assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")
 
 
@@ -143,18 +160,23 @@ def test_an_interrupted_generate_names_its_task(
     assert "Traceback" not in errors
 
 
-@pytest.mark.apixo_emulator(speed=50, durations="uniform:5:200")
+@pytest.mark.apixo_emulator(speed=1, durations="uniform:5:200")
 def test_a_reader_that_leaves_does_not_lose_tasks(
-    apixo_emulator: EmulatorThread, start: Start, prompts: Path
+    hand: Hand, apixo_emulator: EmulatorThread, start: Start, prompts: Path
 ) -> None:
     """When nobody reads the results any more, the tasks under way are told on standard error."""
     batch = start("batch", prompts, *FAST, "--json")
+    wait_for(lambda: len(apixo_emulator.tasks()) == 4)
+    first, second, *others = ends(apixo_emulator)
     assert batch.stdout is not None
+    hand.seconds = first
     batch.stdout.readline()
     batch.stdout.close()
     batch.stdout = None
+    hand.seconds = second
     _, errors, code = finish(batch)
 
+    assert others == [end for end in others if end > second]
     assert code == 128 + signal.SIGPIPE
     assert "interrupted by SIGPIPE" in errors
     assert "Traceback" not in errors
@@ -184,7 +206,7 @@ async def make_journal(path: Path) -> None:
         await fill(journal)
 
 
-@pytest.mark.apixo_emulator(**ENDLESS, latency="30")
+@pytest.mark.apixo_emulator(**ENDLESS, latency=LONG)
 def test_the_first_signal_leaves_the_way_on_the_screen(
     apixo_emulator: EmulatorThread, start: Start, prompts: Path, tmp_path: Path
 ) -> None:
@@ -192,12 +214,12 @@ def test_the_first_signal_leaves_the_way_on_the_screen(
     batch = start("batch", prompts, *FAST, "--journal", tmp_path / "run.db")
     wait_for(lambda: apixo_emulator.ledger.billed_total == 1)  # the first goes alone
 
+    errors = begins_to_stop(batch)
     batch.send_signal(signal.SIGINT)
-    time.sleep(0.3)
-    batch.send_signal(signal.SIGINT)
-    _, errors, code = finish(batch)
+    assert batch.stderr is not None
+    errors += batch.stderr.read()
 
-    assert code == 130
+    assert batch.wait(30) == 130
     assert "stopping; waiting for 1 submit to be answered and recorded;" in errors
     assert errors.endswith(f"go on with: apixo resume {tmp_path / 'run.db'}\n")
 
@@ -218,37 +240,76 @@ class Screen:
         return ESCAPE.sub("", self.raw)
 
 
-def on_terminal(*arguments: str | Path, columns: int = 100, **environment: str) -> Screen:
-    """Runs `apixo` on a terminal of its own."""
+def on_terminal(
+    *arguments: str | Path,
+    columns: int = 100,
+    meanwhile: Callable[[int], str] = lambda _: "",
+    **environment: str,
+) -> Screen:
+    """Runs `apixo` on a terminal of its own.
+
+    `meanwhile` is given that terminal once, and returns what it has read there.
+    """
     master, slave = pty.openpty()
     command = [sys.executable, "-m", "apixo_async.cli", *map(str, arguments)]
     variables = {**os.environ, "TERM": "xterm", "COLUMNS": str(columns), "CI": "", **environment}
     with subprocess.Popen(command, stdout=slave, stderr=slave, env=variables) as process:
         os.close(slave)
-        return Screen(read_all(master), process.wait(20))
+        seen = meanwhile(master) + read(master)
+        os.close(master)
+        return Screen(seen, process.wait(30))
 
 
-def read_all(master: int) -> str:
-    """All that a terminal gets until its program has ended."""
-    seen = b""
-    while select.select([master], [], [], 20)[0]:
+def read(master: int, *, until: Callable[[str], bool] = lambda _: False) -> str:
+    """What a terminal gets until something is true of it, or until its program has ended."""
+    seen, decoder = "", codecs.getincrementaldecoder("utf-8")()
+    while not until(seen):
+        assert select.select([master], [], [], 50)[0], seen
         try:
             piece = os.read(master, 65_536)
         except OSError:  # the other end has closed
             break
         if not piece:
             break
-        seen += piece
-    os.close(master)
-    return seen.decode()
+        seen += decoder.decode(piece)
+    return seen
 
 
-@pytest.mark.apixo_emulator(speed=50, durations="uniform:5:60", faults={"failed_task": 0.3})
+def shows(what: str, written: str) -> bool:
+    """Whether that can be read in what was written to a terminal."""
+    return what in ESCAPE.sub("", written)
+
+
+def ends(emulator: EmulatorThread) -> list[float]:
+    """At which second of its clock each task ends, if all were accepted at 0."""
+    return sorted(
+        (float(str(task["ends_at"])) - float(str(task["accepted_at"]))) / 1000 + 0.01
+        for task in emulator.tasks()
+    )
+
+
+def one_by_one(emulator: EmulatorThread, hand: Hand) -> Callable[[int], str]:
+    """Lets four tasks end, each once the end of the one before was drawn on a terminal."""
+
+    def let_end(master: int) -> str:
+        wait_for(lambda: len(emulator.tasks()) == 4)
+        seen = ""
+        for number, hand.seconds in enumerate(ends(emulator)):
+            done = f" {number + 1} of 4"
+            if number < 3:  # the last is not drawn, but summed up
+                seen += read(master, until=partial(shows, done))
+        return seen
+
+    return let_end
+
+
+@pytest.mark.apixo_emulator(speed=1, durations="uniform:5:60", faults={"failed_task": 0.3})
 def test_a_terminal_shows_a_bar_both_limits_and_failures(
-    apixo_emulator: EmulatorThread, prompts: Path
+    hand: Hand, apixo_emulator: EmulatorThread, prompts: Path
 ) -> None:
     """The live display counts jobs, shows both limits, and keeps each failure on the screen."""
-    screen = on_terminal("batch", prompts, *FAST)
+    meanwhile = one_by_one(apixo_emulator, hand)
+    screen = on_terminal("batch", prompts, *FAST, meanwhile=meanwhile)
 
     failed = apixo_emulator.ledger.finished["failed"]
     assert 0 < failed < 4
@@ -263,12 +324,14 @@ def test_a_terminal_shows_a_bar_both_limits_and_failures(
 
 
 @pytest.mark.parametrize("columns", [40, 80])
-@pytest.mark.apixo_emulator(speed=50, durations="uniform:5:60", faults={"content_violation": 0.3})
+@pytest.mark.apixo_emulator(speed=1, durations="uniform:5:60", faults={"content_violation": 0.3})
 def test_nothing_that_is_drawn_is_folded(
-    apixo_emulator: EmulatorThread, prompts: Path, tmp_path: Path, columns: int
+    hand: Hand, apixo_emulator: EmulatorThread, prompts: Path, tmp_path: Path, columns: int
 ) -> None:
     """A whole batch on a terminal of that width: each drawing takes back all of the one before."""
-    screen = on_terminal("batch", prompts, "--save-to", tmp_path / "v", *FAST, columns=columns)
+    options = ("--save-to", tmp_path / "v", *FAST)
+    meanwhile = one_by_one(apixo_emulator, hand)
+    screen = on_terminal("batch", prompts, *options, columns=columns, meanwhile=meanwhile)
     drawn = re.split(r"\r(?:\x1b\[1A|\x1b\[2K)+", screen.raw)
     boards = [ESCAPE.sub("", part) for part in drawn if " of 4" in part and "queued" in part]
 

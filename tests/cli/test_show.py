@@ -656,7 +656,7 @@ def test_a_batch_of_another_process_is_followed_in_a_pipe(
     print("late", file=owner.stdin, flush=True)
     second = following.stdout.readline()
     owner.stdin.close()
-    rest, errors = following.communicate(timeout=20)
+    rest, errors = following.communicate(timeout=50)
 
     assert first.startswith("8 jobs = ")
     assert second.startswith("9 jobs = ")
@@ -681,7 +681,7 @@ def test_a_batch_is_followed_on_a_terminal(
     drawn += read_until(ours, None)
     os.close(ours)
 
-    assert following.wait(timeout=20) == 0
+    assert following.wait(timeout=50) == 0
     assert re.search(r"done +\S+ +[0-9] of 8 +", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", drawn))
     assert "\x1b[?25l" in drawn
     assert drawn.rindex("\x1b[?25h") > drawn.rindex("\x1b[?25l")
@@ -693,7 +693,7 @@ def read_until(terminal: int, text: str | None) -> str:
     """What a terminal shows until a text comes, or to its end."""
     shown = ""
     while text is None or text not in shown:
-        assert select.select([terminal], [], [], 20)[0], shown
+        assert select.select([terminal], [], [], 50)[0], shown
         try:
             data = os.read(terminal, 65_536)
         except OSError:

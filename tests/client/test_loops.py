@@ -27,6 +27,7 @@ from apixo_async.client.verbs import ClientStatistics
 from apixo_async.emulator import EmulatorSettings
 from apixo_async.testing import EmulatorThread
 from tests.fakes import FakeApi, client_for
+from tests.hand import move_by_hand
 
 OCEAN = TextToVideo("a calm ocean")
 DONE = Task(id="t", model="m", state=TaskState.SUCCESS, urls=("http://127.0.0.1:1/v.mp4",))
@@ -109,7 +110,7 @@ def test_what_a_loop_left_can_be_closed_and_is_named(
             await asyncio.sleep(0.001)
 
     async def close() -> None:
-        await asyncio.wait_for(client.aclose(), 5)
+        await asyncio.wait_for(client.aclose(), 30)
         await client.aclose()
         with pytest.raises(ClientUsageError, match="closed"):
             await client.balance()
@@ -153,9 +154,11 @@ else:
 
 
 @pytest.mark.parametrize("way", ["returned", "closed"])
-async def test_a_loop_that_ends_under_a_batch_loses_no_task(way: str, tmp_path: Path) -> None:
+async def test_a_loop_that_ends_under_a_batch_loses_no_task(
+    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The journal has the ids, the log names them, the process ends, and the batch can go on."""
-    db = tmp_path / "run.db"
+    db, hand = tmp_path / "run.db", move_by_hand(monkeypatch)
     with EmulatorThread(EmulatorSettings(speed=SPEED, seed=3)) as emulator:
         environment = {"APIXO_API_KEY": emulator.api_key, "APIXO_BASE_URL": emulator.base_url}
         ended = await asyncio.to_thread(
@@ -164,9 +167,10 @@ async def test_a_loop_that_ends_under_a_batch_loses_no_task(way: str, tmp_path: 
             env={**os.environ, **environment},
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=50,
             check=False,
         )
+        hand.seconds = 1_000
         with sqlite3.connect(f"file:{db}?mode=ro", uri=True) as database:
             rows = database.execute("SELECT state, task_id FROM jobs").fetchall()
         database.close()

@@ -245,13 +245,31 @@ async def test_a_decision_is_one_and_fits_the_job() -> None:
 
 
 @lived
+async def test_the_record_tells_where_a_job_stands() -> None:
+    """Those that somebody carries are told from those that ended; `None` for a key of no job."""
+    api = FakeApi(latency=2.0)
+    process = Process(api, MemoryRows())
+    await process.jobs.add(job("a"))
+    states = [await process.jobs.state("a")]
+    work = await begun(process, "a")
+    states.append(await process.jobs.state("a"))
+    await asyncio.sleep(5)
+    states.append(await process.jobs.state("a"))
+    await work
+    states.append(await process.jobs.state("a"))
+    assert states == ["queued", "sending", "accepted", "succeeded"]
+    assert await process.jobs.state("b") is None
+    await process.end()
+
+
+@lived
 async def test_what_is_left_is_what_somebody_has_to_carry() -> None:
     """Queued, in a dead process's hands, or running; not what ended, is in doubt or overdue."""
     api = FakeApi(latency=2.0, duration=lambda number: 120.0 if number == 1 else 10_000.0)
     process = Process(api, MemoryRows())
 
     async def left(untouched_for: float = 60.0) -> list[str]:
-        return [entry.key async for entry in process.jobs.left(untouched_for=untouched_for)]
+        return [key async for key in process.jobs.left(untouched_for=untouched_for)]
 
     for key in ("ended", "running", "queued"):
         await process.jobs.add(job(key))

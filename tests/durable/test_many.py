@@ -13,7 +13,8 @@ import pytest
 from apixo_async import OutcomeStatus, UnansweredError
 from apixo_async.batch import events
 from apixo_async.batch.journal import OTHER_TASKS, Entry, JobState, after
-from apixo_async.durable import Ledger, MemoryRows, Step, jobs, ledger, step_of
+from apixo_async.durable import Ledger, MemoryRows, jobs, ledger
+from apixo_async.durable.steps import Step, step_of
 from tests.durable.processes import Process, job, lived
 from tests.fakes import Answer, FakeApi, refusal
 

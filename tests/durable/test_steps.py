@@ -6,7 +6,7 @@ import pytest
 
 from apixo_async.batch import events
 from apixo_async.batch.journal import Entry, JobState, after
-from apixo_async.durable import Step, reconciled, step_of
+from apixo_async.durable.steps import Step, reconciled, step_of
 from tests.batch.journal.jobs import (
     ACCEPTED,
     DONE,

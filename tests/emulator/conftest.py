@@ -11,6 +11,7 @@ import attrs
 import pytest
 
 from apixo_async.emulator import Emulator, EmulatorSettings
+from tests.hand import Hand, move_by_hand
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -85,7 +86,7 @@ class Caller:
 
     async def finished(self, task_id: str) -> dict[str, Any]:
         """Poll until the task has ended; return the last answer's data."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while True:
                 data: dict[str, Any] = (await self.status(task_id)).data
                 if data["state"] in {"success", "failed"}:
@@ -94,7 +95,7 @@ class Caller:
 
     async def until(self, condition: Callable[[Ledger], bool]) -> None:
         """Wait until the ledger shows something."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not condition(self.emulator.ledger):  # noqa: ASYNC110 - a ledger has no event
                 await asyncio.sleep(0.005)
 
@@ -124,6 +125,12 @@ async def start() -> AsyncIterator[Start]:
         yield starter
 
 
+@pytest.fixture
+def hand(monkeypatch: pytest.MonkeyPatch) -> Hand:
+    """Moves the clocks of emulators."""
+    return move_by_hand(monkeypatch)
+
+
 @attrs.define
 class Receiver:
     """A receiver of callbacks that notes what it got."""
@@ -131,12 +138,15 @@ class Receiver:
     url: str
     got: list[tuple[str, Any]] = attrs.field(factory=list)
     """Path and body, in order of arrival."""
+    times: list[float] = attrs.field(factory=list)
+    """When each arrived, on the event loop's clock."""
     statuses: list[int] = attrs.field(factory=list)
     """What to answer, one after another; then 200."""
     delay: float = 0.0
     _arrived: asyncio.Event = attrs.field(factory=asyncio.Event)
 
     async def handle(self, request: aiohttp.web.BaseRequest) -> aiohttp.web.Response:
+        self.times.append(asyncio.get_running_loop().time())
         self.got.append((request.path, await request.json()))
         self._arrived.set()
         await asyncio.sleep(self.delay)
@@ -149,7 +159,7 @@ class Receiver:
 
     async def wait_for(self, count: int) -> list[Any]:
         """Wait until so many callbacks are here; return their bodies."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while len(self.got) < count:
                 self._arrived.clear()
                 await self._arrived.wait()

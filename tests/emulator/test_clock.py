@@ -19,13 +19,16 @@ def test_the_calendar_starts_today() -> None:
     """The API's milliseconds begin at the wall clock and go on in API time."""
     clock = Clock.start(60, lambda: 0.0)
 
-    assert clock.unix_ms(0) == pytest.approx(time.time() * 1000, abs=5_000)
+    assert clock.unix_ms(0) == pytest.approx(time.time() * 1000, abs=60_000)
     assert clock.unix_ms(120.5) - clock.unix_ms(0) == 120_500
 
 
 async def test_the_event_loop_is_the_clock() -> None:
     """What sleeps in the loop is what passes on the clock."""
-    clock = Clock.start(1_000, asyncio.get_running_loop().time)
+    loop = asyncio.get_running_loop()
+    clock = Clock.start(1_000, loop.time)
     await asyncio.sleep(0.02)
+    least, now, most = loop.time(), clock.now(), loop.time()
 
-    assert 19 < clock.now() < 2_000
+    assert now > 19
+    assert (least - clock.started) * 1_000 <= now <= (most - clock.started) * 1_000

@@ -119,7 +119,7 @@ async def test_a_video_is_one_span_below_that_of_its_caller(
     assert all(begin <= (one.start_time or 0) <= (one.end_time or 0) <= end for one in requests)
 
 
-@pytest.mark.apixo_emulator(speed=600)
+@pytest.mark.apixo_emulator(speed=1)
 async def test_names_and_attributes_follow_the_conventions(
     backend: Backend, apixo_emulator: EmulatorThread
 ) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from tests.virtual import VirtualLoop
+from tests.virtual import InlineLoop
 
 if TYPE_CHECKING:
     import time_machine
@@ -26,7 +24,7 @@ class SpinError(BaseException):
     """The loop is busy with nothing."""
 
 
-class SimulatedLoop(VirtualLoop):
+class SimulatedLoop(InlineLoop):
     """A loop that begins at `start`, moves the calendar along, and stops when it is dead."""
 
     def __init__(self, start: float, calendar: time_machine.Traveller) -> None:
@@ -45,22 +43,3 @@ class SimulatedLoop(VirtualLoop):
             raise SpinError
         self._calendar.move_to(EPOCH + self._clock.now)
         super()._run_once()  # type: ignore[misc]  # not in typeshed, as it is not for everybody
-
-    def run_in_executor(  # type: ignore[override]  # inline, so that a seed always does the same
-        self, executor: object, function: Callable[..., Any], *arguments: Any
-    ) -> asyncio.Future[Any]:
-        future: asyncio.Future[Any] = self.create_future()
-        try:
-            result = function(*arguments)
-        except Exception as error:  # noqa: BLE001  # handed on
-            self.call_soon(_unless_done, future, future.set_exception, error)
-        else:
-            self.call_soon(_unless_done, future, future.set_result, result)
-        return future
-
-
-def _unless_done(
-    future: asyncio.Future[Any], call: Callable[[Any], None], argument: object
-) -> None:
-    if not future.done():
-        call(argument)

@@ -212,7 +212,7 @@ async def ask(
     writer.write("\r\n".join([*lines, "", ""]).encode())
     sending = asyncio.create_task(_send(writer, body, is_chunked=is_chunked))
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             return await _answer(reader, has_body=method != "HEAD")
     finally:
         sending.cancel()
@@ -314,10 +314,9 @@ async def test_a_body_of_64_kb_is_taken(site: Site, slip: Slip) -> None:
 
 
 async def test_a_thousand_callbacks_at_once_are_all_taken(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    site: Site,
 ) -> None:
     """When a thousand tasks end in one moment, none is turned away, however busy the machine is."""
-    monkeypatch.setattr(reception, "RECORD_SECONDS", 30.0)
     slips = [Slip(f"job-{number}", 1) for number in range(1_000)]
     # No more connections than the system lets any program open.
     connector = aiohttp.TCPConnector(limit=200)
@@ -481,7 +480,7 @@ async def test_a_callback_that_is_not_recorded_in_time_is_answered_503(
 ) -> None:
     """A slow disk does not keep the sender waiting."""
     monkeypatch.setattr(reception, "RECORD_SECONDS", 0.05)
-    site.delay = 5.0
+    site.delay = 60.0
 
     answer = await ask(f"{site.url}/{token(site.receiver, slip)}")
 

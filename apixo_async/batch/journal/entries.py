@@ -47,6 +47,7 @@ class JobState(enum.StrEnum):
     UNCERTAIN = "uncertain"
     """Nobody can say whether a task exists; only a decision or evidence ends this."""
     SUCCEEDED = "succeeded"
+    """The task ended with a result."""
     FAILED = "failed"
     """The task failed, or ended without a usable result."""
     REJECTED = "rejected"

@@ -6,6 +6,7 @@ async with DurableVeo("postgresql://apixo@db.internal/videos") as veo:
         print(outcome.key, outcome.urls or outcome.error)
 """
 
-from apixo_async.integrations.dbos._service import DurableJob, DurableVeo
+from apixo_async.integrations.dbos._following import DurableJob
+from apixo_async.integrations.dbos._service import DurableVeo
 
 __all__ = ["DurableJob", "DurableVeo"]

@@ -52,8 +52,7 @@ def cares(executor: str, alive: Collection[str]) -> bool:
 async def _sweep(account: Account, engine: Engine) -> None:
     """Whoever recorded a job, or a decision about one, may have died before it was in the queue."""
     active = await engine.active(account.name)
-    now = datetime.now(UTC).timestamp()
-    async for entry in account.jobs.left():
-        if entry.key not in active:
-            turn = f"{entry.attempts}-{entry.state.value}-{int(now)}"
-            await engine.enqueue(account.name, entry.key, turn)
+    turn = f"left-{int(datetime.now(UTC).timestamp())}"
+    async for key in account.jobs.left():
+        if key not in active:
+            await engine.enqueue(account.name, key, turn)

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, Final, Self
 
-import attrs
-
-from apixo_async._narrow import as_number, shown
+from apixo_async._narrow import shown
 from apixo_async._wire import request_from_row
 from apixo_async.batch import events
-from apixo_async.batch.journal import ENDED
+from apixo_async.batch.journal import ENDED, JobState
 from apixo_async.batch.outcomes import Job, Outcome, StopReason
 from apixo_async.errors import ApixoError, ClientUsageError, InvalidSettingError
 from apixo_async.integrations.dbos._accounts import Account, accounts_of, check_url, open_account
 from apixo_async.integrations.dbos._caring import care_for
 from apixo_async.integrations.dbos._engine import Engine, executor_id
+from apixo_async.integrations.dbos._following import DurableJob, followed
+from apixo_async.integrations.dbos._queues import queue_settings
 from apixo_async.limits import Limits
-from apixo_async.limits.rate import SUBMIT_SHARE
 from apixo_async.veo import Request
 
 LEASE: Final = 60.0
@@ -29,26 +28,9 @@ LEASE: Final = 60.0
 nothing but a look: the ledger, not the lease, keeps a job from being paid twice."""
 POLLING: Final = 1.0
 """Seconds between looks of DBOS into its queue; a task takes two minutes."""
-LOOK_EVERY: Final = 1.0
-LOOK_INTO_QUEUE_EVERY: Final = 5.0
-_MINUTE: Final = 60
-WAITING_MIN: Final = 8
 FIRST_TURN: Final = "1"
 KEEP: Final = timedelta(days=15)
 """As long as a result can be downloaded (Veo 3.1 page, tips)."""
-_ASKS_FOR_PEOPLE: Final = frozenset({StopReason.KEY, StopReason.BALANCE, StopReason.DOUBT})
-
-
-@attrs.frozen
-class DurableJob:
-    """A job that was enqueued, and will be carried whatever becomes of this process."""
-
-    key: str
-    """Its name."""
-    account: str
-    """Whose key pays for it."""
-    number: int
-    """Its number in the ledger."""
 
 
 class DurableVeo:
@@ -100,7 +82,7 @@ class DurableVeo:
         url = check_url(database_url)
         given = {"concurrent_tasks": max_concurrent, "requests_per_minute": requests_per_minute}
         self._limits = Limits(**{name: n for name, n in given.items() if n is not None})
-        self._starts = _starts(max_starts_per_minute, self._limits)
+        self._queue = queue_settings(self._limits, max_starts_per_minute)
         self._engine = Engine(url, executor_id())
         self._works = works
         self._lease = lease
@@ -132,12 +114,8 @@ class DurableVeo:
         try:
             for account in self._accounts.values():
                 await account.open(works=self._works)
-            queue = {
-                "global_concurrency": in_hand(self._limits.concurrent_tasks),
-                "limiter": self._starts,
-            }
             await self._engine.launch(
-                dict.fromkeys(self._accounts, queue),
+                dict.fromkeys(self._accounts, self._queue),
                 self._carry,
                 works=self._works,
                 polling=POLLING,
@@ -220,8 +198,23 @@ class DurableVeo:
             await self._engine.enqueue(owner.name, key, FIRST_TURN)
         return DurableJob(key, owner.name, entry.number)
 
+    async def state(self, key: str, *, account: str | None = None) -> JobState | None:
+        """Where a job stands by the record, in any process; `None` if there is no such job.
+
+        Args:
+            key: Its name.
+            account: Whose it is; `None` where there is one.
+
+        Raises:
+            StoreError: The database is away.
+        """
+        return await self._account(account).jobs.state(key)
+
     async def outcome(self, key: str, *, account: str | None = None) -> Outcome | None:
-        """How a job stands by the record, in any process; `None` if there is no such job.
+        """How a job would have ended if it ended now; `None` if there is no such job.
+
+        One that waits is not started, one that is being sent is uncertain, one whose task runs is
+        timed out: `state` tells them from those that nobody carries any more.
 
         Args:
             key: Its name.
@@ -244,53 +237,10 @@ class DurableVeo:
         Raises:
             AuthenticationError: The key is refused; so with every error that stops all submits of
                 this process until somebody does something. The jobs stay in the queue.
-            StoreError: The database is away. Begin again with what is left.
+            StoreError: The database was away for a minute. Begin again with what is left.
         """
-        return self._as_completed({(job.account, job.number): job for job in jobs})
-
-    async def _as_completed(
-        self, waiting: dict[tuple[str, int], DurableJob]
-    ) -> AsyncGenerator[Outcome]:
-        loop = asyncio.get_running_loop()
-        queue_at = loop.time() + LOOK_INTO_QUEUE_EVERY
-        while waiting:
-            self._check_open()
-            began = loop.time()
-            is_queue_due = began >= queue_at
-            for name in sorted({account for account, _ in waiting}):
-                owner = self._account(name)
-                left = {number: job for (of, number), job in waiting.items() if of == name}
-                found = [outcome async for outcome in self._ended(owner, left)]
-                if is_queue_due:
-                    found += [outcome async for outcome in self._left_over(owner, left)]
-                for number, outcome in found:
-                    if waiting.pop((name, number), None) is not None:
-                        yield outcome
-                _raise_if_stopped(owner)
-            now = loop.time()
-            if is_queue_due:
-                queue_at = now + LOOK_INTO_QUEUE_EVERY
-            # With very many jobs the looks themselves take time: a fifth of it at most.
-            await asyncio.sleep(max(LOOK_EVERY, 4 * (now - began)))
-
-    async def _ended(
-        self, owner: Account, left: Mapping[int, DurableJob]
-    ) -> AsyncIterator[tuple[int, Outcome]]:
-        for entry in await owner.ledger.rows.among(list(left), ENDED):
-            yield entry.number, entry.outcome(0)
-
-    async def _left_over(
-        self, owner: Account, left: Mapping[int, DurableJob]
-    ) -> AsyncIterator[tuple[int, Outcome]]:
-        """Those that nobody carries any more though they have not ended: uncertain, timed out."""
-        active = await self._engine.active(owner.name)
-        idle = [job for job in left.values() if job.key not in active]
-        entries = [await owner.ledger.read(job.key) for job in idle]
-        # Whoever was settled between the two looks is in the queue again by now.
-        active = await self._engine.active(owner.name) if idle else active
-        for entry in entries:
-            if entry is not None and entry.key not in active:
-                yield entry.number, entry.outcome(0)
+        waiting = {(job.account, job.number): job for job in jobs}
+        return followed(waiting, self._engine, account=self._opened)
 
     # What people decide
 
@@ -358,6 +308,10 @@ class DurableVeo:
         reasons = {owner.name: owner.jobs.stopped for owner in self._accounts.values()}
         return {name: reason for name, reason in reasons.items() if reason is not None}
 
+    def _opened(self, name: str) -> Account:
+        self._check_open()
+        return self._account(name)
+
     def _account(self, name: str | None) -> Account:
         if name is None and len(self._accounts) == 1:
             return next(iter(self._accounts.values()))
@@ -375,33 +329,3 @@ class DurableVeo:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {', '.join(self._accounts)} {self._engine.executor}>"
-
-
-def in_hand(cap: int) -> int:
-    """How many jobs replicas may have taken from the queue: those that run, and some that wait.
-
-    The gates hold the cap exactly. Who waits there takes a slot in the moment it is free, and not
-    when the queue is looked into next.
-    """
-    return cap + max(WAITING_MIN, cap // 10)
-
-
-def _starts(per_minute: object, limits: Limits) -> dict[str, float]:
-    """The queue's limiter: by the second where that is a whole number, so that starts are even."""
-    if per_minute is None:
-        per_minute = max(1, int(SUBMIT_SHARE * limits.requests_per_minute))
-    is_whole = isinstance(per_minute, int) and not isinstance(per_minute, bool)
-    if not is_whole or as_number(per_minute) < 1:
-        raise InvalidSettingError(
-            f"max_starts_per_minute must be a whole number of at least 1, got {shown(per_minute)}"
-        )
-    a_minute = int(as_number(per_minute))
-    if a_minute < _MINUTE:
-        return {"limit": a_minute, "period": float(_MINUTE)}
-    return {"limit": a_minute // _MINUTE, "period": 1.0}
-
-
-def _raise_if_stopped(owner: Account) -> None:
-    stopped = owner.jobs.stopped
-    if stopped is not None and stopped[0] in _ASKS_FOR_PEOPLE and stopped[1] is not None:
-        raise stopped[1]

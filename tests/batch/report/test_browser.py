@@ -94,6 +94,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def browser(report: Path) -> Iterator[Browser]:
     """One browser for all; what it opens by itself leads nowhere."""
+    expect.set_options(timeout=40_000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=FOUND, args=browsers.OFFLINE)
         yield browser
@@ -104,7 +105,7 @@ def browser(report: Path) -> Iterator[Browser]:
 def page(browser: Browser) -> Iterator[Page]:
     """A window of its own."""
     page = browser.new_page(viewport={"width": 1200, "height": 900})
-    page.set_default_timeout(10_000)
+    page.set_default_timeout(40_000)
     yield page
     page.close()
 
