@@ -21,7 +21,15 @@ from typing import Any, Final
 
 import attrs
 
-from apixo_async import ApixoClient, BatchRunner, Job, LearnedSchedule, Limits, TextToVideo, Timeouts
+from apixo_async import (
+    ApixoClient,
+    BatchRunner,
+    Job,
+    LearnedSchedule,
+    Limits,
+    TextToVideo,
+    Timeouts,
+)
 from apixo_async.errors import StoreError
 from apixo_async.integrations.dbos import DurableJob, DurableVeo
 

@@ -28,7 +28,7 @@ class Sender:
     """What a process is started with."""
 
     store: str
-    account: str
+    prefix: str
     base_url: str
     api_key: str = attrs.field(repr=False)
     requests_per_minute: int
@@ -42,10 +42,10 @@ class Sender:
         if self.store.startswith("redis"):
             from apixo_async.integrations.redis import RedisLimits  # noqa: PLC0415  # of one of two
 
-            return RedisLimits(self.store, account=self.account)
+            return RedisLimits(self.store, prefix=self.prefix)
         from apixo_async.integrations.postgres import PostgresLimits  # noqa: PLC0415  # as above
 
-        return PostgresLimits(self.store, account=self.account)
+        return PostgresLimits(self.store)
 
 
 async def send(sender: Sender) -> None:

@@ -83,7 +83,7 @@ class Replica:
                 limit=LINE,
             )
         replica = cls(process, log)
-        await replica.said("ready")
+        await replica.said("ready", value=True)
         replica.cpu_at_start = cpu_of(process.pid)
         return replica
 
@@ -97,7 +97,7 @@ class Replica:
         """Whether it has not ended."""
         return self.process.returncode is None
 
-    async def said(self, word: str, value: object = True) -> dict[str, Any]:
+    async def said(self, word: str, value: object) -> dict[str, Any]:
         """The next line that says so; `DiedError` if none came before the end."""
         assert self.process.stdout is not None
         while line := await self.process.stdout.readline():

@@ -19,7 +19,8 @@ class Scale:
     jobs: int = JOBS
     rounds: int = ROUNDS
     is_quick: bool = False
-    """Whether all is small, so that it is over in two minutes."""
+    """Whether all is small, so that it is over in two minutes, and side by side, so that no time
+    that it takes is judged."""
 
     def of(self, account: Account) -> Account:
         """The account of a case."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import time
 import urllib.request
 from collections.abc import AsyncGenerator, Sequence
@@ -87,9 +88,18 @@ class Stage:
 
     async def until_sending(self, least: int) -> int:
         """Returns when so many POSTs are about to leave or under way; how many."""
-        while (count := await self.watch.sending()) < least:
+        while (count := await self.watch.sending()) < least:  # noqa: ASYNC110  # in a database
             await asyncio.sleep(0.02)
         return count
+
+    async def sender(self, rng: random.Random) -> int:
+        """The place of a worker that has POSTs under way; one of several is drawn."""
+        places = list(range(len(self.workers)))
+        while True:
+            rng.shuffle(places)
+            for place in places:
+                if await self.watch.sending_by(self.workers[place].pid):
+                    return place
 
     async def wait_for(self, name: str) -> dict[str, int]:
         """The outcomes of jobs that were asked for, by status; empty if they do not end."""
@@ -103,7 +113,7 @@ class Stage:
     def control(self, path: str, *, post: bool = False) -> Any:  # noqa: ANN401  # JSON
         """What the emulator tells beside its API."""
         origin = f"http://{urlsplit(self.api.base_url).netloc}/emulator/{path}"
-        request = urllib.request.Request(origin, method="POST" if post else "GET")  # noqa: S310
+        request = urllib.request.Request(origin, method="POST" if post else "GET")
         with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310  # our own
             return json.load(answer)
 
@@ -133,7 +143,7 @@ async def stage(
     account: Account, database: str, directory: Path, *, workers: int, has_asker: bool = True
 ) -> AsyncGenerator[Stage]:
     """Opens one, and ends all of its processes."""
-    directory.mkdir()
+    directory.mkdir()  # noqa: ASYNC240  # it takes no time
     with emulated(account.arguments(), speed=1.0) as api:
         script = account.script(database, api)
         opened = Stage(account, api, script, directory, Watch(database))

@@ -24,6 +24,10 @@ _SLOTS: Final = """
 SELECT coalesce(sum(greatest(held, granted)), 0) FROM apixo.members
 WHERE until > clock_timestamp() AND member LIKE %s
 """
+_SENT_BY: Final = """
+SELECT count(*) FROM apixo.jobs JOIN dbos.workflow_status ON split_part(workflow_uuid, '/', 2) = key
+WHERE state = 'sending' AND status = 'PENDING' AND executor_id LIKE %s
+"""
 _CARRIED: Final = """
 SELECT count(*) FROM dbos.workflow_status WHERE status = 'PENDING' AND executor_id LIKE %s
 """
@@ -43,6 +47,10 @@ class Watch:
             with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
                 return int(database.execute(_SENDING.format("")).fetchone()[0])
         return await self._number("SELECT count(*) FROM apixo.jobs WHERE state = 'sending'")
+
+    async def sending_by(self, pid: int) -> int:
+        """Those of a process."""
+        return await self._number(_SENT_BY, [f"%-{pid}-%"])
 
     async def slots_of(self, pid: int) -> int:
         """Slots that are kept for a process by its lease."""

@@ -16,7 +16,7 @@ import asyncio
 import os
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
@@ -33,33 +33,34 @@ from benchmarks._report import Table, verdict, write_json
 CASES: Final = (1, 2, 3, 4, 5, 6)
 REDIS: Final = "redis://127.0.0.1:6379/0"
 QUICK: Final = Scale(jobs=60, rounds=1, is_quick=True)
+TABLE: Final = Table({"case": 4, "what": -38, "holds": -5, "s": 5, "measured": -80})
 
 
 @attrs.frozen(kw_only=True)
 class Servers:
     """Where the cases have their databases."""
 
-    own: Cluster
     postgres: str
     redis: str
+    own: Cluster | None = None
+    """PostgreSQL, if it is ours."""
 
-    @property
-    def is_own(self) -> bool:
-        """Whether the server is ours, so that its CPU can be told."""
-        return self.postgres == self.own.url
+    def cpu(self) -> float:
+        """Seconds of CPU of PostgreSQL so far; 0 if it is not ours."""
+        return 0.0 if self.own is None else self.own.cpu()
 
 
 async def run(case: int, scale: Scale, servers: Servers, directory: Path) -> list[Row]:
     """The rows of one case."""
     place = directory / f"case{case}"
     if case == 3:
-        return [await outages(scale, servers.own, place)]
+        with cluster() as stopped:  # the others need theirs
+            return [await outages(scale, stopped, place)]
     if case == 5:
         return [await restarts(scale, place)]
     async with database_of_its_own(servers.postgres) as database:
         if case == 1:
-            cpu = servers.own.cpu if servers.is_own else None
-            return [await throughput(scale, database, place, cpu)]
+            return [await throughput(scale, database, place, servers.cpu)]
         if case == 6:
             stores = {"PostgreSQL": database, "Redis": servers.redis}
             return [await rate(scale, name, url, place) for name, url in stores.items()]
@@ -67,25 +68,31 @@ async def run(case: int, scale: Scale, servers: Servers, directory: Path) -> lis
         return [await played(scale, database, place)]
 
 
-async def run_all(
-    cases: list[int], scale: Scale, servers: Servers, directory: Path
-) -> AsyncIterator[Row]:
-    """All rows, each when it is there."""
-    for case in cases:
-        for row in await run(case, scale, servers, directory):
-            yield row
-
-
-async def measure(cases: list[int], scale: Scale, servers: Servers, directory: Path) -> list[Row]:
-    """Runs all cases, and prints a row for each."""
-    table = Table({"case": 4, "what": -38, "holds": -5, "s": 5, "measured": -80})
-    table.begin()
+async def measure(
+    cases: Sequence[int], scale: Scale, servers: Servers, directory: Path
+) -> list[Row]:
+    """Runs all cases, and prints a row for each: small ones side by side, large ones in turn."""
+    TABLE.begin()
     rows: list[Row] = []
-    async for row in run_all(cases, scale, servers, directory):
-        rows.append(row)
-        holds = "yes" if row.has_passed else "NO"
-        table.row(row.case, row.title, holds, f"{row.seconds:.0f}", "; ".join(row.facts))
-    return rows
+    at_once = asyncio.Semaphore(len(cases) if scale.is_quick else 1)
+
+    async def take(case: int) -> None:
+        async with at_once:
+            found = await run(case, scale, servers, directory)
+        for row in found:
+            rows.append(row)
+            tell(row)
+
+    async with asyncio.TaskGroup() as group:
+        for case in cases:
+            group.create_task(take(case))
+    return sorted(rows, key=lambda row: row.case)
+
+
+def tell(row: Row) -> None:
+    """One row for people."""
+    holds = "yes" if row.has_passed else "NO"
+    TABLE.row(row.case, row.title, holds, f"{row.seconds:.0f}", "; ".join(row.facts))
 
 
 def asked() -> argparse.Namespace:
@@ -95,7 +102,7 @@ def asked() -> argparse.Namespace:
     parser.add_argument("--cases", default=",".join(map(str, CASES)), metavar="NUMBERS")
     parser.add_argument("--jobs", type=int, default=JOBS, metavar="NUMBER", help="of case 1")
     parser.add_argument("--rounds", type=int, default=ROUNDS, metavar="NUMBER", help="of case 2")
-    parser.add_argument("--quick", action="store_true", help="all cases, but small")
+    parser.add_argument("--quick", action="store_true", help="all is small, no times are judged")
     parser.add_argument("--postgres", metavar="URL", help="a server for all cases but the third")
     parser.add_argument("--redis", default=REDIS, metavar="URL")
     parser.add_argument("--logs", type=Path, metavar="DIRECTORY", help="keep what processes log")
@@ -108,13 +115,14 @@ def main() -> int:
     cases = sorted({int(case) for case in given.cases.split(",")})
     scale = QUICK if given.quick else Scale(jobs=given.jobs, rounds=given.rounds)
     with ExitStack() as stack:
-        own = stack.enter_context(cluster())
+        own = None if given.postgres else stack.enter_context(cluster())
         if given.logs is None:
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         else:
             directory = given.logs
             directory.mkdir(parents=True)
-        servers = Servers(own=own, postgres=given.postgres or own.url, redis=given.redis)
+        postgres = given.postgres if own is None else own.url
+        servers = Servers(postgres=postgres, redis=given.redis, own=own)
         rows = asyncio.run(measure(cases, scale, servers, directory))
     print(f"\nload average at the end {' '.join(f'{load:.1f}' for load in os.getloadavg())}")
     if given.json is not None:

@@ -1,14 +1,22 @@
 """The simulations among the benchmarks, as anyone runs them, but small."""
 
+import importlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
+from tests import services
+
 ROOT = Path(__file__).parents[1]
+# The benchmarks are no part of what is installed, so that tests find them by their place only.
+with mock.patch.object(sys, "path", [*sys.path, str(ROOT)]):
+    programs: Any = importlib.import_module("benchmarks._replicas_postgres").programs
 
 
 def run(name: str, file: Path, *options: str) -> tuple[int, Any]:
@@ -70,3 +78,19 @@ def test_a_short_soak_leaves_nothing_behind(tmp_path: Path) -> None:
     assert figures["outcomes"]["succeeded"] > 250
     assert sum(figures["ledger"]["faults"].values()) > 25
     assert figures["asyncio_complaints"] == figures["differences"] == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
+def test_replicas_hold_together_in_small(tmp_path: Path) -> None:
+    """All six cases, each with one fault: nothing is paid twice, lost or stuck, no limit broken."""
+    if programs() is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("no initdb: install PostgreSQL")
+    with services.redis_prefix():  # a clear word if there is no Redis
+        code, rows = run("replicas", tmp_path / "rows.json", "--quick", "--redis", services.REDIS)
+
+    assert code == 0
+    assert [row["case"] for row in rows] == [1, 2, 3, 4, 5, 6, 6]
+    assert not any(row["complaints"] for row in rows)
+    assert [row["figures"]["jobs"] for row in rows[:5]] == [60, 50, 50, 50, 50]

@@ -30,6 +30,8 @@ from apixo_async import (
 )
 from apixo_async.emulator import EmulatorSettings
 from apixo_async.integrations.dbos import DurableJob, DurableVeo
+from apixo_async.integrations.dbos._caring import cares
+from apixo_async.integrations.dbos._engine import executor_id
 from apixo_async.testing import EmulatorThread
 from tests import fakes
 from tests.services import POSTGRES, postgres_schema
@@ -280,6 +282,30 @@ def test_a_setting_that_cannot_be_one_is_named(settings: dict[str, Any], rule: s
     """With its rule, before anything is opened."""
     with pytest.raises(InvalidSettingError, match=rule):
         DurableVeo(**{"api_key": "x", **settings})
+
+
+@pytest.mark.parametrize(
+    ("alive", "expected"),
+    [
+        ([], False),
+        (["b-1-00000000"], True),
+        (["b-1-00000000", "c-1-00000000"], True),
+        (["b-1-00000000", "a-1-00000000"], False),
+        (["c-1-00000000"], False),
+        (["b-1-00000000", "0a1b2c3d4e5f6071", "a batch"], True),
+    ],
+)
+def test_one_of_those_that_work_looks_for_the_dead(alive: list[str], *, expected: bool) -> None:
+    """The first by name; a batch that shares the limits does not look, whatever its name."""
+    assert cares("b-1-00000000", alive) is expected
+    assert cares(executor_id(), ["!"]) is False
+
+
+def test_a_replica_alone_looks_for_the_dead() -> None:
+    """Whatever the host is called."""
+    name = executor_id()
+
+    assert cares(name, [name])
 
 
 async def test_it_has_to_be_open(file: str, api: EmulatorThread) -> None:

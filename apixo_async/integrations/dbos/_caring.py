@@ -10,7 +10,7 @@ from typing import Final
 from apixo_async._logs import LOGGER, fields
 from apixo_async.errors import StoreError
 from apixo_async.integrations.dbos._accounts import Account
-from apixo_async.integrations.dbos._engine import Engine
+from apixo_async.integrations.dbos._engine import Engine, is_executor_id
 
 SWEEP_EVERY: Final = 60.0
 """Seconds between looks for jobs that are recorded and in no queue."""
@@ -45,8 +45,11 @@ async def care_for(account: Account, engine: Engine, *, lease: float) -> None:
 
 
 def cares(executor: str, alive: Collection[str]) -> bool:
-    """Whether it is this replica that looks: the first by name of those that live and work."""
-    return executor == min(alive, default=None)
+    """Whether it is this replica that looks: the first by name of those that live and work.
+
+    Who shares the limits without DBOS, such as a batch, has no part in it.
+    """
+    return executor == min(filter(is_executor_id, alive), default=None)
 
 
 async def _sweep(account: Account, engine: Engine) -> None:

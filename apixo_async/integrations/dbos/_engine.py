@@ -7,6 +7,7 @@ import contextvars
 import functools
 import logging
 import os
+import re
 import secrets
 import socket
 import sqlite3
@@ -33,6 +34,7 @@ PAGE: Final = 500
 """Workflows that are read, or deleted, at a time."""
 ACTIVE: Final = ("ENQUEUED", "DELAYED", "PENDING")
 _ENDED: Final = ("SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
+_EXECUTOR_ID: Final = re.compile(r".+-[0-9]+-[0-9a-f]{8}")
 _ALWAYS: Final = 1_000_000_000
 """Recoveries are never too many: the ledger, not a count, keeps a job from being paid twice."""
 
@@ -63,6 +65,11 @@ async def _awaited(carry: Carry, account: str, key: str) -> str:
 def executor_id() -> str:
     """A name for this process that no other has, or had."""
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def is_executor_id(name: str) -> bool:
+    """Whether a member of shared limits has a name as `executor_id` gives them."""
+    return _EXECUTOR_ID.fullmatch(name) is not None
 
 
 def queue_of(account: str) -> str:
