@@ -67,6 +67,8 @@ SOURCE: Final = re.compile(
     r"((?:Veo 3\.1(?: Extend)?)|[a-z]+(?:-[a-z]+)?)\s+page(?:,\s+([a-z\s]+))?"
 )
 MADE_FOR_YOU: Final = {"OutcomeStream", "SaveObserver"}
+# Made by users and passed on: these methods are for them, the others for whom it is passed to.
+PASSED_ON: Final[Mapping[str, set[str]]] = {"Gate": {"statistics"}}
 OF_PYTEST: Final = {"config", "monkeypatch", "request"}
 FLOATS: Final = re.compile(r"\b(seconds|US\s+dollars|part|how\s+many|ratio)\b", re.IGNORECASE)
 SECTION: Final = re.compile(r"^(Args|Attributes|Raises):\n((?:(?: {4}.*)?\n)*)", re.MULTILINE)
@@ -206,7 +208,7 @@ def _of_class(name: str, cls: type) -> Iterator[str]:
     elif inspect.isfunction(vars(cls).get("__init__")) and cls.__name__ not in MADE_FOR_YOU:
         yield from _of_function(name, vars(cls)["__init__"], text)
     for own, member in vars(cls).items():
-        if own.startswith("_"):
+        if own.startswith("_") or own not in PASSED_ON.get(cls.__name__, {own}):
             continue
         if isinstance(member, property):
             yield from _of_property(f"{name}.{own}", member)

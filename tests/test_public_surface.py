@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import apixo_async
-from tests.docstrings import TABLES_OF_CONTENTS
+from tests.docstrings import PASSED_ON, TABLES_OF_CONTENTS
 
 TYPING = Path(__file__).parent / "typing"
 
@@ -28,6 +28,7 @@ NAMES = [
     "DownloadError",
     "ExtendVideo",
     "FramesToVideo",
+    "Gate",
     "InsufficientCreditsError",
     "InvalidImageURLError",
     "InvalidRequestError",
@@ -73,7 +74,8 @@ def public_names() -> Iterator[str]:
             value = getattr(module, name)
             for own, member in vars(value).items() if isinstance(value, type) else ():
                 is_told = isinstance(member, property) or inspect.isroutine(member)
-                if is_told and not own.startswith("_"):
+                is_for_users = own in PASSED_ON.get(name, {own})
+                if is_told and is_for_users and not own.startswith("_"):
                     yield f"{name}.{own}"
 
 

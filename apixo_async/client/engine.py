@@ -92,9 +92,8 @@ class Engine:
         )
         self._transport: Transport | None = None
         self._submitter: Submitter | None = None
-        self._reclaimer = Reclaimer(
-            self.gate.slots, self.tracker, self.look, schedule, rng=self._rng
-        )
+        self._reclaimer = Reclaimer(self.gate, self.tracker, self.look, schedule, rng=self._rng)
+        self.gate.ran_short = self._reclaimer.start
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_down = asyncio.Event()
         self._outliving: set[asyncio.Task[Any]] = set()

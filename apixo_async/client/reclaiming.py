@@ -1,4 +1,4 @@
-"""Looking at tasks that nobody waits for, while somebody waits for their slots."""
+"""Looking at tasks that nobody waits for, while somebody wants their slots."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from apixo_async._logs import LOGGER, fields
 from apixo_async.client.closing import end_all
 from apixo_async.client.tracking import Tracked, Tracker
 from apixo_async.errors import ApixoError
-from apixo_async.limits import Slots
+from apixo_async.limits import Gate
 from apixo_async.polling import PollSchedule, next_look
 from apixo_async.tasks import Task
 
@@ -23,14 +23,14 @@ class Reclaimer:
 
     def __init__(
         self,
-        slots: Slots,
+        gate: Gate,
         tracker: Tracker,
         look: Callable[[str, str], Awaitable[Task]],
         schedule: PollSchedule,
         *,
         rng: random.Random,
     ) -> None:
-        self._slots = slots
+        self._gate = gate
         self._tracker = tracker
         self._look = look
         self._schedule = schedule
@@ -38,7 +38,7 @@ class Reclaimer:
         self._working: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Somebody is about to wait for a slot."""
+        """Somebody is about to wait for a slot, here or in another process."""
         if self._working is None or self._working.done():
             self._working = asyncio.create_task(self._reclaim())
 
@@ -50,7 +50,7 @@ class Reclaimer:
     async def _reclaim(self) -> None:
         loop = asyncio.get_running_loop()
         await asyncio.sleep(0)
-        while self._slots.waiting:
+        while self._gate.is_short:
             due = [t for t in self._tracker.unwatched() if t.is_due(loop.time())]
             await asyncio.gather(*map(self._look_quietly, due[:AT_ONCE]))
             if len(due) <= AT_ONCE:

@@ -7,8 +7,6 @@ import random
 from collections.abc import Callable
 from typing import Final
 
-import attrs
-
 from apixo_async._logs import LOGGER, fields
 from apixo_async._narrow import shown
 from apixo_async.errors import InvalidSettingError
@@ -19,61 +17,12 @@ from apixo_async.limits.rate import Permit, RateGate
 from apixo_async.limits.settings import Limits
 from apixo_async.limits.sharing import SharedLimits
 from apixo_async.limits.slots import Lease, Slots
+from apixo_async.limits.statistics import GateStatistics
 from apixo_async.limits.throttling import Cause, cause_of, pause_seconds
+from apixo_async.limits.turns import Turn
 
 PROBE_RETRY: Final = 0.5
 """A probe whose time has come waits for the cap to be filled; it looks again so often."""
-
-
-@attrs.frozen(kw_only=True)
-class GateStatistics:
-    """A snapshot of the gate. The caps are what the account was found to allow."""
-
-    requests: int
-    """Requests so far."""
-    requests_last_minute: int
-    """Requests in the last 60 seconds, exact to the second."""
-    tasks: int
-    """Slots that are taken: tasks that run or may run, and jobs that are about to be sent."""
-    tasks_peak: int
-    """The most slots that were taken at once."""
-    tasks_cap: int
-    """Unfinished tasks that are allowed at present; `Limits.concurrent_tasks` at most."""
-    requests_cap: int
-    """Requests a minute that are allowed at present; `Limits.requests_per_minute` at most."""
-    waiting: int
-    """Callers that wait for a slot."""
-    throttled: int
-    """Answers with 429 so far."""
-    closed_for: float
-    """Seconds for which nothing is sent because of a 429; 0 while the gate is open."""
-    is_shared: bool = False
-    """Whether other processes hold the limits together with this one."""
-    tasks_granted: int | None = None
-    """Slots that this process may have at present as its share, 0 if its lease has ended; `None`
-    where nothing is shared. All other numbers but `tasks_cap` are of this process alone, too."""
-    is_store_reachable: bool = True
-    """Whether the store of shared limits answered when it was last asked. While it does not,
-    nothing is sent."""
-
-
-@attrs.frozen
-class Turn:
-    """The right to one POST, with its permit."""
-
-    lease: Lease
-    place: Lease
-    post: Lease
-    permit: Permit
-    starting: dict[Lease, Lease] = attrs.field(repr=False)
-
-    def end(self) -> None:
-        """The POST is answered; unless a task is or may be running, its place is free again."""
-        self.starting.pop(self.place, None)
-        if not self.lease.is_running and self.lease.place is not None:
-            self.lease.place.release()
-            self.lease.place = None
-        self.post.release()
 
 
 class Gate:
@@ -113,6 +62,8 @@ class Gate:
         self.limits = limits
         self._tell = tell
         self._has_client = False
+        self.ran_short: Callable[[], None] | None = None
+        """Told when other processes want slots that are held here."""
         self.slots = Slots(limits.concurrent_tasks)
         self._places = Slots(limits.concurrent_tasks)
         self._member = None if shared is None else self._join(shared)
@@ -144,7 +95,13 @@ class Gate:
             line=lambda: self.rate.line,
             found_cap=lambda: self._finder.cap,
             changed=self._recap,
+            heard=self._heard,
         )
+
+    def _heard(self) -> None:
+        """The store has answered."""
+        if self.is_short and self.ran_short is not None:
+            self.ran_short()
 
     def belong_to(self, rng: random.Random, tell: Callable[[ClientEvent], None] | None) -> None:
         """Makes this the gate of one client, and uses its random numbers and hook.
@@ -159,6 +116,13 @@ class Gate:
             self._rng = rng
         if self._tell is None:
             self._tell = self.rate.tell = tell
+
+    @property
+    def is_short(self) -> bool:
+        """Whether a slot is wanted: by who waits here, or by a process whose share it is."""
+        if self.slots.waiting:
+            return True
+        return self._member is not None and self.slots.held > self._member.keeper.granted(_now())
 
     def poll_budget(self, share: float) -> float:
         """How many status calls a second a schedule may plan with at this moment; always above 0.
@@ -222,7 +186,9 @@ class Gate:
                 except BaseException:
                     self._unplace(place)
                     raise
-                if self._has_room():
+                if self._member is not None:
+                    self._recap()  # frozen meanwhile, the lease may have ended
+                if self._places.held <= self._places.cap:
                     break
                 # The cap dropped while we waited for the permit: that is spent, to the safe side.
                 self._unplace(place)
@@ -231,12 +197,6 @@ class Gate:
             raise
         lease.place = place
         return Turn(lease, place, post, permit, self._starting)
-
-    def _has_room(self) -> bool:
-        """Whether those who have a place may start; not if the lease ended while we were frozen."""
-        if self._member is not None:
-            self._recap()
-        return self._places.held <= self._places.cap
 
     def _unplace(self, place: Lease) -> None:
         del self._starting[place]

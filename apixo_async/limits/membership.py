@@ -13,7 +13,7 @@ from apixo_async.limits.buckets import bucket_size
 from apixo_async.limits.contact import ANSWER_SECONDS, Contact
 from apixo_async.limits.keeping import Keeper
 from apixo_async.limits.meters import RequestMeter
-from apixo_async.limits.reserving import Reservations
+from apixo_async.limits.permits import SharedPermits
 from apixo_async.limits.settings import Limits
 from apixo_async.limits.sharing import Grant, SharedLimits
 from apixo_async.limits.slots import Lease, Slots
@@ -45,11 +45,13 @@ class Membership:
         line: Callable[[], int],
         found_cap: Callable[[], int],
         changed: Callable[[], None],
+        heard: Callable[[], None],
     ) -> None:
         self._shared = shared
+        self._heard = heard
         self.contact = Contact()
         size = bucket_size(limits.requests_per_minute)
-        self.permits = Reservations(shared, self.contact, size, line)
+        self.permits = SharedPermits(shared, self.contact, size, line)
         self.keeper = Keeper(
             shared,
             self.contact,
@@ -91,6 +93,7 @@ class Membership:
         else:  # for the first time, or the store was emptied
             self._counted = by_others
         self._all, self._heard_at = grant.requests, now
+        self._heard()
 
     async def aclose(self, *, held: int) -> None:
         """Leaves the store with what is `held` for its tasks, and closes it; twice is fine."""

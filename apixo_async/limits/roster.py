@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import attrs
 
-from apixo_async.limits.shares import Demand, Member, grant
+from apixo_async.limits.shares import TURN_SECONDS, Demand, Member, grant
 
 
 @attrs.frozen(kw_only=True)
@@ -48,13 +48,10 @@ class Roster:
 def renewed(
     roster: Roster, me: str, *, held: int, wanted: int, cap: int, lease: float, now: float
 ) -> Roster:
-    """A member told what it holds and wants: it has its share, and a new lease.
-
-    Turns are as long as a lease, in which every member calls several times.
-    """
+    """A member told what it holds and wants: it has its share, and a new lease."""
     here = roster.at(now)
     demand = Demand(held=held, wanted=wanted)
-    granted = grant(here.members, me, demand, cap, int(now // lease))
+    granted = grant(here.members, me, demand, cap, int(now // TURN_SECONDS))
     kept = Kept(held=held, wanted=wanted, granted=granted, until=now + lease)
     return attrs.evolve(here, members={**here.members, me: kept})
 

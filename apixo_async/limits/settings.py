@@ -39,7 +39,7 @@ class Limits:
     """What the account allows. The client never exceeds either limit.
 
     An account that allows less is noticed, at the cost of refusals. Where several processes share
-    an account, give each its part of both limits.
+    an account, let them hold the limits together (`Gate`), or give each its part of both.
 
     Raises:
         InvalidSettingError: A number is out of its range; the message names it.

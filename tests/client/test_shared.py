@@ -134,6 +134,27 @@ def test_a_batch_without_its_store_stops_and_goes_on_later() -> None:
     assert len(api.billed) == 30
 
 
+def test_tasks_that_nobody_watches_are_looked_at_while_another_process_wants_their_slots() -> None:
+    """They have ended, and would hold them for an hour; a third of a lease may pass."""
+    api, limits = FakeApi(), Limits(concurrent_tasks=2)
+
+    async def main() -> float:
+        store, loop = MemoryStore(), asyncio.get_running_loop()
+        async with (
+            client_of(api, store.member(), limits=limits) as leaving,
+            client_of(api, store.member(), limits=limits) as other,
+        ):
+            for _ in range(2):
+                await leaving.submit(REQUEST)
+            await asyncio.sleep(200)
+            assert api.statuses == 0, "nobody wants them yet"
+            begin = loop.time()
+            await asyncio.gather(*(other.submit(REQUEST) for _ in range(2)))
+            return loop.time() - begin
+
+    assert run_virtual(main()) < 45
+
+
 def test_a_submit_without_store_says_so_and_sends_nothing() -> None:
     """Once it comes back, the same call succeeds."""
     api = FakeApi()
@@ -266,13 +287,17 @@ def test_a_gate_is_a_gate() -> None:
 
 
 def test_a_gate_without_store_may_be_passed() -> None:
-    """It behaves as the one that the client makes of the same limits."""
-    gate = Gate(Limits(concurrent_tasks=2), rng=random.Random(1))
+    """It behaves as the one that the client makes of the same limits, and keeps its own hook."""
+    heard = list[ClientEvent]()
+    gate = Gate(Limits(concurrent_tasks=2), rng=random.Random(1), tell=heard.append)
+    answers = iter([refusal(429, retry_after="3")])
+    api = FakeApi(on_submit=lambda *_: next(answers, None))
 
     async def main() -> None:
-        client = ApixoClient(KEY, base_url=BASE_URL, transport=FakeApi(), gate=gate)
+        client = ApixoClient(KEY, base_url=BASE_URL, transport=api, gate=gate)
         async with client:
             await asyncio.gather(*(client.generate(REQUEST) for _ in range(4)))
+        assert [type(event) for event in heard] == [Paused]
         statistics = client.statistics().gate
         assert (statistics.tasks_cap, statistics.tasks_peak) == (2, 2)
         assert (statistics.is_shared, statistics.tasks_granted) == (False, None)

@@ -11,6 +11,7 @@ from aiolimiter import AsyncLimiter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from apixo_async.errors import ClientUsageError
 from apixo_async.limits import BucketSize, bucket_size
 from apixo_async.limits.buckets import Bucket, limiter_holding, tokens_in
 from tests.limits.judges import saturate, worst_window
@@ -450,3 +451,32 @@ async def test_who_leaves_as_the_last_one_is_served_leaves_nothing(
     begin = now()
     await bucket.acquire()
     assert now() - begin == pytest.approx(10, abs=0.1)
+
+
+# The end
+
+
+@virtual
+async def test_a_bucket_that_ends_tells_all_who_wait_and_all_who_come() -> None:
+    """Whoever was cancelled in the same moment is cancelled."""
+    bucket = Bucket(BucketSize(1, 0.01), also=nothing)
+    await bucket.acquire()
+    first, other, leaving = (
+        asyncio.create_task(bucket.acquire(first=number == 0)) for number in range(3)
+    )
+    await asyncio.sleep(1)
+    leaving.cancel()
+    bucket.end("closed")
+    ends = await asyncio.gather(first, other, leaving, return_exceptions=True)
+    with pytest.raises(ClientUsageError, match=r"^closed$"):
+        await bucket.acquire()
+
+    assert [type(end) for end in ends] == [
+        ClientUsageError,
+        ClientUsageError,
+        asyncio.CancelledError,
+    ]
+
+
+async def nothing() -> None:
+    """Nothing is needed beside a token."""

@@ -13,6 +13,7 @@ from apixo_async import (
     ClientStatistics,
     ExtendVideo,
     FramesToVideo,
+    Gate,
     Job,
     LearnedSchedule,
     Limits,
@@ -35,6 +36,7 @@ from apixo_async import (
 )
 from apixo_async.batch import events as batch_events
 from apixo_async.integrations.otel import Telemetry
+from apixo_async.integrations.sqlite import SqliteLimits
 
 URL = "https://example.com/a.png"
 
@@ -160,6 +162,8 @@ def hooks(receiver: WebhookReceiver) -> None:
         on_event=heard,
     )
     ApixoClient(on_event=Telemetry(request_spans=False))
+    gate = Gate(Limits(), shared=SqliteLimits("limits.db"))
+    assert_type(ApixoClient(gate=gate).statistics().gate.tasks_granted, int | None)
     ApixoClient(on_event=lambda event: assert_type(event, events.ClientEvent))
     BatchRunner(client, on_event=told, schedule=LearnedSchedule())
 

@@ -22,7 +22,7 @@ LATE_MAX: Final = 3
 frozen or busy sees one such answer."""
 
 
-class Reservations:
+class SharedPermits:
     """Fetches permits while somebody stands in line, by one task that no caller cancels."""
 
     def __init__(
