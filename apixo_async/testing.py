@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
     from types import TracebackType
 
-    from apixo_async.emulator import Emulator, EmulatorSettings, Ledger
+    from apixo_async import emulator
+    from apixo_async.emulator import Emulator, EmulatorSettings
 
 __all__ = ["EmulatorThread", "apixo_emulator", "emulated", "pytest_configure"]
 
@@ -102,7 +103,7 @@ class EmulatorThread:
         return self._settings
 
     @property
-    def ledger(self) -> Ledger:
+    def ledger(self) -> emulator.Ledger:  # by this name, as there are ledgers of jobs, too
         """What happened so far: a copy, which later requests do not change."""
         emulator = self._opened
         return self._call(emulator.ledger.snapshot)

@@ -22,6 +22,7 @@ from typing import Any, Final
 import attrs
 
 import apixo_async
+from apixo_async.durable import Rows
 
 # Names that are reached by an attribute or an argument of those in the tables of contents.
 BESIDE: Final = {
@@ -35,8 +36,13 @@ TABLES_OF_CONTENTS: Final = [
     "apixo_async",
     "apixo_async.batch",
     "apixo_async.batch.report",
+    "apixo_async.durable",
     "apixo_async.emulator",
+    "apixo_async.integrations.dbos",
     "apixo_async.integrations.otel",
+    "apixo_async.integrations.postgres",
+    "apixo_async.integrations.redis",
+    "apixo_async.integrations.sqlite",
     "apixo_async.testing",
 ]
 EVENTS: Final = ["apixo_async.batch.events", "apixo_async.events"]
@@ -66,6 +72,8 @@ PAGES: Final[Mapping[str, set[str]]] = {
 SOURCE: Final = re.compile(
     r"((?:Veo 3\.1(?: Extend)?)|[a-z]+(?:-[a-z]+)?)\s+page(?:,\s+([a-z\s]+))?"
 )
+# Classes whose methods are explained by a protocol; they say what is special about them.
+IMPLEMENTS: Final[Mapping[str, type]] = {"apixo_async.durable.MemoryRows": Rows}
 MADE_FOR_YOU: Final = {"OutcomeStream", "SaveObserver"}
 # Made by users and passed on: these methods are for them, the others for whom it is passed to.
 PASSED_ON: Final[Mapping[str, set[str]]] = {"Gate": {"statistics"}}
@@ -205,16 +213,25 @@ def _of_class(name: str, cls: type) -> Iterator[str]:
         yield from _of_fields(name, cls)
     elif issubclass(cls, apixo_async.ApixoError):
         yield from _of_error(name, cls)
-    elif inspect.isfunction(vars(cls).get("__init__")) and cls.__name__ not in MADE_FOR_YOU:
+    elif is_made_by_users(cls):
         yield from _of_function(name, vars(cls)["__init__"], text)
+    explained = vars(IMPLEMENTS[name]) if name in IMPLEMENTS else {}
     for own, member in vars(cls).items():
-        if own.startswith("_") or own not in PASSED_ON.get(cls.__name__, {own}):
+        is_for_others = own not in PASSED_ON.get(cls.__name__, {own})
+        if own.startswith("_") or is_for_others or (own in explained and member.__doc__):
             continue
         if isinstance(member, property):
             yield from _of_property(f"{name}.{own}", member)
         elif inspect.isroutine(member):
             function = getattr(member, "__func__", member)
             yield from _of_function(f"{name}.{own}", function, function.__doc__ or "")
+
+
+def is_made_by_users(cls: type) -> bool:
+    """Whether somebody calls it, so that its parameters have to be explained."""
+    is_protocol = getattr(cls, "_is_protocol", False)
+    has_parameters = inspect.isfunction(vars(cls).get("__init__"))
+    return has_parameters and not is_protocol and cls.__name__ not in MADE_FOR_YOU
 
 
 def _of_fields(name: str, cls: type) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -21,13 +22,14 @@ from tests.filehost import until
 from tests.pages import blocks, execute
 
 PAGE = "docs/how-to/applications.md"
+DURABLE = "docs/how-to/durable.md"
 
 pytestmark = pytest.mark.apixo_emulator(speed=600)
 
 
-def app_of(framework: str) -> dict[str, object]:
+def app_of(framework: str, page: str = PAGE) -> dict[str, object]:
     """What the block of a framework defines."""
-    (block,) = [block for block in blocks(PAGE) if f"from {framework} import" in block.text]
+    (block,) = [block for block in blocks(page) if f"from {framework} import" in block.text]
     return execute(block)
 
 
@@ -135,6 +137,30 @@ async def test_the_fastapi_service_ends_while_a_video_runs(
         await until(lambda: "task_id" in video)
 
     assert video.keys() == {"prompt", "task_id", "error"}
+
+
+async def test_a_service_with_durable_jobs_goes_on_after_a_restart(
+    apixo_emulator: EmulatorThread, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A video that was asked for is there later, and paid once; a wrong prompt is told at once."""
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path / 'site.db'}")
+    video = {"prompt": "a calm ocean", "name": "ocean"}
+    async with served(app_of("fastapi", DURABLE)["app"]) as browser:
+        async with browser.post("/videos", params={"prompt": ""}) as answer:
+            bad = answer.status
+        for _ in range(2):
+            async with browser.post("/videos", params=video) as answer:
+                assert (answer.status, await answer.json()) == (202, {"id": "ocean"})
+    async with served(app_of("fastapi", DURABLE)["app"]) as browser, asyncio.timeout(45):
+        # A service has no event to wait for.
+        while (found := await look(browser, "/videos/ocean"))["state"] != "succeeded":  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+        async with browser.get("/videos/none") as answer:
+            unknown = answer.status
+
+    assert (bad, unknown) == (422, 404)
+    assert str(found["urls"]).endswith(".mp4']")
+    assert apixo_emulator.ledger.billed == {"a calm ocean": 1}
 
 
 async def test_the_aiohttp_service_tells_of_a_task(apixo_emulator: EmulatorThread) -> None:

@@ -18,6 +18,7 @@ SECTIONS: Final[Mapping[str, range]] = {
     "E": range(1, 14),
     "L": range(1, 12),
     "P": range(1, 12),
+    "R": range(1, 12),
     "A": range(1, 10),
     "C": range(1, 13),
     "D": range(1, 11),

@@ -77,11 +77,11 @@ def test_every_call_uses_the_vocabulary() -> None:
 
 
 def test_no_module_has_a_logger_of_its_own() -> None:
-    """But for the command line, which adds handlers to the same one."""
+    """But for the command line, which adds handlers to the same one; DBOS has its own."""
     found = {
         path.relative_to(PACKAGE).parts[0]
         for path in PACKAGE.rglob("*.py")
-        if "getLogger" in path.read_text(encoding="utf-8")
+        if re.search(r'getLogger(?!\("dbos"\))', path.read_text(encoding="utf-8"))
     }
 
     assert found <= {"_logs.py", "cli", "emulator"}

@@ -151,10 +151,17 @@ class DurableJobs:
         """
         now = datetime.now(UTC)
         async for entry in self._ledger.entries(*TO_CARRY):
-            age = untouched(entry, now)
-            is_over = entry.state is JobState.ACCEPTED and age > self._settings.deadline
-            if age > untouched_for and not is_over:
+            if untouched(entry, now) > untouched_for and not self.is_overdue(entry):
                 yield entry.key
+
+    def is_overdue(self, entry: Entry) -> bool:
+        """Whether its task runs for longer than one wait lasts; `carry` waits for it once more.
+
+        Args:
+            entry: A job, as `add` returns it.
+        """
+        deadline = self._settings.deadline
+        return entry.state is JobState.ACCEPTED and untouched(entry, datetime.now(UTC)) > deadline
 
     async def settle(
         self, key: str, *, task_id: str | None = None, resubmit: bool = False, abandon: bool = False

@@ -43,6 +43,12 @@ class Ledger:
     A submit leaves only after its row went from `queued` to `sending` by a compare-and-swap, which
     of several processes one alone can win. It implements the `Record` of a job's carrier, so what
     is written, and when, is the same as in a journal.
+
+    Args:
+        rows: Where the jobs are; the ledger closes it.
+
+    Attributes:
+        name: What callback URLs call it; `None` until it is open.
     """
 
     def __init__(self, rows: Rows) -> None:
@@ -55,11 +61,15 @@ class Ledger:
         self._task_ids: dict[str, None] = {}
 
     async def open(self) -> None:
-        """Learns its name. Raises `StoreError`."""
+        """Learns its name; to be awaited before anything is carried.
+
+        Raises:
+            StoreError: The table is away.
+        """
         self.name = await self.rows.name()
 
     async def aclose(self) -> None:
-        """Waits for what is being written, then closes."""
+        """Waits for what is still to be written, for 30 seconds at most, then closes."""
         try:
             if self._lines:
                 await asyncio.wait(list(self._lines.values()), timeout=CLOSE_SECONDS)
@@ -78,7 +88,12 @@ class Ledger:
     async def add(self, job: Job) -> Entry:
         """The job as it stands; it is queued if it is new.
 
-        Raises `InvalidRequestError` if its key was used for another request, and `StoreError`.
+        Args:
+            job: Its key must be set.
+
+        Raises:
+            InvalidRequestError: It has no key, or that was used for another request.
+            StoreError: The table is away; nothing was added.
         """
         if job.key is None:
             raise InvalidRequestError("Job", [("key", "must be set: jobs are known by it")])
@@ -88,7 +103,14 @@ class Ledger:
         return known
 
     async def read(self, key: str) -> Entry | None:
-        """The job, once everything is written that this process knows of it."""
+        """The job, once everything is written that this process knows of it.
+
+        Args:
+            key: The name of a job; `None` is returned if there is none.
+
+        Raises:
+            StoreError: The table is away.
+        """
         entry = await self.rows.read(key)
         if entry is None:
             return None
@@ -110,7 +132,14 @@ class Ledger:
         return entry
 
     async def doubt(self, entry: Entry) -> None:
-        """The process that was sending this job has not said what came of it: nobody can say."""
+        """The process that was sending this job has not said what came of it: nobody can say.
+
+        Args:
+            entry: The job as it was read; if it has changed since, nothing is done.
+
+        Raises:
+            StoreError: The table is away.
+        """
         told = doubt_after_crash(entry)
         if told is not None:
             await self.rows.replace(entry, after(entry, told))
@@ -118,7 +147,16 @@ class Ledger:
     async def decide(
         self, key: str, event: events.Resubmitted | events.Abandoned | events.Identified
     ) -> Entry:
-        """Records what a person decided about a job; `JournalError` if that cannot follow."""
+        """Records what a person decided about a job.
+
+        Args:
+            key: Its name.
+            event: The decision.
+
+        Raises:
+            JournalError: There is no such job, or that cannot follow.
+            StoreError: The table is away.
+        """
         while True:
             entry = await self.rows.read(key)
             if entry is None:
@@ -128,23 +166,49 @@ class Ledger:
                 return changed
 
     def entries(self, *states: JobState) -> AsyncIterator[Entry]:
-        """All jobs in these states. Raises `StoreError`."""
+        """All jobs in these states, in the order in which they were added.
+
+        Args:
+            states: Of jobs that are wanted.
+
+        Raises:
+            StoreError: The table is away.
+        """
         return self.rows.entries(states)
 
     # The `Record` of a job's carrier
 
     def has_task(self, task_id: str) -> bool:
-        """Whether this process has recorded the task for a job."""
+        """Whether this process has recorded the task for a job.
+
+        Args:
+            task_id: The task.
+        """
         return task_id in self._task_ids
 
     def files(self, number: int, *, named: bool = True) -> Sequence[SavedFile]:  # noqa: ARG002  # of none
-        """None: results are saved by who reads the outcomes."""
+        """None: results are saved by who reads the outcomes.
+
+        Args:
+            number: Of a job.
+            named: Whether only files that have their names are wanted.
+        """
         return ()
 
     def record(
         self, number: int, event: events.JobEvent, *, keep_trying: bool = False
     ) -> asyncio.Future[Entry]:
-        """Writes what happened to a job, in the order of the calls for it."""
+        """Writes what happened to a job, in the order of the calls for it.
+
+        Args:
+            number: Of the job.
+            event: What happened.
+            keep_trying: Whether it is tried until the table is there, as the id of a task has to be.
+
+        Raises:
+            StoreError: When it is awaited: the table is away, and it was not to be tried again.
+            JournalError: When it is awaited: the job is not there any more.
+        """
         before = self._lines.get(number)
         writing = asyncio.create_task(self._record(before, number, event, keep_trying=keep_trying))
         self._lines[number] = writing
@@ -225,12 +289,20 @@ class Ledger:
 
 def _warn(event: events.JobEvent, error: StoreError, *, is_first: bool) -> None:
     task_id = getattr(event, "task_id", None)
-    level = LOGGER.warning if task_id is None else LOGGER.critical
-    if is_first:
-        level(
-            "what came of job %r is not recorded yet (task %s); it is tried until it is: %s",
+    if not is_first:
+        return
+    if task_id is None:
+        LOGGER.warning(
+            "what came of job %r is not recorded yet; it is tried until it is: %s",
             event.key,
-            task_id or "none",
+            error,
+            extra=fields("ledger_away", key=event.key, error=error),
+        )
+    else:
+        LOGGER.critical(
+            "task %s of job %r is billed and not recorded yet; it is tried until it is: %s",
+            task_id,
+            event.key,
             error,
             extra=fields("ledger_away", key=event.key, task_id=task_id, error=error),
         )

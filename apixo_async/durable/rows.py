@@ -16,38 +16,72 @@ NAME_BYTES: Final = 12
 
 
 class Rows(Protocol):
-    """A table of jobs that processes share. Every method raises `StoreError` if it is away."""
+    """A table of jobs that processes share: what a ledger of yours has to have.
+
+    `replace` is what lets one process alone submit a job, so it has to be one atomic step of the
+    database, and durable when it returns. Every method raises `StoreError` if the table is away.
+    """
 
     async def name(self) -> str:
-        """The table's random name, without a dash; the same in every process."""
+        """The table's random name, without a dash; the same in every process, for good."""
         ...
 
     async def insert(self, entry: Entry) -> Entry:
-        """The job of this key as it is there: this one, which is given a number, or an earlier."""
+        """The job of this key as it is there: this one, which is given a number, or an earlier.
+
+        Args:
+            entry: A new job. Its number is the next, and no other job ever gets it.
+        """
         ...
 
     async def read(self, key: str) -> Entry | None:
-        """The job of this key."""
+        """The job of this key; `None` if there is none.
+
+        Args:
+            key: The name of a job.
+        """
         ...
 
     async def numbered(self, number: int) -> Entry | None:
-        """The job of this number."""
+        """The job of this number; `None` if there is none.
+
+        Args:
+            number: As `insert` gave it.
+        """
         ...
 
     async def replace(self, old: Entry, new: Entry) -> bool:
-        """Puts `new` in the place of `old`; false, and nothing is changed, if that has changed."""
+        """Puts `new` in the place of `old`; false, and nothing is changed, if that has changed.
+
+        Args:
+            old: The row as it was read; each field of it counts.
+            new: What it becomes, under the same key and number.
+        """
         ...
 
     def entries(self, states: Collection[JobState]) -> AsyncIterator[Entry]:
-        """All jobs in these states, in the order of their numbers."""
+        """All jobs in these states, in the order of their numbers.
+
+        Args:
+            states: Of jobs that are wanted.
+        """
         ...
 
     async def among(self, numbers: Sequence[int], states: Collection[JobState]) -> Sequence[Entry]:
-        """Those of these jobs that are in these states."""
+        """Those of these jobs that are in these states.
+
+        Args:
+            numbers: Of jobs, thousands at most.
+            states: Of jobs that are wanted.
+        """
         ...
 
     async def purge(self, ended_before: datetime) -> int:
-        """Deletes jobs that ended before then; returns how many."""
+        """Deletes jobs that ended before then; returns how many.
+
+        Args:
+            ended_before: With a time zone.
+        """
         ...
 
     async def aclose(self) -> None:

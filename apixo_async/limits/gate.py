@@ -106,6 +106,10 @@ class Gate:
     def belong_to(self, rng: random.Random, tell: Callable[[ClientEvent], None] | None) -> None:
         """Makes this the gate of one client, and uses its random numbers and hook.
 
+        Args:
+            rng: What pauses are drawn from, unless the gate was made with its own.
+            tell: What pauses and found limits are told to, unless the gate was made with its own.
+
         Raises:
             InvalidSettingError: It is the gate of another one.
         """
@@ -129,6 +133,9 @@ class Gate:
 
         At most `share` of the request rate as it is found to be, and what submits leave of it.
         `Limits.poll_share` takes the place of `share` where it is set.
+
+        Args:
+            share: A part of the request rate, from 0 to 1.
         """
         share = share if self.limits.poll_share is None else self.limits.poll_share
         return self.rate.polls_per_second(share, _now())
@@ -167,6 +174,12 @@ class Gate:
         have a turn, so twice as many each round, up to `concurrent_submits`. Each takes a place
         among the tasks that run or are being started, which counts when the cap has dropped below
         the leases that are out already.
+
+        Args:
+            lease: The slot of the task that the POST is to start.
+
+        Raises:
+            StoreError: The store of shared limits was away for a minute.
         """
         self._arm_probe()
         if self._member is None:
@@ -205,6 +218,9 @@ class Gate:
     async def permit(self, *, poll: bool) -> Permit:
         """Waits for the right to send one request.
 
+        Args:
+            poll: Whether it is a status call.
+
         Raises:
             StoreError: The store of shared limits was away for a minute; not for a status call,
                 which waits as long as it takes.
@@ -220,6 +236,11 @@ class Gate:
         Requests that were under way when the gate closed belong to the same episode: they may
         lengthen the pause, but do not count as another 429 in a row. A submit that was surely
         refused because of the task limit only holds up submits.
+
+        Args:
+            permit: That of the request.
+            retry_after: Seconds that the answer asks to wait; `None` if it does not say.
+            submit: Whether it was a submit.
         """
         now = _now()
         self._throttled += 1
@@ -281,7 +302,12 @@ class Gate:
         return cause
 
     def accepted(self, lease: Lease, permit: Permit) -> None:
-        """A submit was accepted: ends a row of 429s and may prove a raised cap."""
+        """A submit was accepted: ends a row of 429s and may prove a raised cap.
+
+        Args:
+            lease: The slot of its task.
+            permit: That of the POST.
+        """
         lease.is_running = True
         self._in_a_row[True] = self._unexplained = 0
         self._widen(permit)
@@ -292,7 +318,11 @@ class Gate:
             self.rate.find(self.rate.finder.hurried(now=now))
 
     def rejected(self, permit: Permit) -> None:
-        """A submit was answered, and not with 429: another one may go beside it."""
+        """A submit was answered, and not with 429: another one may go beside it.
+
+        Args:
+            permit: That of the request.
+        """
         self._widen(permit)
 
     def _widen(self, permit: Permit) -> None:
@@ -303,11 +333,19 @@ class Gate:
         self._posts.set_cap(min(cap, self.limits.concurrent_submits))
 
     def failed(self, permit: Permit) -> None:
-        """A request was answered, neither well nor with 429: it tells nothing about the limits."""
+        """A request was answered, neither well nor with 429: it tells nothing about the limits.
+
+        Args:
+            permit: That of the request.
+        """
         self.rate.let_in(permit, now=_now())
 
     def answered(self, permit: Permit) -> None:
-        """A status call was answered, and not with 429: ends a row of 429s on status calls."""
+        """A status call was answered, and not with 429: ends a row of 429s on status calls.
+
+        Args:
+            permit: That of the request.
+        """
         self._looks_pass |= self._passed(permit)
 
     def _passed(self, permit: Permit) -> bool:

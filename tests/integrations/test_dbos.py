@@ -145,6 +145,22 @@ async def test_who_does_not_work_only_enqueues(file: str, api: EmulatorThread) -
         assert statuses(await outcomes(veo, jobs)) == {OutcomeStatus.SUCCEEDED}
 
 
+async def test_a_task_that_takes_long_is_waited_for_again(file: str) -> None:
+    """By who asks for it again once it has timed out; it is paid once."""
+    schedule = PollSchedule(first=0.3, interval=0.2, deadline=1.0)
+    settings = EmulatorSettings(durations="8", api_key=fakes.KEY)
+    with EmulatorThread(settings) as api:
+        async with service(file, api, schedule=schedule) as veo:
+            first = await outcomes(veo, await enqueued(veo, 1))
+            found = first
+            while statuses(found) == {OutcomeStatus.TIMED_OUT}:
+                found = await outcomes(veo, await enqueued(veo, 1))
+            state = await veo.state("clip-0")
+        assert statuses(first) == {OutcomeStatus.TIMED_OUT}
+        assert (statuses(found), state) == ({OutcomeStatus.SUCCEEDED}, "succeeded")
+        assert api.ledger.submits_seen.total() == 1
+
+
 async def test_each_key_has_a_queue_of_its_own(file: str, api: EmulatorThread) -> None:
     """The same name of a job is another job for another account."""
     keys = {"one": fakes.KEY, "other": fakes.KEY}

@@ -57,7 +57,7 @@ class DurableVeo:
         works: Whether this process carries jobs; without, it enqueues and looks.
         on_event: Called with every event of a job that this process carries (see
             `apixo_async.batch.events`).
-        **options: For `ApixoClient`: `base_url`, `schedule`, `timeout`, `webhook` and others. A
+        options: For `ApixoClient`: `base_url`, `schedule`, `timeout`, `webhook` and others. A
             webhook's `inbox` should be one that all replicas share, so that a callback that any of
             them receives reaches the job.
 
@@ -172,7 +172,8 @@ class DurableVeo:
     ) -> DurableJob:
         """Records a job and puts it into the queue; from then on it is carried, whatever happens.
 
-        The same key again is the same job, which is paid once.
+        The same key again is the same job, which is paid once. If its task was not seen to end
+        before the deadline of the schedule, that waits for it once more.
 
         Args:
             key: Its name: printable text of 1 to 200 characters.
@@ -180,11 +181,12 @@ class DurableVeo:
                 `mode`, `image_urls` and so on, as in a row of a batch's input.
             account: Whose key pays; `None` where there is one.
             metadata: JSON that is carried along to the outcome.
-            **fields: See `request`.
+            fields: See `request`.
 
         Raises:
             InvalidRequestError: The request, the key or the metadata cannot be one, or the key was
                 used for another request. Nothing was recorded.
+            InvalidSettingError: There is no such account, or both `request` and `fields` were said.
             StoreError: The database is away. Do it again: nothing happens twice.
         """
         self._check_open()
@@ -196,6 +198,8 @@ class DurableVeo:
         entry = await owner.jobs.add(Job(request, key=key, metadata=metadata or {}))
         if entry.state not in ENDED:
             await self._engine.enqueue(owner.name, key, FIRST_TURN)
+        if owner.jobs.is_overdue(entry) and key not in await self._engine.active(owner.name):
+            await self._engine.enqueue(owner.name, key, secrets.token_hex(4))
         return DurableJob(key, owner.name, entry.number)
 
     async def state(self, key: str, *, account: str | None = None) -> JobState | None:
