@@ -92,6 +92,7 @@ class Gate:
             shared,
             self.limits,
             self.slots,
+            self._places,
             line=lambda: self.rate.line,
             found_cap=lambda: self._finder.cap,
             changed=self._recap,

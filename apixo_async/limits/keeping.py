@@ -62,6 +62,7 @@ class Keeper:
         shared: SharedLimits,
         contact: Contact,
         slots: Slots,
+        places: Slots,
         *,
         limit: int,
         found_cap: Callable[[], int],
@@ -71,6 +72,7 @@ class Keeper:
         self._shared = shared
         self._contact = contact
         self._slots = slots
+        self._places = places
         self._limit = limit
         self._found_cap = found_cap
         self._changed = changed
@@ -131,17 +133,23 @@ class Keeper:
             lease=self._shared.lease,
             is_lost=self._is_lost,
             is_urgent=self._urgent.is_set(),
-            is_useful=self._slots.waiting > 0 or self._slots.held != granted,
+            is_useful=self._waiting > 0 or self._places.held != granted,
         )
 
+    @property
+    def _waiting(self) -> int:
+        """Callers that wait for a slot, or with one for a place."""
+        return self._slots.waiting + max(0, self._slots.held - self._places.held)
+
     async def _report(self, loop: asyncio.AbstractEventLoop) -> None:
-        lease, held = self._shared.lease, self._slots.held
+        # Who has a slot and no place yet has nothing at the server: that slot can be another's.
+        lease, held = self._shared.lease, self._places.held
         asked_at = self._asked_at = loop.time()
         self._told = held if self._told is None else min(held, self._told)
         self._changed()
         wanted = wanted_slots(
             held=held,
-            waiting=self._slots.waiting,
+            waiting=self._waiting,
             begun=self.begun,
             found_cap=self._found_cap(),
         )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
+from itertools import takewhile
 from typing import Final
 
 import attrs
@@ -10,10 +12,14 @@ import attrs
 TURN_SECONDS: Final = 10.0
 """What a store divides its clock by to get `turn`: longer than members take to ask again, so that
 whose turn it is hears of it, and short beside a task."""
-_GOLDEN: Final = 0x9E3779B9
+
+
 _BITS: Final = 32
-"""Of the golden ratio, as in Fibonacci hashing: its multiples fill a circle evenly, and tasks of no
-length keep step with them, as they may with turns that go round one by one."""
+_GOLDEN: Final = 0x9E3779B9
+"""Of the golden ratio, as in Fibonacci hashing: its multiples fill a circle evenly, so that nobody
+waits for long."""
+_BLOCK: Final = 8
+"""After so many turns they begin somewhere else: tasks of some length would keep step with them."""
 
 
 @attrs.frozen(kw_only=True)
@@ -44,7 +50,8 @@ def shares(members: Mapping[str, Demand], cap: int, turn: int) -> dict[str, int]
 
     Nobody gets more than it wants. Who wants less than an even part gets all it wants, the others
     an even part of the rest, and what cannot be divided moves with `turn`, a whole number that
-    grows with time: where slots are fewer than members, everybody has one now and then.
+    grows with time. Where slots are fewer than members, those that hold none come first, so that
+    everybody has one in turn. The parts are in the order in which they are to be met.
     """
     wants = {name: max(demand.wanted, demand.held) for name, demand in members.items()}
     modest, greedy = dict[str, int](), sorted(wants, key=lambda name: (-wants[name], name))
@@ -56,11 +63,18 @@ def shares(members: Mapping[str, Demand], cap: int, turn: int) -> dict[str, int]
     if not greedy:
         return modest
     even, rest = divmod(left, len(greedy))
-    first = (turn * _GOLDEN % 2**_BITS) * len(greedy) >> _BITS
-    return modest | {
-        name: even + ((place - first) % len(greedy) < rest)
-        for place, name in enumerate(sorted(greedy))
-    }
+    first = _place(turn) * len(greedy) >> _BITS
+    order = sorted(greedy)
+    order = order[first:] + order[:first]
+    if not even:  # who has none goes before who has one, and gets it when that one ends
+        order.sort(key=lambda name: members[name].held > 0)
+    return modest | {name: even + (place < rest) for place, name in enumerate(order)}
+
+
+def _place(turn: int) -> int:
+    """Where on a circle of `2**_BITS` it is who begins; alike for all who ask in this turn."""
+    anew = random.Random(turn // _BLOCK)  # noqa: S311  # nobody has to guess it
+    return (turn * _GOLDEN + anew.getrandbits(_BITS)) % 2**_BITS
 
 
 def grant(members: Mapping[str, Member], me: str, demand: Demand, cap: int, turn: int) -> int:
@@ -72,6 +86,17 @@ def grant(members: Mapping[str, Member], me: str, demand: Demand, cap: int, turn
     no more than it was granted, and no more than it says from when it asks until it is answered.
     """
     others = {name: member for name, member in members.items() if name != me}
+    before = members.get(me)
+    if before is not None:  # who has just given its slot back is not the first to have one
+        demand = attrs.evolve(demand, held=max(demand.held, min(before.held, demand.wanted)))
+    parts = shares({**others, me: demand}, cap, turn)
     room = cap - sum(member.taken for member in others.values())
-    share = shares({**others, me: demand}, cap, turn)[me]
-    return max(0, min(share, room))
+    if _is_scarce(parts, others, me):
+        first = takewhile(lambda name: name != me, parts)
+        room -= sum(max(0, parts[name] - others[name].taken) for name in first)
+    return max(0, min(parts[me], room))
+
+
+def _is_scarce(parts: Mapping[str, int], others: Mapping[str, Member], me: str) -> bool:
+    """Whether somebody who wants a slot has none: then each is kept for whose turn it is."""
+    return not parts[me] or any(not parts[name] and one.wanted for name, one in others.items())

@@ -8,7 +8,7 @@ from collections.abc import Awaitable
 
 import attrs
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from apixo_async.errors import ClientUsageError, StoreError
@@ -560,9 +560,9 @@ def test_from_the_question_to_the_answer_no_more_is_held_than_was_told() -> None
     """The store may give away meanwhile what was granted before and was not held."""
 
     async def main() -> None:
-        here = world(store=MemoryStore(latency=1.0), concurrent_tasks=10)
+        here = world(store=MemoryStore(latency=0.1), concurrent_tasks=10)
         process = here.process()
-        leases = [await process.gate.lease() for _ in range(4)]
+        leases = [await process.submit() for _ in range(4)]
         leases.pop().release()
         await asyncio.sleep(5)
         here.store.latency = 4.0  # longer than anyone waits for an answer
@@ -935,6 +935,8 @@ class Crowd:
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 6), st.sampled_from([60, 600, 3_000]), STEPS)
+@example(2, 60, [(1.0, "come", 0), (1.0, "come", 0)])
+@example(2, 60, [(12.0, "come", 0), (12.0, "hanging", 0), (12.0, "come", 0), (17.0, "come", 0)])
 def test_whatever_happens_the_limits_hold(
     tasks: int, rate: int, steps: list[tuple[float, str, int]]
 ) -> None:
