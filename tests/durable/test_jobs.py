@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
@@ -220,7 +221,7 @@ async def test_a_person_settles_what_is_uncertain(decision: str) -> None:
     process = Process(api, MemoryRows())
     await process.jobs.add(job("a"))
     assert (await process.jobs.carry("a")).status is OutcomeStatus.UNCERTAIN
-    told = {"task_id": "task_1"} if decision == "task_id" else {decision: True}
+    told: dict[str, Any] = {decision: "task_1" if decision == "task_id" else True}
     await process.jobs.settle("a", **told)
     outcome = await process.jobs.carry("a")
     expected = OutcomeStatus.FAILED if decision == "abandon" else OutcomeStatus.SUCCEEDED
