@@ -106,7 +106,7 @@ def accounts_of(api_key: object) -> Mapping[str, str | None]:
     """Accounts and their keys; a single key is that of the account `default`."""
     if not isinstance(api_key, Mapping):
         return {"default": api_key}  # type: ignore[dict-item]  # checked by the client
-    named = cast(Mapping[object, Any], api_key)
+    named = cast("Mapping[object, Any]", api_key)
     bad = [name for name in named if not _is_name(name)]
     if bad or not named:
         raise InvalidSettingError(
