@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import time
 from collections import Counter
@@ -31,6 +32,9 @@ OUTAGE: Final = 5.0
 LATE: Final = 0.5
 """Seconds that it may take until what has happened is seen."""
 WORKERS: Final = 3
+FROZEN: Final = (2, 4)
+"""Leases for which a process stands still, in turn. Within two, nobody speaks for the POSTs that it
+has under way; within four, the others have stated them uncertain before it has its say."""
 
 Fault: TypeAlias = Callable[[Stage, random.Random], Awaitable[dict[str, Any]]]
 
@@ -163,23 +167,23 @@ async def outages(scale: Scale, own: Cluster, directory: Path) -> Row:
 # A process that stands still
 
 
-async def freeze(opened: Stage, rng: random.Random) -> dict[str, Any]:
-    """One worker stands still for two leases."""
-    worker = opened.workers[await opened.sender(rng)]
-    worker.freeze()
-    in_flight = await opened.watch.sending_by(worker.pid)
-    await asyncio.sleep(2 * LEASE)
-    worker.thaw()
-    return {"pid": worker.pid, "in_flight": in_flight}
-
-
 async def freezes(scale: Scale, database: str, directory: Path) -> Row:
     """Case 4."""
+    leases = itertools.cycle(FROZEN)
+
+    async def freeze(opened: Stage, rng: random.Random) -> dict[str, Any]:
+        worker, seconds = opened.workers[await opened.sender(rng)], next(leases) * LEASE
+        worker.freeze()
+        in_flight = await opened.watch.sending_by(worker.pid)
+        await asyncio.sleep(seconds)
+        worker.thaw()
+        return {"pid": worker.pid, "in_flight": in_flight, "frozen": seconds}
+
     account, started = scale.of(ACCOUNT), time.monotonic()
     async with stage(account, database, directory, workers=WORKERS) as opened:
         count, jobs = min(scale.rounds, 5), scale.of_round(JOBS)
         told = await rounds(opened, freeze, count=count, jobs=jobs)
-        return await judged(opened, 4, "SIGSTOP for two leases", told, started)
+        return await judged(opened, 4, "SIGSTOP for two leases or four", told, started)
 
 
 # One process and files

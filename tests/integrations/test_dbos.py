@@ -14,6 +14,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from dbos import DBOS
 from psycopg import sql
 
 from apixo_async import (
@@ -29,7 +30,7 @@ from apixo_async import (
     Timeouts,
 )
 from apixo_async.emulator import EmulatorSettings
-from apixo_async.integrations.dbos import DurableJob, DurableVeo
+from apixo_async.integrations.dbos import DurableJob, DurableVeo, _engine
 from apixo_async.integrations.dbos._caring import cares
 from apixo_async.integrations.dbos._engine import executor_id
 from apixo_async.testing import EmulatorThread
@@ -306,6 +307,27 @@ def test_a_replica_alone_looks_for_the_dead() -> None:
     name = executor_id()
 
     assert cares(name, [name])
+
+
+async def test_jobs_that_end_during_a_look_hide_no_others(
+    file: str, api: EmulatorThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waits would be told that nobody carries them."""
+    listed = DBOS.list_workflows
+
+    def ending(**which: Any) -> Any:  # noqa: ANN401  # as it takes them
+        found = listed(**which)
+        for flow in found[:1]:
+            DBOS.cancel_workflow(flow.workflow_id)
+        return found
+
+    async with service(file, api, works=False) as veo:
+        jobs = await enqueued(veo, 6)
+        monkeypatch.setattr(_engine, "PAGE", 2)
+        monkeypatch.setattr(DBOS, "list_workflows", ending)
+        active = await veo._engine.active("default")
+
+    assert active >= {job.key for job in jobs[1:]}
 
 
 async def test_it_has_to_be_open(file: str, api: EmulatorThread) -> None:

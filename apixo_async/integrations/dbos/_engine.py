@@ -11,7 +11,7 @@ import re
 import secrets
 import socket
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
@@ -31,7 +31,7 @@ another release must not change it unless the workflow's inputs change."""
 THREADS: Final = 16
 """For calls that wait for the database."""
 PAGE: Final = 500
-"""Workflows that are read, or deleted, at a time."""
+"""Workflows that are resumed, or deleted, at a time."""
 ACTIVE: Final = ("ENQUEUED", "DELAYED", "PENDING")
 _ENDED: Final = ("SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 _EXECUTOR_ID: Final = re.compile(r".+-[0-9]+-[0-9a-f]{8}")
@@ -186,7 +186,8 @@ class Engine:
         """Deletes the history of workflows that ended before then; how many there were."""
         count = 0
         while found := await self.call(
-            _page,
+            _listed,
+            limit=PAGE,
             status=list(_ENDED),
             queue_name=queue_of(account),
             completed_before=ended_before.isoformat(),
@@ -201,19 +202,9 @@ def _enqueue(account: str, key: str, turn: str) -> None:
         DBOS.enqueue_workflow(queue_of(account), generate, account, key)
 
 
-def _page(**which: Any) -> list[Any]:  # noqa: ANN401  # as `list_workflows` takes them
-    return list(DBOS.list_workflows(load_input=False, load_output=False, limit=PAGE, **which))
-
-
-def _listed(**which: Any) -> list[Any]:  # noqa: ANN401  # as above
-    return list(_pages(**which))
-
-
-def _pages(**which: Any) -> Iterator[Any]:  # noqa: ANN401  # as above
-    offset = 0
-    while found := _page(offset=offset, **which):
-        yield from found
-        offset += len(found)
+def _listed(**which: Any) -> list[Any]:  # noqa: ANN401  # as `list_workflows` takes them
+    """All of them by one statement: where some end between two pages, others are on neither."""
+    return list(DBOS.list_workflows(load_input=False, load_output=False, **which))
 
 
 def preset_wal(url: str) -> None:
