@@ -77,6 +77,7 @@ class DurableJobs:
         )
         self._admission, self._carrier = self._fresh()
         self._until = 0.0
+        self._told_of: StopReason | None = None
 
     def _fresh(self) -> tuple[Admission, Carrier]:
         admission = Admission(self._stopped)
@@ -215,6 +216,8 @@ class DurableJobs:
                 self._admission.stop(StopReason.JOURNAL, error)
                 await self._pause()
                 continue
+            if self._told_of is StopReason.JOURNAL:
+                self._told_of = None
             if outcome is not None:
                 return outcome
 
@@ -298,6 +301,9 @@ class DurableJobs:
     def _stopped(self, reason: StopReason, error: BaseException | None) -> None:
         pause = _PAUSES.get(reason, math.inf)
         self._until = asyncio.get_running_loop().time() + pause
+        if reason is self._told_of is StopReason.JOURNAL:
+            return  # once an outage, though it is tried every second
+        self._told_of = reason
         LOGGER.error(
             "nothing is submitted for %.0f s (%s): %s",
             pause,

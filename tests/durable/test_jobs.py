@@ -296,8 +296,8 @@ async def test_what_is_left_is_what_somebody_has_to_carry() -> None:
 
 
 @lived
-async def test_nothing_is_sent_while_the_ledger_is_away() -> None:
-    """And then the job goes on by itself."""
+async def test_nothing_is_sent_while_the_ledger_is_away(caplog: pytest.LogCaptureFixture) -> None:
+    """It is told once, and then the job goes on by itself; the next outage is told anew."""
     api = FakeApi()
     process = Process(api, MemoryRows())
     await process.jobs.add(job("a"))
@@ -306,9 +306,15 @@ async def test_nothing_is_sent_while_the_ledger_is_away() -> None:
     await asyncio.sleep(60)
     assert not api.submits
     assert reason(process) is StopReason.JOURNAL
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
     process.is_cut_off = False
     assert (await work).status is OutcomeStatus.SUCCEEDED
     assert reason(process) is None
+    await process.jobs.add(job("b"))
+    process.is_cut_off = True
+    work = process.carry("b")
+    await asyncio.sleep(60)
+    assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR"]
     await process.end()
 
 

@@ -1,54 +1,21 @@
 """What processes that share jobs or limits write, and what it is inferred as."""
 
 import random
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, assert_type
+from typing import assert_type
 
-from apixo_async import ApixoClient, ApixoError, Gate, Job, Limits, Outcome, StopReason, TextToVideo
+from apixo_async import ApixoClient, ApixoError, Gate, Job, Outcome, StopReason, TextToVideo
 from apixo_async.batch import events
 from apixo_async.batch.journal import Entry
 from apixo_async.durable import DurableJobs, JobState, Ledger, MemoryRows, Rows
 from apixo_async.integrations.dbos import DurableJob, DurableVeo
-from apixo_async.integrations.postgres import Database, PostgresLedger, PostgresLimits
-from apixo_async.integrations.redis import RedisLimits
-from apixo_async.integrations.sqlite import SqliteLedger, SqliteLimits
-from apixo_async.limits.buckets import BucketSize
+from apixo_async.integrations.postgres import Database, PostgresLedger
+from apixo_async.integrations.sqlite import SqliteLedger
 from apixo_async.limits.rate import Permit
-from apixo_async.limits.sharing import Grant, SharedLimits
 from apixo_async.limits.slots import Lease
 
 JOB = Job(TextToVideo("a fox"), key="fox")
-
-
-def stores() -> list[SharedLimits]:
-    """Whatever shares limits will do for a gate."""
-    database = Database("postgresql://localhost/videos", schema="apixo")
-    found: list[SharedLimits] = [
-        SqliteLimits("limits.db", account="default", lease=120.0),
-        PostgresLimits(database, member="one"),
-        RedisLimits("redis://localhost", prefix="apixo"),
-    ]
-    ApixoClient(gate=Gate(Limits(), shared=found[0]))
-    return found
-
-
-async def members(limits: PostgresLimits | RedisLimits | SqliteLimits) -> None:
-    """All stores answer alike."""
-    size = BucketSize(per_second=100.0, burst=10)
-    assert_type(await limits.reserve(1, size), float)
-    assert_type(await limits.slots(held=1, wanted=2, cap=1_000), Grant)
-    assert_type(await limits.members(), Collection[str])
-    await limits.leave(held=1)
-    await limits.aclose()
-
-
-async def database(connection: Database) -> None:
-    """One connection for all of a process."""
-    assert_type(await connection.fetch("SELECT %s", ["a"]), list[tuple[Any, ...]])
-    async with connection.transaction() as fetch:
-        assert_type(await fetch("SELECT 1"), list[tuple[Any, ...]])
-    await connection.prepare("part", ["CREATE TABLE {schema}.part (id integer)"])
 
 
 async def gate(gate: Gate, client: ApixoClient, lease: Lease, permit: Permit) -> None:
