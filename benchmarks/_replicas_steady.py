@@ -77,13 +77,13 @@ class Throughput:
 
     def facts(self) -> list[str]:
         """In words."""
-        plain, cpu = self.plain_makespan / self.bound, self.cpu_ms_per_job
-        ratio = cpu / self.plain_cpu_ms_per_job
+        plain = self.plain_makespan / self.bound
+        ratio = self.cpu_ms_per_job / self.plain_cpu_ms_per_job
         server = self.server_cpu_ms_per_job / self.plain_cpu_ms_per_job
         return [
             f"{self.over_bound:.2f} of the bound, BatchRunner {plain:.2f}",
             f"{self.peak_unfinished:,} tasks, {self.busiest_window:,} requests in 60 s at most",
-            f"CPU {cpu:.1f} ms a job, {ratio:.1f} of BatchRunner's, PostgreSQL {server:.1f}",
+            f"CPU of a job {ratio:.1f} times BatchRunner's, and {server:.1f} in PostgreSQL",
             f"{self.rss_mb:.0f} MB a worker",
         ]
 
