@@ -22,6 +22,8 @@ PYTEST = -q -n 2 --dist worksteal
 OWN = polling model simulation cancellation fuzz batch/journal test_cancellation.py test_simulation.py \
     test_docs.py test_docs_journal.py test_docs_site.py test_docstrings.py test_fault_matrix.py \
     test_threat_model.py test_mutation.py test_herd.py test_soak.py test_logs.py batch/report/test_browser.py
+# Tests with a package that does not go together with the oldest of our dependencies.
+NEWER = integrations/test_pgqueuer.py
 # 1 tries in `make test-all` all of what it usually tries a part of: for hours.
 THOROUGH =
 # How many seeds `make simulate` tries, and which is the first.
@@ -61,8 +63,8 @@ test-all: ## with the slow ones (kill -9, failing disks, damaged bytes): a quart
 	@APIXO_TEST_THOROUGH=$(THOROUGH) $(BIN)/python -Im pytest $(PYTEST)
 
 test-oldest: ## as test, with the oldest dependencies that pyproject.toml allows
-	@OLDEST=1 PYTHON="$(PYTHON)" tools/venv.sh "$(VENV)-oldest" cli,report,speed build test
-	@$(VENV)-oldest/bin/python -Im pytest $(PYTEST) -m "not slow" $(OWN:%=--ignore=tests/%)
+	@OLDEST=1 PYTHON="$(PYTHON)" tools/venv.sh "$(VENV)-oldest" cli,report,speed build test-oldest
+	@$(VENV)-oldest/bin/python -Im pytest $(PYTEST) -m "not slow" $(OWN:%=--ignore=tests/%) $(NEWER:%=--ignore=tests/%)
 
 test-s3: ## does saving to S3 work with s3fs and a server of its protocol?
 	@PYTHON="$(PYTHON)" tools/venv.sh "$(VENV)-s3" cli,speed,storage build test s3

@@ -14,6 +14,8 @@ import apixo_async
 from apixo_async import PollSchedule, WebhookReceiver
 from apixo_async.client import verbs
 from apixo_async.emulator import EmulatorSettings, callbacks
+from apixo_async.integrations.postgres import PostgresLimits
+from apixo_async.integrations.redis import RedisLimits
 from apixo_async.testing import EmulatorThread
 from apixo_async.webhooks import reception
 from tests.batch.report.journals import make, whole
@@ -32,6 +34,7 @@ from tests.pages import (
     steps,
 )
 from tests.ports import kept_port
+from tests.services import POSTGRES, REDIS, postgres_schema, redis_prefix
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 TRIED = [block for block in BLOCKS if block.language in RUNNABLE and block.why_not is None]
@@ -40,6 +43,8 @@ SPEED = {LONG: 20.0}
 """How fast the emulator of a page goes, where the page says so; otherwise it is in a hurry."""
 PORT = "8200"
 """Where a page has a server listen; the test takes a port that is free."""
+SHARES = {"docs/how-to/replicas.md"}
+"""Pages whose programs share limits, through servers of the reader's."""
 HAS_JOURNAL = {"docs/report.md"}
 """Pages that are about a run.db of the reader's."""
 NOT_RUN = [
@@ -131,6 +136,25 @@ def prepared(directory: Path, port: int, monkeypatch: pytest.MonkeyPatch) -> Pat
     return directory
 
 
+@pytest.fixture
+def _servers(page: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Those that the page is about, with nothing of what the page leaves there."""
+    if page not in SHARES:
+        yield
+        return
+    with postgres_schema() as schema, redis_prefix() as prefix:
+        monkeypatch.setitem(_defaults(PostgresLimits), "schema", schema)
+        monkeypatch.setitem(_defaults(RedisLimits), "prefix", prefix)
+        monkeypatch.setenv("DATABASE_URL", POSTGRES)
+        monkeypatch.setenv("REDIS_URL", REDIS)
+        yield
+
+
+def _defaults(cls: type) -> dict[str, object]:
+    defaults: dict[str, object] = cls.__init__.__kwdefaults__  # type: ignore[misc]  # of this class
+    return defaults
+
+
 def _pages() -> Iterator[object]:
     for page in sorted({block.page for block in TRIED}):
         marks = [pytest.mark.slow] if page == LONG else []
@@ -138,6 +162,7 @@ def _pages() -> Iterator[object]:
 
 
 @pytest.mark.timeout(240)  # some pages start a dozen processes
+@pytest.mark.usefixtures("_servers")
 @pytest.mark.parametrize("page", list(_pages()))
 def test_what_a_page_shows_is_what_happens(
     page: str, surroundings: Path, monkeypatch: pytest.MonkeyPatch

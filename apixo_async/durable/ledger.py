@@ -203,7 +203,7 @@ class Ledger:
         Args:
             number: Of the job.
             event: What happened.
-            keep_trying: Whether it is tried until the table is there, as the id of a task has to be.
+            keep_trying: Whether it is tried until the table is there, as for the id of a task.
 
         Raises:
             StoreError: When it is awaited: the table is away, and it was not to be tried again.

@@ -24,7 +24,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from apixo_async.errors import InvalidSettingError, StoreError
-from apixo_async.integrations._members import membership
+from apixo_async.integrations._member import member_settings
 from apixo_async.limits.buckets import BucketSize
 from apixo_async.limits.roster import Kept, Roster, gone, renewed
 from apixo_async.limits.sharing import LEASE_SECONDS, Grant
@@ -122,7 +122,7 @@ class RedisLimits:
         member: str | None = None,
         prefix: str = PREFIX,
     ) -> None:
-        own = membership(account=account, lease=lease, member=member)
+        own = member_settings(account=account, lease=lease, member=member)
         self.account, self.member, self.lease = own.account, own.member, own.lease
         self._pool = _pool(url)
         self._redis = Redis(connection_pool=self._pool)

@@ -1,7 +1,7 @@
 """Callbacks: URLs that nobody can forge, and what takes them in. Nothing of them is believed."""
 
 from apixo_async.webhooks.capabilities import Signer, Slip
-from apixo_async.webhooks.orphans import Callback, MemoryOrphans, Orphans
+from apixo_async.webhooks.orphans import Callback, MemoryOrphans, Orphans, SharedOrphans
 from apixo_async.webhooks.receiver import WebhookReceiver
 from apixo_async.webhooks.reception import ReceiverStatistics
 
@@ -10,6 +10,7 @@ __all__ = [
     "MemoryOrphans",
     "Orphans",
     "ReceiverStatistics",
+    "SharedOrphans",
     "Signer",
     "Slip",
     "WebhookReceiver",

@@ -11,18 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from apixo_async._logs import LOGGER, fields
 from apixo_async._wire import Claim
 from apixo_async.errors import InvalidSettingError
+from apixo_async.webhooks.boxes import MOST, PAGE, GroupedPuts, watch
 from apixo_async.webhooks.capabilities import Slip
 from apixo_async.webhooks.orphans import LIFETIME, Callback
 
-LOOK_EVERY: Final = 1.0
-"""Seconds between looks into the file for what another process has put there."""
-MOST: Final = 100_000
-"""Callbacks that are kept; the oldest go first."""
-PAGE: Final = 256
-"""Callbacks that are read at a time."""
 _BUSY_MS: Final = 500
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS callbacks (
@@ -54,34 +48,12 @@ class Inbox:
         self.path = Path(path).absolute()
         if not self.path.parent.is_dir():
             raise InvalidSettingError(f"inbox: there is no directory {self.path.parent}")
-        self._waiting: list[tuple[Callback, asyncio.Future[None]]] = []
-        self._is_writing = False
+        self.place = self.path
+        self._puts = GroupedPuts(lambda group: asyncio.to_thread(self._put, group))
 
     async def put(self, callback: Callback) -> None:
         """Keeps it; the same one is kept once. What comes meanwhile shares the next write."""
-        kept: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((callback, kept))
-        if not self._is_writing:
-            await self._write()
-        await asyncio.shield(kept)
-
-    async def _write(self) -> None:
-        self._is_writing = True
-        try:
-            while self._waiting:
-                group, self._waiting = self._waiting, []
-                error: OSError | None = None
-                try:
-                    await asyncio.to_thread(self._put, [callback for callback, _ in group])
-                except OSError as failure:
-                    error = failure
-                for _, kept in group:
-                    if error is None:
-                        kept.set_result(None)
-                    else:
-                        kept.set_exception(error)
-        finally:
-            self._is_writing = False
+        await self._puts.put(callback)
 
     async def find(self, job: str) -> Sequence[Callback]:
         """Those of this job, the oldest first."""
@@ -97,41 +69,11 @@ class Inbox:
 
     async def watch(self, tell: Callable[[Callback], Awaitable[bool]]) -> None:
         """Tells of what is there and what comes, until cancelled; what is taken is gone."""
-        last = 0
-        while True:
-            try:
-                last = await self._look(last, tell)
-            except OSError:
-                LOGGER.exception(
-                    "inbox %s cannot be read",
-                    self.path,
-                    extra=fields("inbox_unreadable", path=self.path),
-                )
-            await asyncio.sleep(LOOK_EVERY)
+        await watch(self, tell)
 
-    async def _look(self, last: int, tell: Callable[[Callback], Awaitable[bool]]) -> int:
-        """Goes through what came after `last`; returns up to where nobody need look again."""
-        at, first_failed = last, 0
-        while found := await asyncio.to_thread(self._after, at):
-            for at, callback in found:
-                try:
-                    if await tell(callback):
-                        await self.drop(callback)
-                except Exception as error:  # noqa: BLE001  # tried again; the others need not wait
-                    LOGGER.warning(
-                        "a callback for %s has to wait: %r",
-                        callback.slip.job,
-                        error,
-                        extra=fields(
-                            "callback_waits",
-                            submit=callback.slip.job,
-                            attempt=callback.slip.attempt,
-                            task_id=callback.claim.task_id,
-                            error=error,
-                        ),
-                    )
-                    first_failed = first_failed or at
-        return first_failed - 1 if first_failed else at
+    async def after(self, last: int) -> Sequence[tuple[int, Callback]]:
+        """A page of those that came after number `last`, with their numbers."""
+        return await asyncio.to_thread(self._after, last)
 
     # In a thread, each with a connection of its own: a file that is moved or full is no state
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Final, Protocol
 
 import attrs
@@ -30,7 +30,10 @@ class Orphans(Protocol):
     """Whether what is kept outlives this process."""
 
     async def put(self, callback: Callback) -> None:
-        """Keeps it; once this has returned, it may be answered. Raises `OSError` if it cannot."""
+        """Keeps it; once this has returned, it may be answered.
+
+        Raises `OSError` or an `ApixoError` if it cannot.
+        """
 
     async def find(self, job: str) -> Sequence[Callback]:
         """Those of this job, the oldest first."""
@@ -42,6 +45,16 @@ class Orphans(Protocol):
 
     async def drop(self, callback: Callback) -> None:
         """Somebody has taken it."""
+
+
+class SharedOrphans(Orphans, Protocol):
+    """Where callbacks wait that another process may have received."""
+
+    async def watch(self, tell: Callable[[Callback], Awaitable[bool]]) -> None:
+        """Tells of what is there and what comes, until cancelled.
+
+        What `tell` returns true for is dropped. Whatever goes wrong is logged and tried again.
+        """
 
 
 class NoOrphans:

@@ -34,8 +34,9 @@ class WebhookReceiver(Reception):
             submitted before look forged.
         inbox: A file for callbacks that no client or batch here has asked for; other processes of
             this machine may share it. Then one of them, with a server, may receive, and others,
-            with a client and the same secret, submit. `None` keeps them in memory. Either way
-            they are kept for a day.
+            with a client and the same secret, submit. Processes of several machines share a
+            `PostgresInbox`, or what else is a `SharedOrphans`. `None` keeps them in memory. In
+            any case they are kept for a day.
         keeps_orphans: If false, such callbacks are answered 503 instead, so that they come again.
 
     Attributes:

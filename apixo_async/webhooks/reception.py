@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from http import HTTPStatus
 from os import PathLike
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final, TypeAlias
 from urllib.parse import urlsplit
 
 import attrs
@@ -19,10 +19,7 @@ from apixo_async._wire import read_claim
 from apixo_async.errors import ApixoError, InvalidSettingError
 from apixo_async.webhooks.bodies import read_capped, unfit
 from apixo_async.webhooks.capabilities import Signer, Slip
-from apixo_async.webhooks.orphans import Callback, MemoryOrphans, NoOrphans, Orphans
-
-if TYPE_CHECKING:
-    from apixo_async.webhooks.inbox import Inbox
+from apixo_async.webhooks.orphans import Callback, MemoryOrphans, NoOrphans, Orphans, SharedOrphans
 
 RECORD_SECONDS: Final = 0.8
 """How long a record may take before the sender is told to come again."""
@@ -55,17 +52,17 @@ class Reception:
         public_url: str,
         *,
         secret: str | bytes | Sequence[str | bytes],
-        inbox: str | PathLike[str] | None = None,
+        inbox: str | PathLike[str] | SharedOrphans | None = None,
         keeps_orphans: bool = True,
     ) -> None:
         self.public_url = _checked_url(public_url)
         self._signer = Signer(secret)
-        self._inbox: Inbox | None = None
-        self._orphans: Orphans = MemoryOrphans() if keeps_orphans else NoOrphans()
-        if inbox is not None:
-            from apixo_async.webhooks.inbox import Inbox  # noqa: PLC0415  # sqlite3 is slow to import
-
-            self._orphans = self._inbox = Inbox(inbox)
+        self._inbox = _inbox(inbox)
+        self._orphans: Orphans
+        if self._inbox is not None:
+            self._orphans = self._inbox
+        else:
+            self._orphans = MemoryOrphans() if keeps_orphans else NoOrphans()
         self._watching: dict[asyncio.AbstractEventLoop, asyncio.Task[None]] = {}
         self._listeners: dict[Listener, asyncio.AbstractEventLoop] = {}
         self._telling: set[asyncio.Task[bool]] = set()
@@ -232,6 +229,20 @@ async def _is_taken_there(
 
 async def _awaited(listener: Listener, callback: Callback) -> bool:
     return await listener(callback)
+
+
+def _inbox(given: str | PathLike[str] | SharedOrphans | None) -> SharedOrphans | None:
+    if given is None:
+        return None
+    if isinstance(given, str | PathLike):
+        from apixo_async.webhooks.inbox import Inbox  # noqa: PLC0415  # sqlite3 is slow to import
+
+        return Inbox(given)
+    if callable(getattr(given, "watch", None)):
+        return given
+    raise InvalidSettingError(
+        f"inbox must be the path of a file, or an inbox such as PostgresInbox, got {shown(given)}"
+    )
 
 
 def _checked_url(public_url: object) -> str:

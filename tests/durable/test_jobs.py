@@ -220,8 +220,12 @@ async def test_a_person_settles_what_is_uncertain(decision: str) -> None:
     process = Process(api, MemoryRows())
     await process.jobs.add(job("a"))
     assert (await process.jobs.carry("a")).status is OutcomeStatus.UNCERTAIN
-    told = {"task_id": "task_1"} if decision == "task_id" else {decision: True}
-    await process.jobs.settle("a", **told)
+    await process.jobs.settle(
+        "a",
+        task_id="task_1" if decision == "task_id" else None,
+        resubmit=decision == "resubmit",
+        abandon=decision == "abandon",
+    )
     outcome = await process.jobs.carry("a")
     expected = OutcomeStatus.FAILED if decision == "abandon" else OutcomeStatus.SUCCEEDED
     assert outcome.status is expected

@@ -31,6 +31,12 @@ def through(address: str, port: int) -> str:
     return urlunsplit(parts._replace(netloc=f"{login}{at}127.0.0.1:{port}"))
 
 
+def address_of(address: str, port: int) -> tuple[str, int]:
+    """Host and port of a server; without one, its usual port."""
+    parts = urlsplit(address)
+    return parts.hostname or "127.0.0.1", parts.port or port
+
+
 class Store(Protocol):
     """A store of one test, with an account of its own."""
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from apixo_async import InvalidSettingError, StoreError
-from apixo_async.integrations import sqlite as ours
 from apixo_async.integrations.sqlite import SqliteLimits
+from apixo_async.integrations.sqlite import limits as ours
 from apixo_async.limits import BucketSize
 
 SIZE = BucketSize(5.0, 20.0)

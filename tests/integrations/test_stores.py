@@ -10,7 +10,6 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import attrs
 import pytest
@@ -26,6 +25,7 @@ from tests.integrations.stores import (
     InPostgres,
     InRedis,
     Limits,
+    address_of,
     store_of,
     through,
 )
@@ -490,9 +490,3 @@ def test_settings_are_checked(
     """Before anything is connected."""
     with pytest.raises(InvalidSettingError, match=says):
         store.member(**settings)
-
-
-def address_of(address: str, port: int) -> tuple[str, int]:
-    """Host and port of a server."""
-    parts = urlsplit(address)
-    return parts.hostname or "127.0.0.1", parts.port or port

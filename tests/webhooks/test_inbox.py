@@ -6,7 +6,7 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from http import HTTPStatus
 from pathlib import Path
@@ -24,7 +24,7 @@ from apixo_async import (
 )
 from apixo_async import WebhookReceiver as Receiver
 from apixo_async._wire import Claim
-from apixo_async.webhooks import Callback, Slip, inbox
+from apixo_async.webhooks import Callback, Slip, boxes, inbox
 from apixo_async.webhooks.inbox import Inbox
 from tests import fakes
 from tests.batch.test_callbacks import happened, lost_now_and_then
@@ -38,21 +38,21 @@ BUSY_MS = inbox._BUSY_MS
 @pytest.fixture(autouse=True)
 def _on_a_slow_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Looks are frequent, and nobody who holds the file for a while is given up."""
-    monkeypatch.setattr(inbox, "LOOK_EVERY", 0.02)
+    monkeypatch.setattr(boxes, "LOOK_EVERY", 0.02)
     monkeypatch.setattr(inbox, "_BUSY_MS", 30_000)
 
 
 @pytest.fixture
 def looks(monkeypatch: pytest.MonkeyPatch) -> asyncio.Queue[int]:
     """Up to where an inbox was gone through, once for each look that is over."""
-    over, look = asyncio.Queue[int](), Inbox._look
+    over, look = asyncio.Queue[int](), boxes._look
 
-    async def watched(self: Inbox, last: int, tell: Callable[[Callback], Awaitable[bool]]) -> int:
-        up_to = await look(self, last, tell)
+    async def watched(box: boxes.Numbered, last: int, tell: boxes.Tell) -> int:
+        up_to = await look(box, last, tell)
         over.put_nowait(up_to)
         return up_to
 
-    monkeypatch.setattr(Inbox, "_look", watched)
+    monkeypatch.setattr(boxes, "_look", watched)
     return over
 
 
@@ -267,7 +267,7 @@ async def test_it_is_looked_into_now_and_then_and_not_all_the_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looks: asyncio.Queue[int]
 ) -> None:
     """What comes between two looks waits for the next."""
-    monkeypatch.setattr(inbox, "LOOK_EVERY", 3600.0)
+    monkeypatch.setattr(boxes, "LOOK_EVERY", 3600.0)
     box, told = Inbox(tmp_path / "in.db"), asyncio.Queue[str]()
     await box.put(callback("a"))
 

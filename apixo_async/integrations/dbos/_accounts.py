@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 import attrs
 
@@ -106,7 +106,7 @@ def accounts_of(api_key: object) -> Mapping[str, str | None]:
     """Accounts and their keys; a single key is that of the account `default`."""
     if not isinstance(api_key, Mapping):
         return {"default": api_key}  # type: ignore[dict-item]  # checked by the client
-    named: Mapping[object, Any] = api_key
+    named = cast("Mapping[object, Any]", api_key)
     bad = [name for name in named if not _is_name(name)]
     if bad or not named:
         raise InvalidSettingError(

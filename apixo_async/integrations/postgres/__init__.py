@@ -8,7 +8,8 @@ On Windows, psycopg needs `asyncio.WindowsSelectorEventLoopPolicy()`.
 """
 
 from apixo_async.integrations.postgres._connection import Database
+from apixo_async.integrations.postgres.inbox import PostgresInbox
 from apixo_async.integrations.postgres.ledger import PostgresLedger
 from apixo_async.integrations.postgres.limits import PostgresLimits
 
-__all__ = ["Database", "PostgresLedger", "PostgresLimits"]
+__all__ = ["Database", "PostgresInbox", "PostgresLedger", "PostgresLimits"]

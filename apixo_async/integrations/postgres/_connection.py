@@ -7,7 +7,9 @@ import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Any, Final, LiteralString, TypeAlias
+from weakref import WeakKeyDictionary
 
+import attrs
 from psycopg import AsyncConnection, Error, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import TransactionStatus
@@ -51,10 +53,31 @@ Fetch: TypeAlias = Callable[..., Awaitable[list[Row]]]
 """Takes a statement and its parameters, as `Database.fetch` does."""
 
 
+@attrs.define(eq=False)
+class _Session:
+    """What one event loop has."""
+
+    lock: asyncio.Lock = attrs.field(factory=asyncio.Lock)
+    connection: AsyncConnection[Row] | None = None
+    ready: set[str] = attrs.field(factory=set[str])
+    """Parts whose tables were looked at over this connection."""
+
+    def is_ready(self, part: str) -> bool:
+        """Whether they need not be looked at again."""
+        is_open = self.connection is not None and not self.connection.closed
+        return is_open and part in self.ready
+
+    async def drop(self) -> None:
+        """Closes the connection, if there is one."""
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            await connection.close()
+
+
 class Database:
     """A connection that several parts of a program may share, one statement at a time.
 
-    It belongs to the event loop that first uses it. In statements, `{schema}` stands for ours.
+    Each event loop that uses it has one of its own. In statements, `{schema}` stands for ours.
 
     Args:
         conninfo: A URL or a connection string as libpq reads them; what it leaves out comes from
@@ -73,9 +96,7 @@ class Database:
                 f"digit, got {shown(schema)}"
             )
         self.schema = schema
-        self._lock = asyncio.Lock()
-        self._connection: AsyncConnection[Row] | None = None
-        self._ready: set[str] = set()
+        self._sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, _Session] = WeakKeyDictionary()
 
     async def fetch(self, statement: LiteralString, parameters: Parameters = ()) -> list[Row]:
         """Runs one statement, which is committed by itself; its rows.
@@ -121,13 +142,13 @@ class Database:
         Raises:
             StoreError: PostgreSQL cannot be reached, refuses, or has tables of a newer version.
         """
-        if part in self._ready and self._connection is not None and not self._connection.closed:
+        if self._here().is_ready(part):
             return
         if await self._version(self.fetch, part) != len(steps):
             async with self.transaction() as fetch:
                 await fetch("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
                 await self._bring(fetch, part, steps)
-        self._ready.add(part)
+        self._here().ready.add(part)
 
     async def _version(self, fetch: Fetch, part: str) -> int:
         """Of a part's tables, 0 if there are none; it needs no right to make any."""
@@ -157,9 +178,13 @@ class Database:
         )
 
     async def aclose(self) -> None:
-        """Closes the connection; the next call makes another one."""
-        async with self._lock:
-            await self._drop()
+        """Closes the connection of this event loop; the next call makes another one."""
+        session = self._here()
+        async with session.lock:
+            await session.drop()
+
+    def _here(self) -> _Session:
+        return self._sessions.setdefault(asyncio.get_running_loop(), _Session())
 
     def _composed(self, statement: LiteralString) -> sql.Composed:
         return sql.SQL(statement).format(schema=sql.Identifier(self.schema))
@@ -167,13 +192,14 @@ class Database:
     @asynccontextmanager
     async def _connected(self) -> AsyncGenerator[AsyncConnection[Row]]:
         """The connection for one alone; one that is left in an unknown state is not used again."""
-        async with self._lock:
+        session = self._here()
+        async with session.lock:
             try:
                 with self._told():
-                    yield await self._open()
+                    yield await self._open(session)
             finally:
-                if self._connection is not None and not _is_idle(self._connection):
-                    await self._drop()
+                if session.connection is not None and not _is_idle(session.connection):
+                    await session.drop()
 
     @contextmanager
     def _told(self) -> Generator[None]:
@@ -186,23 +212,18 @@ class Database:
             text = text.replace(str(password), "***") if password else text
             raise StoreError(f"PostgreSQL: {text}") from error
 
-    async def _open(self) -> AsyncConnection[Row]:
-        if self._connection is None:
-            self._ready.clear()
-            self._connection = await AsyncConnection.connect(
+    async def _open(self, session: _Session) -> AsyncConnection[Row]:
+        if session.connection is None:
+            session.ready.clear()
+            session.connection = await AsyncConnection.connect(
                 make_conninfo("", **self._settings),
                 autocommit=True,
                 # Prepared statements do not get through every pooler, and ours are soon planned.
                 prepare_threshold=None,
             )
             for name, value in _SESSION.items():
-                await self._connection.execute("SELECT set_config(%s, %s, false)", [name, value])
-        return self._connection
-
-    async def _drop(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await connection.close()
+                await session.connection.execute("SELECT set_config(%s, %s, false)", [name, value])
+        return session.connection
 
     def __repr__(self) -> str:
         host = self._settings.get("host", "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Final
 
-from apixo_async.integrations._members import membership
+from apixo_async.integrations._member import member_settings
 from apixo_async.integrations.postgres._connection import SCHEMA, Database, Fetch
 from apixo_async.limits.buckets import BucketSize
 from apixo_async.limits.roster import Kept, Roster, gone, renewed
@@ -125,7 +125,7 @@ class PostgresLimits:
         member: str | None = None,
         schema: str = SCHEMA,
     ) -> None:
-        own = membership(account=account, lease=lease, member=member)
+        own = member_settings(account=account, lease=lease, member=member)
         self.account, self.member, self.lease = own.account, own.member, own.lease
         self._is_owner = not isinstance(database, Database)
         self._database = (

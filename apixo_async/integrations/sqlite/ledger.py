@@ -12,6 +12,7 @@ from typing import Any, Final
 from apixo_async.durable import Ledger
 from apixo_async.durable.sql import SCHEMA, SqlRows
 from apixo_async.errors import StoreError
+from apixo_async.integrations.sqlite._sharing import share
 
 _BUSY_SECONDS: Final = 5.0
 
@@ -51,7 +52,7 @@ class SqliteRows(SqlRows):
         try:
             if is_new:
                 self._path.chmod(0o600)  # prompts are nobody else's business
-            database.execute("PRAGMA journal_mode = WAL")
+            share(database, timeout=_BUSY_SECONDS)
             database.execute("PRAGMA synchronous = FULL")  # what it says was paid for
             for statement in SCHEMA:
                 database.execute(statement.format(prefix=""))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Generator
@@ -14,7 +13,8 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from apixo_async.errors import InvalidSettingError, StoreError
-from apixo_async.integrations._members import membership
+from apixo_async.integrations._member import member_settings
+from apixo_async.integrations.sqlite._sharing import share
 from apixo_async.limits.buckets import BucketSize
 from apixo_async.limits.reservations import Line
 from apixo_async.limits.roster import Kept, Roster, gone, renewed
@@ -24,8 +24,6 @@ __all__ = ["SqliteLimits"]
 
 TIMEOUT: Final = 5.0
 """Seconds that others may keep the file; each of them needs a few milliseconds."""
-BETWEEN_ATTEMPTS: Final = 0.02
-"""Seconds, at most, between attempts to open a file that others open in the same moment."""
 VERSION: Final = 1
 _TABLES: Final = f"""
 BEGIN IMMEDIATE;
@@ -86,7 +84,7 @@ class SqliteLimits:
         lease: float = LEASE_SECONDS,
         member: str | None = None,
     ) -> None:
-        own = membership(account=account, lease=lease, member=member)
+        own = member_settings(account=account, lease=lease, member=member)
         self.account, self.member, self.lease = own.account, own.member, own.lease
         self.path = Path(path).absolute()
         if not self.path.parent.is_dir():
@@ -263,7 +261,7 @@ class _File:
     def _connected(self) -> sqlite3.Connection:
         database = sqlite3.connect(self.path, timeout=TIMEOUT, isolation_level=None)
         try:
-            _share(database)
+            share(database, timeout=TIMEOUT)
             # A power cut ends all members; the few changes that it may take with it do not count.
             database.execute("PRAGMA synchronous = NORMAL")
             (version,) = database.execute("PRAGMA user_version").fetchone()
@@ -281,23 +279,6 @@ class _File:
                 f"limits {self.path}: it is of version {version}, and this apixo-async knows "
                 f"{VERSION}; update it"
             )
-
-
-def _share(database: sqlite3.Connection) -> None:
-    """Lets several use the file at once; where several ask for that at once, all but one are busy.
-
-    SQLite does not wait by itself here, as it does for any other lock.
-    """
-    end = time.monotonic() + TIMEOUT
-    while True:
-        try:
-            database.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > end:
-                raise
-            time.sleep(random.uniform(0, BETWEEN_ATTEMPTS))  # noqa: S311  # no secret
-        else:
-            return
 
 
 def _line(changed_at: float, ahead: float, tokens: float, requests: int) -> Line:

@@ -17,7 +17,7 @@ LEASE_MAX: Final = 7 * 24 * 3600.0
 
 
 @attrs.frozen(kw_only=True)
-class Membership:
+class MemberSettings:
     """Whose limits a member shares, under which name, and for how long without a sign of life."""
 
     account: str
@@ -25,14 +25,14 @@ class Membership:
     lease: float
 
 
-def membership(*, account: object, lease: object, member: object | None) -> Membership:
+def member_settings(*, account: object, lease: object, member: object | None) -> MemberSettings:
     """The settings of a member, checked; without a name it gets one that nobody else has."""
     seconds = as_number(lease)
     if not 1 <= seconds <= LEASE_MAX:
         raise InvalidSettingError(
             f"lease must be from 1 to {LEASE_MAX:.0f} seconds, got {shown(lease)}"
         )
-    return Membership(
+    return MemberSettings(
         account=_name("account", account),
         member=secrets.token_hex(8) if member is None else _name("member", member),
         lease=seconds,
