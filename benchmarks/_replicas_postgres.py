@@ -74,6 +74,11 @@ class Cluster:
             settings.write("\n".join((*SETTINGS, f"port = {self.port}", "")))
         self.start()
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started and not stopped."""
+        return Path(self._data, "postmaster.pid").exists()
+
     def cpu(self) -> float:
         """Seconds of CPU of all its processes since it was started last."""
         postmaster = int(Path(self._data, "postmaster.pid").read_text().split()[0])
@@ -114,6 +119,7 @@ def cluster() -> Generator[Cluster]:
         try:
             yield own
         finally:
-            own.stop("fast")
+            if own.is_running:
+                own.stop("fast")
     finally:
         shutil.rmtree(directory, ignore_errors=True)

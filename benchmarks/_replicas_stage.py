@@ -118,10 +118,18 @@ class Stage:
             return json.load(answer)
 
     async def judgement(self) -> tuple[Judgement, dict[str, int]]:
-        """What came of all jobs so far, and how many are in which state."""
-        tasks = await asyncio.to_thread(self.control, "tasks")
-        entries = await self.watch.entries()
-        return judge(entries, tasks), states(entries)
+        """What came of all jobs, and how many are in which state.
+
+        A task that was recorded late, after its job was told to be uncertain, is still waited for.
+        """
+        until = time.monotonic() + PATIENCE
+        while True:
+            tasks = await asyncio.to_thread(self.control, "tasks")
+            entries = await self.watch.entries()
+            found = judge(entries, tasks)
+            if not found.stuck or time.monotonic() > until:
+                return found, states(entries)
+            await asyncio.sleep(1)
 
     def complaints_in_logs(self) -> list[str]:
         """Lines that hint at a bug."""

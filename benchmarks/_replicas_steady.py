@@ -6,9 +6,9 @@ import asyncio
 import math
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import attrs
 from redis.asyncio import Redis
@@ -77,13 +77,13 @@ class Throughput:
 
     def facts(self) -> list[str]:
         """In words."""
-        plain, cpu = self.plain_makespan / self.bound, self.cpu_ms_per_job
-        ratio = cpu / self.plain_cpu_ms_per_job
+        plain = self.plain_makespan / self.bound
+        ratio = self.cpu_ms_per_job / self.plain_cpu_ms_per_job
         server = self.server_cpu_ms_per_job / self.plain_cpu_ms_per_job
         return [
             f"{self.over_bound:.2f} of the bound, BatchRunner {plain:.2f}",
             f"{self.peak_unfinished:,} tasks, {self.busiest_window:,} requests in 60 s at most",
-            f"CPU {cpu:.1f} ms a job, {ratio:.1f} of BatchRunner's, PostgreSQL {server:.1f}",
+            f"CPU of a job {ratio:.1f} times BatchRunner's, and {server:.1f} in PostgreSQL",
             f"{self.rss_mb:.0f} MB a worker",
         ]
 
@@ -172,18 +172,12 @@ async def rate(scale: Scale, name: str, store: str, directory: Path) -> Row:
             api_key=api.api_key,
             requests_per_minute=allowed,
         )
-        logs = (directory / f"gate-{name}-{number}.log" for number in range(SENDERS))
-        senders = await asyncio.gather(
-            *(Replica.start(log, "benchmarks._replicas_gate", sender.argument()) for log in logs)
-        )
-        for one in senders:
-            one.ask(f"rate {seconds}")
-        told = [await one.said("done", "rate") for one in senders]
-        cpu = sum(one.cpu() for one in senders)
+        logs = [directory / f"gate-{name}-{number}.log" for number in range(SENDERS)]
+        try:
+            told, cpu = await _compete(sender, logs, seconds)
+        finally:
+            await _forget(store, prefix)
         ledger = await asyncio.to_thread(api.ledger)
-        await asyncio.gather(*(one.aclose() for one in senders))
-    if store.startswith("redis"):
-        await _forget(store, prefix)
     sent = sum(one["sent"] for one in told)
     used = sent / (limit * speed / 60 * seconds)
     busiest, refused = ledger["peak_requests_per_window"], sum(ledger["throttled"].values())
@@ -214,8 +208,26 @@ async def rate(scale: Scale, name: str, store: str, directory: Path) -> Row:
     return Row(6, title, seconds_since(started), facts, complaints, figures)
 
 
+async def _compete(
+    sender: Sender, logs: Sequence[Path], seconds: int
+) -> tuple[list[dict[str, Any]], float]:
+    """What each of several processes has sent, and the CPU of all in seconds."""
+    senders = await asyncio.gather(
+        *(Replica.start(log, "benchmarks._replicas_gate", sender.argument()) for log in logs)
+    )
+    try:
+        for one in senders:
+            one.ask(f"rate {seconds}")
+        told = [await one.said("done", "rate") for one in senders]
+        return told, sum(one.cpu() for one in senders)
+    finally:
+        await asyncio.gather(*(one.aclose() for one in senders))
+
+
 async def _forget(store: str, prefix: str) -> None:
-    """Our keys in Redis."""
+    """Removes our keys from Redis; a database of our own goes by itself."""
+    if not store.startswith("redis"):
+        return
     async with Redis.from_url(store) as redis:
         if found := [key async for key in redis.scan_iter(f"{prefix}*")]:
             await redis.delete(*found)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -114,6 +115,8 @@ def main() -> int:
     given = asked()
     cases = sorted({int(case) for case in given.cases.split(",")})
     scale = QUICK if given.quick else Scale(jobs=given.jobs, rounds=given.rounds)
+    # Whoever ends it early leaves no server behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with ExitStack() as stack:
         own = None if given.postgres else stack.enter_context(cluster())
         if given.logs is None:

@@ -54,6 +54,7 @@ NOT_RUN = [
     ("README.md", "prompts.jsonl is the reader's; the tutorial runs the same"),
     ("docs/benchmarks.md", "takes hours"),
     ("docs/benchmarks.md", "takes hours"),
+    ("docs/benchmarks.md", "tests/test_benchmarks.py runs it"),
     ("docs/callbacks.md", "needs an address that is public"),
     ("docs/cli.md", "installs from the network and costs money"),
     ("docs/cli.md", "tests/cli/test_completion.py completes in a real bash"),
