@@ -29,10 +29,12 @@ from apixo_async import (
     TextToVideo,
     Timeouts,
 )
+from apixo_async.batch.journal import Entry, JobState
 from apixo_async.emulator import EmulatorSettings
 from apixo_async.integrations.dbos import DurableJob, DurableVeo, _engine
 from apixo_async.integrations.dbos._caring import cares
 from apixo_async.integrations.dbos._engine import executor_id
+from apixo_async.integrations.sqlite.ledger import SqliteRows
 from apixo_async.testing import EmulatorThread
 from tests import fakes
 from tests.services import POSTGRES, postgres_schema
@@ -307,6 +309,36 @@ def test_a_replica_alone_looks_for_the_dead() -> None:
     name = executor_id()
 
     assert cares(name, [name])
+
+
+async def test_a_ledger_that_stays_away_keeps_nobody_from_leaving(
+    file: str,
+    api: EmulatorThread,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Its task may be billed: that is logged, and the job is uncertain by the record."""
+    replace = SqliteRows.replace
+
+    async def kept(rows: SqliteRows, before: Entry, after: Entry) -> bool:
+        if after.state is JobState.ACCEPTED:
+            raise StoreError("away")
+        return await replace(rows, before, after)
+
+    monkeypatch.setattr(SqliteRows, "replace", kept)
+    monkeypatch.setattr("apixo_async.durable.ledger.CLOSE_SECONDS", 0.5)
+    async with asyncio.timeout(40):
+        async with service(file, api) as veo:
+            await enqueued(veo, 1)
+            while not api.ledger.billed:  # noqa: ASYNC110  # it is on another thread
+                await asyncio.sleep(0.05)
+        async with service(file, api, works=False) as veo:
+            left = await veo.outcome("clip-0")
+
+    assert left is not None
+    assert left.status is OutcomeStatus.UNCERTAIN
+    assert api.ledger.submits_seen.total() == 1
+    assert "what came of job number 1 could not be recorded" in caplog.text
 
 
 async def test_jobs_that_end_during_a_look_hide_no_others(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol, cast
@@ -19,6 +20,8 @@ from apixo_async.limits import Gate, Limits
 from apixo_async.limits.sharing import SharedLimits
 
 NAME_MAX: Final = 60
+CLOSING: Final = 1.0
+"""Seconds beyond the timeout of a submit that the client is given to close."""
 SQLITE: Final = "sqlite:///"
 _POSTGRES: Final = ("postgresql://", "postgres://")
 
@@ -49,9 +52,16 @@ class Account:
             await self.gate.join()
 
     async def aclose(self) -> None:
-        """POSTs in flight are answered and recorded first."""
+        """POSTs in flight are answered and recorded first.
+
+        By their timeout they are; what the ledger has not taken then it waits for by itself, and
+        not for ever.
+        """
         try:
-            await self.client.aclose()
+            async with asyncio.timeout(self.client.timeouts.submit + CLOSING):
+                await self.client.aclose()
+        except TimeoutError:
+            pass  # the ledger says what it could not record
         finally:
             await self.ledger.aclose()
 
