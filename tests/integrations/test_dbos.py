@@ -28,6 +28,7 @@ from apixo_async import (
     StoreError,
     TextToVideo,
     Timeouts,
+    WebhookReceiver,
 )
 from apixo_async.batch.journal import Entry, JobState
 from apixo_async.emulator import EmulatorSettings
@@ -37,6 +38,7 @@ from apixo_async.integrations.dbos._engine import executor_id
 from apixo_async.integrations.sqlite.ledger import SqliteRows
 from apixo_async.testing import EmulatorThread
 from tests import fakes
+from tests.ports import kept_port
 from tests.services import POSTGRES, postgres_schema
 
 FAST: Mapping[str, Any] = {
@@ -231,6 +233,32 @@ async def test_old_history_is_deleted_and_nothing_open(file: str, api: EmulatorT
     path = file.removeprefix("sqlite:///")
     with closing(sqlite3.connect(path)) as looked_into:
         assert looked_into.execute("SELECT count(*) FROM workflow_status").fetchone() == (0,)
+
+
+# Callbacks
+
+
+async def test_a_callback_that_another_replica_receives_reaches_the_job(
+    file: str, api: EmulatorThread, tmp_path: Path
+) -> None:
+    """It tells of ends at once, and names the tasks of submits whose answers were lost."""
+    api.set_faults({"submit_cut_after": 0.5})
+    shared: Mapping[str, Any] = {
+        "secret": "a secret of the tests alone",
+        "inbox": tmp_path / "in.db",
+    }
+    slow = PollSchedule(first=120.0, interval=60.0, deadline=600.0)
+    with kept_port() as port:
+        url = f"http://127.0.0.1:{port}"
+        receiving, carrying = (WebhookReceiver(url, **shared) for _ in range(2))
+        async with (
+            receiving.serve(port=port),
+            service(file, api, webhook=carrying, schedule=slow) as veo,
+        ):
+            found = await outcomes(veo, await enqueued(veo, 8))
+    assert statuses(found) == {OutcomeStatus.SUCCEEDED}
+    assert paid_once(api)
+    assert api.ledger.faults["submit_cut_after"]
 
 
 # What is stored
