@@ -1,8 +1,10 @@
 """README, tutorial and guides: their code and their commands run, against the emulator."""
 
 import logging
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -199,12 +201,26 @@ def _try(block: Block, shell: Shell) -> None:
 def _try_commands(block: Block, shell: Shell) -> None:
     with kept_port() as port:
         text = block.text.replace(PORT, str(port))
-        _try_steps(block, list(steps(attrs.evolve(block, text=text))), shell)
+        _try_steps(block, list(steps(attrs.evolve(block, text=text))), shell, port)
 
 
-def _try_steps(block: Block, given: Sequence[tuple[str, list[str]]], shell: Shell) -> None:
+def _wait_for(port: int) -> None:
+    """Until what was started in the background listens there; a reader types more slowly."""
+    for _ in range(500):
+        with socket.socket() as asking:
+            if asking.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.1)
+    pytest.fail(f"nothing listens at {port}")
+
+
+def _try_steps(
+    block: Block, given: Sequence[tuple[str, list[str]]], shell: Shell, port: int
+) -> None:
     for number, (command, shown) in enumerate(given):
         code, output = shell.run(command)
+        if command.endswith("&") and str(port) in command:
+            _wait_for(port)
         after = given[number + 1][0] if number + 1 < len(given) else ""
         lacking = missing(shown, output, varies=block.note == VARIES)
 

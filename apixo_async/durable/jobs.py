@@ -34,6 +34,8 @@ LOOK_EVERY: Final = 1.0
 """Seconds between looks into the ledger for what another process may have written."""
 GRACE: Final = 60.0
 """Seconds that a process is given between recording a job and putting it into a queue."""
+_OWN: Final = frozenset({StopReason.UNREACHABLE, StopReason.KEY, StopReason.DOUBT})
+"""Reasons that may be those of one process alone."""
 _PAUSES: Final[Mapping[StopReason, float]] = {
     StopReason.JOURNAL: 1.0,
     StopReason.UNREACHABLE: 15.0,
@@ -192,7 +194,7 @@ class DurableJobs:
 
     # Carrying
 
-    async def carry(self, key: str) -> Outcome:
+    async def carry(self, key: str, *, leave_after: float = math.inf) -> Outcome:
         """The outcome of a job: submits it if nobody has, and waits for its task.
 
         May be called at any time, in any process, more than once. It waits out what stops every
@@ -202,16 +204,20 @@ class DurableJobs:
 
         Args:
             key: That of the job, which was added before.
+            leave_after: Seconds after which a job that this process cannot submit, for a reason
+                that may be its own (it reaches no host, its key is refused, too many of its submits
+                got no answer), is returned as not started: another process may be better off.
 
         Raises:
             JournalError: There is no such job.
         """
+        until = asyncio.get_running_loop().time() + leave_after
         while True:
             try:
                 entry = await self._ledger.read(key)
                 if entry is None:
                     raise JournalError(f"there is no job {key!r} in the ledger: add it first")
-                outcome = await self._step(entry)
+                outcome = await self._step(entry, until)
             except StoreError as error:
                 self._admission.stop(StopReason.JOURNAL, error)
                 await self._pause()
@@ -221,13 +227,13 @@ class DurableJobs:
             if outcome is not None:
                 return outcome
 
-    async def _step(self, entry: Entry) -> Outcome | None:
+    async def _step(self, entry: Entry, until: float) -> Outcome | None:
         """Does what the job needs next; its outcome if that was the last."""
         match step_of(entry, patience=self._patience):
             case Step.NOTHING:
                 return entry.outcome(0)
             case Step.SUBMIT:
-                return await self._submit(entry)
+                return await self._submit(entry, until)
             case Step.FOLLOW:
                 return await self._follow(entry)
             case Step.HEAR:
@@ -240,8 +246,10 @@ class DurableJobs:
                 await asyncio.sleep(LOOK_EVERY)
         return None
 
-    async def _submit(self, entry: Entry) -> Outcome | None:
-        await self._pause()
+    async def _submit(self, entry: Entry, until: float) -> Outcome | None:
+        await self._pause(until)
+        if self._admission.stopped is not None:
+            return entry.outcome(0)
         lease = await self._client.engine.lease()
         story = self._carrier.story(0, entry.job(), entry)
         outcome = await self._told(story, self._carrier.carry_out(story, lease))
@@ -313,10 +321,15 @@ class DurableJobs:
         )
         self._publish(events.Stopped(reason=reason, message=str(error or "")))
 
-    async def _pause(self) -> None:
-        """Waits while nothing is submitted; then a new try may begin."""
+    async def _pause(self, until: float = math.inf) -> None:
+        """Waits while nothing is submitted; then a new try may begin.
+
+        After `until` it waits no longer for what may not be better soon, and better elsewhere.
+        """
         loop = asyncio.get_running_loop()
-        while self._admission.stopped is not None:
+        while (reason := self._admission.stopped) is not None:
+            if reason in _OWN and loop.time() >= until:
+                return
             left = self._until - loop.time()
             if left <= 0:
                 self._admission, self._carrier = self._fresh()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import secrets
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from typing import Final
@@ -29,6 +31,7 @@ RETRY_MAX: Final = 5.0
 """Seconds between tries to write what must be written, such as the id of a paid task."""
 CLOSE_SECONDS: Final = 30.0
 """For so long a ledger that is closed waits for what is still to be written."""
+CLAIM_BYTES: Final = 8
 KNOWN_MAX: Final = 100_000
 """Task ids that are remembered, so that a broken answer does not give one of them to another."""
 
@@ -112,10 +115,7 @@ class Ledger:
             StoreError: The table is away.
         """
         entry = await self.rows.read(key)
-        if entry is None:
-            return None
-        line = self._lines.get(entry.number)
-        if line is not None:
+        while entry is not None and (line := self._lines.get(entry.number)) is not None:
             await asyncio.wait([line])
             entry = await self.rows.read(key)
         if entry is not None and self._unsent.get(entry.number) == entry:
@@ -257,12 +257,12 @@ class Ledger:
         entry = await self._numbered(number, event.key)
         if entry.state is not JobState.QUEUED:
             raise TakenError
-        claimed = after(entry, event)
+        claimed = _marked(after(entry, event))
         self._unsent[number] = claimed
-        if not await self.rows.replace(entry, claimed):
-            del self._unsent[number]
+        has_won = await self.rows.replace(entry, claimed)
+        self._unsent.pop(number, None)
+        if not has_won:
             raise TakenError
-        del self._unsent[number]
         self._claims[number] = claimed.attempts
         return claimed
 
@@ -271,6 +271,8 @@ class Ledger:
             entry = await self._numbered(number, event.key)
             told = reconciled(entry, event, attempt=self._claims.get(number))
             if told is None:
+                if entry.state in ENDED:
+                    self._claims.pop(number, None)
                 return entry
             if told is not event:
                 _tell_late(entry, event)
@@ -285,6 +287,12 @@ class Ledger:
         if entry is None:
             raise JournalError(f"job {key!r} is not in the ledger any more: was it purged?")
         return entry
+
+
+def _marked(claimed: Entry) -> Entry:
+    """The row of a claim, which no other claim can be taken for, whenever it was made."""
+    why = {**claimed.why(), "claim": secrets.token_hex(CLAIM_BYTES)}
+    return claimed.changed({"note": json.dumps(why)})
 
 
 def _warn(event: events.JobEvent, error: StoreError, *, is_first: bool) -> None:

@@ -167,14 +167,18 @@ class RedisLimits:
         roster, requests = await self._change(change)
         return Grant(cap=roster.members[self.member].granted, requests=requests)
 
-    async def members(self) -> Collection[str]:
+    async def members(self, *, left: float = 0.0) -> Collection[str]:
         """Names of the members whose lease has not ended and who have not left.
+
+        Args:
+            left: Seconds that a member's lease must have left to count; one that lives renews it
+                when two thirds of it are left.
 
         Raises:
             StoreError: Redis cannot be used.
         """
         _, roster, now = await self._look()
-        return roster.at(now).present()
+        return roster.at(now).present(left=left)
 
     async def leave(self, *, held: int) -> None:
         """This member goes; what it held is kept for its tasks until its lease ends.

@@ -101,7 +101,7 @@ class Keeper:
 
     def need(self, *, soon: bool) -> None:
         """The store is needed from now on; with `soon`, it is told at once what has changed."""
-        if self.keeping is None:
+        if self.keeping is None or self.keeping.done():
             self.keeping = asyncio.get_running_loop().create_task(self._keep())
         elif soon:
             self._urgent.set()

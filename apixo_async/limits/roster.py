@@ -40,9 +40,14 @@ class Roster:
         alive = {name: member for name, member in moved.items() if member.until > now}
         return Roster(members=alive, seen_at=now)
 
-    def present(self) -> frozenset[str]:
-        """Names of those who have not left."""
-        return frozenset(name for name, member in self.members.items() if not member.has_left)
+    def present(self, *, left: float = 0.0) -> frozenset[str]:
+        """Names of those who have not left, and whose lease has so many seconds left at least."""
+        after = self.seen_at + left
+        return frozenset(
+            name
+            for name, member in self.members.items()
+            if not member.has_left and member.until > after
+        )
 
 
 def renewed(

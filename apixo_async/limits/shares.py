@@ -74,7 +74,8 @@ def shares(members: Mapping[str, Demand], cap: int, turn: int) -> dict[str, int]
 def _place(turn: int) -> int:
     """Where on a circle of `2**_BITS` it is who begins; alike for all who ask in this turn."""
     anew = random.Random(turn // _BLOCK)  # noqa: S311  # nobody has to guess it
-    return (turn * _GOLDEN + anew.getrandbits(_BITS)) % 2**_BITS
+    place: int = (turn * _GOLDEN + anew.getrandbits(_BITS)) % (1 << _BITS)
+    return place
 
 
 def grant(members: Mapping[str, Member], me: str, demand: Demand, cap: int, turn: int) -> int:

@@ -58,18 +58,27 @@ class GroupedPuts:
         try:
             while self._waiting:
                 group, self._waiting = self._waiting, []
-                error: OSError | ApixoError | None = None
+                error: Exception | None = OSError("whoever wrote it for all was cancelled")
                 try:
                     await self._write([callback for callback, _ in group])
-                except (OSError, ApixoError) as failure:
+                    error = None
+                except Exception as failure:  # noqa: BLE001  # raised to each who waits
                     error = failure
-                for _, kept in group:
-                    if error is None:
-                        kept.set_result(None)
-                    else:
-                        kept.set_exception(error)
+                finally:  # nobody waits for ever, whatever becomes of this one
+                    _settle([kept for _, kept in group], error)
         finally:
             self._is_writing = False
+
+
+def _settle(waiting: Sequence[asyncio.Future[None]], error: Exception | None) -> None:
+    for kept in waiting:
+        if kept.done():
+            continue
+        if error is None:
+            kept.set_result(None)
+        else:
+            kept.set_exception(error)
+            kept.exception()  # whoever has left need not hear of it
 
 
 async def watch(inbox: Numbered, tell: Tell) -> None:

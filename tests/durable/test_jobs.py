@@ -11,6 +11,7 @@ from apixo_async import (
     JournalError,
     OutcomeStatus,
     StopReason,
+    StoreError,
     TextToVideo,
     UnansweredError,
 )
@@ -360,6 +361,29 @@ async def test_a_claim_of_which_nobody_knows_whether_it_was_kept_is_taken_back()
     await process.end()
 
 
+@lived
+async def test_a_claim_is_not_taken_for_another_of_the_same_moment() -> None:
+    """Two processes claim alike, one of them through a connection that breaks before its row."""
+    api, rows = FakeApi(latency=4.0), MemoryRows()
+    broken, other = Process(api, rows), Process(api, rows)
+    added = await other.jobs.add(job("a"))
+    sending = events.Sending(key="a", attempt=1)  # one value, so one moment
+    broken.freeze()
+    claiming = broken.ledger.record(added.number, sending)
+    await asyncio.sleep(0.1)
+    await other.ledger.record(added.number, sending)
+    broken.is_cut_off = True
+    broken.thaw()
+    with pytest.raises(StoreError):
+        await claiming
+    broken.is_cut_off = False
+    entry = await broken.ledger.read("a")
+    assert entry is not None
+    assert entry.state is JobState.SENDING, "it is the other's"
+    await broken.end()
+    await other.end()
+
+
 # What stops every submit alike
 
 
@@ -384,6 +408,23 @@ async def test_an_empty_balance_is_waited_out() -> None:
     assert {outcome.status for outcome in outcomes} == {OutcomeStatus.SUCCEEDED}
     assert len(api.billed) == 3
     await process.end()
+
+
+@lived
+async def test_a_job_that_one_process_cannot_submit_is_given_back() -> None:
+    """After the time that it was given; the next process is better off."""
+    api, rows = FakeApi(on_submit=lambda *_: refusal(401, "no")), MemoryRows()
+    sick = Process(api, rows)
+    await sick.jobs.add(job("a"))
+    began = asyncio.get_running_loop().time()
+    outcome = await sick.jobs.carry("a", leave_after=100)
+    assert outcome.status is OutcomeStatus.NOT_STARTED
+    assert 100 <= asyncio.get_running_loop().time() - began < 110
+    api.on_submit = lambda *_: None
+    well = Process(api, rows)
+    assert (await well.jobs.carry("a", leave_after=100)).status is OutcomeStatus.SUCCEEDED
+    await sick.end()
+    await well.end()
 
 
 @lived

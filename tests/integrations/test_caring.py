@@ -10,6 +10,8 @@ from apixo_async.durable import MemoryRows
 from apixo_async.errors import StoreError
 from apixo_async.integrations.dbos._caring import SWEEP_EVERY, care_for
 from apixo_async.integrations.dbos._engine import executor_id
+from apixo_async.integrations.dbos._queues import queue_settings
+from apixo_async.limits import Limits
 from tests.durable.processes import Process, job, lived
 from tests.fakes import FakeApi
 
@@ -44,7 +46,8 @@ class Members:
         self.names = names
         self.outages = outages
 
-    async def members(self) -> tuple[str, ...]:
+    async def members(self, *, left: float) -> tuple[str, ...]:
+        assert left == LEASE / 3, "so that its tasks have slots before its own are given away"
         if self.outages > 0:
             self.outages -= 1
             raise StoreError("the database is away")
@@ -97,3 +100,41 @@ async def test_an_outage_is_waited_out(caplog: pytest.LogCaptureFixture) -> None
     told = [getattr(record, "apixo_event", None) for record in caplog.records]
     assert told == ["care_failed", "care_failed", "jobs_taken_over"]
     await process.end()
+
+
+@lived
+async def test_who_cares_goes_on_whatever_happens(caplog: pytest.LogCaptureFixture) -> None:
+    """A row that is damaged is no reason to leave the jobs of the dead where they are."""
+    process, queue = Process(FakeApi(), MemoryRows()), Queue(executor_id())
+
+    async def damaged(account: str) -> set[str]:  # noqa: ARG001
+        raise ValueError("this row is damaged")
+
+    queue.active = damaged  # type: ignore[method-assign]
+    await cared(process, queue, Members(queue.executor), 4 * SWEEP_EVERY)
+
+    assert "this row is damaged" in caplog.text
+    assert len(queue.alive) > 3 * SWEEP_EVERY / LEASE
+    await process.end()
+
+
+@pytest.mark.parametrize(
+    ("starts", "limiter"),
+    [
+        (1, {"limit": 1, "period": 60.0}),
+        (59, {"limit": 59, "period": 60.0}),
+        (60, {"limit": 1, "period": 1.0}),
+        (119, {"limit": 119, "period": 60.0}),
+        (120, {"limit": 2, "period": 1.0}),
+        (8_000, {"limit": 133, "period": 1.0}),
+    ],
+)
+def test_starts_are_even_where_that_costs_nothing(starts: int, limiter: dict[str, float]) -> None:
+    """By the second where a minute's starts are whole numbers of a second, or nearly so."""
+    assert queue_settings(Limits(), starts)["limiter"] == limiter
+
+
+def test_a_queue_hands_out_a_tenth_more_than_may_run() -> None:
+    """So that somebody waits for each slot that comes free; and starts leave looks their part."""
+    settings = queue_settings(Limits(), None)
+    assert settings == {"global_concurrency": 1_100, "limiter": {"limit": 133, "period": 1.0}}

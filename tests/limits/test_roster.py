@@ -48,6 +48,8 @@ def test_who_leaves_is_no_member_and_its_tasks_still_count() -> None:
     then = renewed(left, "other", held=3, wanted=10, cap=6, lease=60, now=109.0)
 
     assert left.present() == {"other"}
+    assert left.present(left=49.0) == {"other"}
+    assert left.present(left=50.0) == frozenset()
     assert left.members["me"] == Kept(held=2, wanted=0, granted=0, until=110.0, has_left=True)
     assert then.members["other"].granted == 4
 

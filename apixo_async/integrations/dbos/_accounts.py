@@ -29,8 +29,8 @@ _POSTGRES: Final = ("postgresql://", "postgres://")
 class Members(SharedLimits, Protocol):
     """Limits that also tell who shares them."""
 
-    async def members(self) -> Collection[str]:
-        """Names of the members whose lease has not ended and who have not left."""
+    async def members(self, *, left: float = 0.0) -> Collection[str]:
+        """Names of the members who have not left, and whose lease has so many seconds left."""
         ...
 
 

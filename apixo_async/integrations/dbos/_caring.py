@@ -8,12 +8,18 @@ from datetime import UTC, datetime
 from typing import Final
 
 from apixo_async._logs import LOGGER, fields
-from apixo_async.errors import StoreError
+from apixo_async.errors import ApixoError
 from apixo_async.integrations.dbos._accounts import Account
 from apixo_async.integrations.dbos._engine import Engine, is_executor_id
 
 SWEEP_EVERY: Final = 60.0
 """Seconds between looks for jobs that are recorded and in no queue."""
+
+LOOKS: Final = 6
+SUSPECT: Final = 3
+"""In so many parts of a lease. Who has less than a third of it left has not renewed it for as long
+as that takes twice. Its jobs go to others then, which have slots for their tasks before those that
+it held are given away: so a death does not lead above the cap."""
 
 
 async def care_for(account: Account, engine: Engine, *, lease: float) -> None:
@@ -21,9 +27,9 @@ async def care_for(account: Account, engine: Engine, *, lease: float) -> None:
     loop = asyncio.get_running_loop()
     sweep_at = loop.time() + SWEEP_EVERY
     while True:
-        await asyncio.sleep(lease / 3)
+        await asyncio.sleep(lease / LOOKS)
         try:
-            alive = await account.limits.members()
+            alive = await account.limits.members(left=lease / SUSPECT)
             if not cares(engine.executor, alive):
                 continue
             count = await engine.resume_of_the_dead(account.name, list(alive))
@@ -36,10 +42,10 @@ async def care_for(account: Account, engine: Engine, *, lease: float) -> None:
             if loop.time() >= sweep_at:
                 sweep_at = loop.time() + SWEEP_EVERY
                 await _sweep(account, engine)
-        except StoreError as error:
+        except Exception as error:  # noqa: BLE001  # whatever it is, who else would look?
             LOGGER.warning(
                 "dead replicas cannot be looked for: %s",
-                error,
+                error if isinstance(error, ApixoError) else repr(error),
                 extra=fields("care_failed", error=error),
             )
 

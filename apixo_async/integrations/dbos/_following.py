@@ -10,6 +10,7 @@ import attrs
 
 from apixo_async.batch.journal import ENDED, Entry
 from apixo_async.batch.outcomes import Outcome, StopReason
+from apixo_async.durable.steps import TO_CARRY
 from apixo_async.errors import StoreError
 from apixo_async.integrations.dbos._accounts import Account
 from apixo_async.integrations.dbos._engine import Engine
@@ -83,7 +84,16 @@ async def _left_over(owner: Account, engine: Engine, left: Collection[DurableJob
     entries = [await owner.ledger.read(key) for key in idle]
     # Whoever was settled between the two looks is in the queue again by now.
     active = await engine.active(owner.name)
-    return [entry for entry in entries if entry is not None and entry.key not in active]
+    return [
+        entry
+        for entry in entries
+        if entry is not None and entry.key not in active and not _goes_on(owner, entry)
+    ]
+
+
+def _goes_on(owner: Account, entry: Entry) -> bool:
+    """Whether it is put into the queue again by whoever looks for what is in none."""
+    return entry.state in TO_CARRY and not owner.jobs.is_overdue(entry)
 
 
 def _raise_if_stopped(owner: Account) -> None:

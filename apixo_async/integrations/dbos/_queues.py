@@ -12,17 +12,18 @@ from apixo_async.limits.rate import SUBMIT_SHARE
 WAITING_MIN: Final = 8
 WAITING_SHARE: Final = 0.1
 _MINUTE: Final = 60
+_MANY: Final = 6_000
 
 
 def queue_settings(limits: Limits, starts_per_minute: object) -> dict[str, Any]:
     """As DBOS takes them. Raises `InvalidSettingError` for a number of starts that cannot be one.
 
-    A limit by the second, where that is a whole number, lets jobs start evenly.
+    A limit by the second lets jobs start evenly; it is a whole number, or close to one.
     """
     starts = _starts(limits) if starts_per_minute is None else _checked(starts_per_minute)
-    limiter = {"limit": starts // _MINUTE, "period": 1.0}
-    if starts < _MINUTE:
-        limiter = {"limit": starts, "period": float(_MINUTE)}
+    limiter = {"limit": starts, "period": float(_MINUTE)}
+    if starts % _MINUTE == 0 or starts >= _MANY:
+        limiter = {"limit": starts // _MINUTE, "period": 1.0}
     return {"global_concurrency": in_hand(limits.concurrent_tasks), "limiter": limiter}
 
 

@@ -13,7 +13,7 @@ from apixo_async._narrow import shown
 from apixo_async._wire import request_from_row
 from apixo_async.batch import events
 from apixo_async.batch.journal import ENDED, JobState
-from apixo_async.batch.outcomes import Job, Outcome, StopReason
+from apixo_async.batch.outcomes import Job, Outcome, OutcomeStatus, StopReason
 from apixo_async.errors import ApixoError, ClientUsageError, InvalidSettingError
 from apixo_async.integrations.dbos._accounts import Account, accounts_of, check_url, open_account
 from apixo_async.integrations.dbos._caring import care_for
@@ -28,6 +28,9 @@ LEASE: Final = 60.0
 nothing but a look: the ledger, not the lease, keeps a job from being paid twice."""
 POLLING: Final = 1.0
 """Seconds between looks of DBOS into its queue; a task takes two minutes."""
+LEAVE_AFTER: Final = 60.0
+"""Seconds after which a job goes back into the queue that this replica cannot submit, so that one
+that reaches no host does not keep the jobs of all."""
 FIRST_TURN: Final = "1"
 KEEP: Final = timedelta(days=15)
 """As long as a result can be downloaded (Veo 3.1 page, tips)."""
@@ -152,7 +155,10 @@ class DurableVeo:
         await asyncio.gather(*closing, return_exceptions=True)
 
     async def _carry(self, account: str, key: str) -> str:
-        return (await self._accounts[account].jobs.carry(key)).status.value
+        outcome = await self._accounts[account].jobs.carry(key, leave_after=LEAVE_AFTER)
+        if outcome.status is OutcomeStatus.NOT_STARTED:
+            await self._engine.enqueue(account, key, secrets.token_hex(4))
+        return outcome.status.value
 
     async def serve(self) -> None:
         """Carries jobs until it is cancelled; for a process that does nothing else."""

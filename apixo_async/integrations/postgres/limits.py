@@ -76,7 +76,8 @@ FROM {schema}.members WHERE account = %s
 """
 _PRESENT: Final = """
 SELECT member FROM {schema}.members
-WHERE account = %s AND NOT has_left AND until > clock_timestamp()
+WHERE account = %s AND NOT has_left
+    AND until > clock_timestamp() + %s::float8 * interval '1 second'
 """
 _NOW: Final = "SELECT extract(epoch FROM clock_timestamp())::float8"
 _SEEN: Final = "UPDATE {schema}.accounts SET seen_at = to_timestamp(%s) WHERE account = %s"
@@ -173,14 +174,19 @@ class PostgresLimits:
         roster, requests = await self._change(change)
         return Grant(cap=roster.members[self.member].granted, requests=requests)
 
-    async def members(self) -> Collection[str]:
+    async def members(self, *, left: float = 0.0) -> Collection[str]:
         """Names of the members whose lease has not ended and who have not left.
+
+        Args:
+            left: Seconds that a member's lease must have left to count; one that lives renews it
+                when two thirds of it are left.
 
         Raises:
             StoreError: PostgreSQL cannot be used.
         """
         await self._database.prepare("limits", _TABLES)
-        return [name for (name,) in await self._database.fetch(_PRESENT, [self.account])]
+        found = await self._database.fetch(_PRESENT, [self.account, left])
+        return [name for (name,) in found]
 
     async def leave(self, *, held: int) -> None:
         """This member goes; what it held is kept for its tasks until its lease ends.

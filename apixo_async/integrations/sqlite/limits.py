@@ -125,13 +125,17 @@ class SqliteLimits:
         roster, requests = await self._run(lambda: self._change(change))
         return Grant(cap=roster.members[self.member].granted, requests=requests)
 
-    async def members(self) -> Collection[str]:
+    async def members(self, *, left: float = 0.0) -> Collection[str]:
         """Names of the members whose lease has not ended and who have not left.
+
+        Args:
+            left: Seconds that a member's lease must have left to count; one that lives renews it
+                when two thirds of it are left.
 
         Raises:
             StoreError: The file cannot be used.
         """
-        return await self._run(self._present)
+        return await self._run(lambda: self._present(left))
 
     async def leave(self, *, held: int) -> None:
         """This member goes; what it held is kept for its tasks until its lease ends.
@@ -177,10 +181,10 @@ class SqliteLimits:
             )
         return line.ahead
 
-    def _present(self) -> Collection[str]:
+    def _present(self, left: float) -> Collection[str]:
         with self._file.transaction() as database:
             now = time.time()
-            return self._roster(database, now).at(now).present()
+            return self._roster(database, now).at(now).present(left=left)
 
     def _change(self, change: Callable[[Roster, float], Roster]) -> tuple[Roster, int]:
         """Changes the members while nobody else does; also the requests of all so far."""
