@@ -107,7 +107,7 @@ async def test_who_cares_goes_on_whatever_happens(caplog: pytest.LogCaptureFixtu
     """A row that is damaged is no reason to leave the jobs of the dead where they are."""
     process, queue = Process(FakeApi(), MemoryRows()), Queue(executor_id())
 
-    async def damaged(account: str) -> set[str]:  # noqa: ARG001
+    async def damaged(account: str) -> set[str]:
         raise ValueError("this row is damaged")
 
     queue.active = damaged  # type: ignore[method-assign]
