@@ -21,6 +21,7 @@ from benchmarks._replicas_judge import Judgement, judge, states
 from benchmarks._replicas_processes import Replica
 from benchmarks._replicas_watch import Watch
 
+SENDING_PATIENCE: Final = 30.0
 PATIENCE: Final = 240.0
 """Seconds after which a round of jobs that has not ended is stuck."""
 
@@ -87,19 +88,28 @@ class Stage:
         self.workers[place] = await self.begin()
 
     async def until_sending(self, least: int) -> int:
-        """Returns when so many POSTs are about to leave or under way; how many."""
-        while (count := await self.watch.sending()) < least:  # noqa: ASYNC110  # in a database
+        """Returns when so many POSTs are about to leave or under way; how many.
+
+        A slow machine sends fewer at once: every second it is content with one less, and in the end
+        with none, when all has been sent.
+        """
+        began = time.monotonic()
+        while True:
+            count, waited = await self.watch.sending(), time.monotonic() - began
+            if count >= max(1, least - int(waited)) or waited > SENDING_PATIENCE:
+                return count
             await asyncio.sleep(0.02)
-        return count
 
     async def sender(self, rng: random.Random) -> int:
         """The place of a worker that has POSTs under way; one of several is drawn."""
         places = list(range(len(self.workers)))
-        while True:
+        until = time.monotonic() + SENDING_PATIENCE
+        while time.monotonic() < until:
             rng.shuffle(places)
             for place in places:
                 if await self.watch.sending_by(self.workers[place].pid):
                     return place
+        return places[0]
 
     async def wait_for(self, name: str) -> dict[str, int]:
         """The outcomes of jobs that were asked for, by status; empty if they do not end."""
