@@ -18,7 +18,7 @@ from apixo_async.batch.settings import RunSettings
 from apixo_async.batch.story import Story
 from apixo_async.client import ApixoClient
 from apixo_async.durable.hearing import heard
-from apixo_async.durable.ledger import Ledger, TakenError
+from apixo_async.durable.ledger import Hand, Ledger, TakenError
 from apixo_async.durable.steps import TO_CARRY, Step, step_of, untouched
 from apixo_async.errors import (
     ApixoError,
@@ -77,16 +77,14 @@ class DurableJobs:
         self._settings = RunSettings(
             schedule=schedule, deadline=schedule.deadline, save_to=None, on_event=None
         )
-        self._admission, self._carrier = self._fresh()
+        self._admission = Admission(self._stopped)
         self._until = 0.0
         self._told_of: StopReason | None = None
 
-    def _fresh(self) -> tuple[Admission, Carrier]:
-        admission = Admission(self._stopped)
-        carrier = Carrier(
-            self._client, self._settings, admission, self._publish, journal=self._ledger
-        )
-        return admission, carrier
+    def _carrier(self) -> Carrier:
+        """For one carrying of a job."""
+        hand = Hand(self._ledger)
+        return Carrier(self._client, self._settings, self._admission, self._publish, journal=hand)
 
     # Jobs
 
@@ -238,7 +236,11 @@ class DurableJobs:
                 return await self._follow(entry)
             case Step.HEAR:
                 return await heard(
-                    self._client.engine, self._carrier, self._ledger, entry, self._settings.deadline
+                    self._client.engine,
+                    self._carrier(),
+                    self._ledger,
+                    entry,
+                    self._settings.deadline,
                 )
             case Step.DOUBT:
                 await self._ledger.doubt(entry)
@@ -251,8 +253,9 @@ class DurableJobs:
         if self._admission.stopped is not None:
             return entry.outcome(0)
         lease = await self._client.engine.lease()
-        story = self._carrier.story(0, entry.job(), entry)
-        outcome = await self._told(story, self._carrier.carry_out(story, lease))
+        carrier = self._carrier()
+        story = carrier.story(0, entry.job(), entry)
+        outcome = await self._told(story, carrier.carry_out(story, lease))
         if outcome.status is not OutcomeStatus.NOT_STARTED:
             return self._unless_interrupted(outcome)
         if isinstance(outcome.error, TakenError):
@@ -263,21 +266,16 @@ class DurableJobs:
         task = entry.snapshot()
         if task is None:  # pragma: no cover  # what is accepted has an id
             return None
-        story = self._carrier.story(0, entry.job(), entry)
+        carrier = self._carrier()
+        story = carrier.story(0, entry.job(), entry)
         if not task.is_terminal:
-            self._carrier.ticket(story)
+            carrier.ticket(story)
         self._client.engine.books.adopt(task, age=entry.age, ticket=story.ticket)
-        return self._unless_interrupted(
-            await self._told(story, self._carrier.carry_on(story, task))
-        )
+        return self._unless_interrupted(await self._told(story, carrier.carry_on(story, task)))
 
     async def _told(self, story: Story, work: Coroutine[Any, Any, Outcome]) -> Outcome:
         """The outcome; what is called back for the job from then on is nobody's here."""
-        try:
-            outcome = await work
-        except asyncio.CancelledError:
-            self._carrier.given_up.clear()  # the ledger knows of them, and whoever is next
-            raise
+        outcome = await work
         if story.ticket is not None:
             story.ticket.close()
         return outcome
@@ -332,7 +330,7 @@ class DurableJobs:
                 return
             left = self._until - loop.time()
             if left <= 0:
-                self._admission, self._carrier = self._fresh()
+                self._admission = Admission(self._stopped)
                 return
             await asyncio.sleep(min(left, LOOK_EVERY))
 

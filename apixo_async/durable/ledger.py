@@ -13,7 +13,6 @@ from apixo_async._logs import LOGGER, fields
 from apixo_async.batch import events
 from apixo_async.batch.admission import NotAdmittedError
 from apixo_async.batch.journal import (
-    ENDED,
     Entry,
     JobState,
     after,
@@ -45,7 +44,7 @@ class Ledger:
 
     A submit leaves only after its row went from `queued` to `sending` by a compare-and-swap, which
     of several processes one alone can win. It implements the `Record` of a job's carrier, so what
-    is written, and when, is the same as in a journal.
+    is written, and when, is the same as in a journal; each carrying has it in a `Hand` of its own.
 
     Args:
         rows: Where the jobs are; the ledger closes it.
@@ -57,8 +56,6 @@ class Ledger:
     def __init__(self, rows: Rows) -> None:
         self.rows = rows
         self.name: str | None = None
-        """What callback URLs call it, once it is open."""
-        self._claims: dict[int, int] = {}  # number -> the attempt that this process has begun
         self._unsent: dict[int, Entry] = {}  # claims of which nobody knows whether they were kept
         self._lines: dict[int, asyncio.Task[Entry]] = {}  # the last write of each job
         self._task_ids: dict[str, None] = {}
@@ -196,7 +193,12 @@ class Ledger:
         return ()
 
     def record(
-        self, number: int, event: events.JobEvent, *, keep_trying: bool = False
+        self,
+        number: int,
+        event: events.JobEvent,
+        *,
+        keep_trying: bool = False,
+        hand: Hand | None = None,
     ) -> asyncio.Future[Entry]:
         """Writes what happened to a job, in the order of the calls for it.
 
@@ -204,13 +206,15 @@ class Ledger:
             number: Of the job.
             event: What happened.
             keep_trying: Whether it is tried until the table is there, as for the id of a task.
+            hand: Whose submit it is about; `None` is nobody's.
 
         Raises:
             StoreError: When it is awaited: the table is away, and it was not to be tried again.
             JournalError: When it is awaited: the job is not there any more.
         """
         before = self._lines.get(number)
-        writing = asyncio.create_task(self._record(before, number, event, keep_trying=keep_trying))
+        record = self._record(before, number, event, hand or Hand(self), keep_trying=keep_trying)
+        writing = asyncio.create_task(record)
         self._lines[number] = writing
         writing.add_done_callback(lambda done: self._written(number, done))
         # What has happened is written whoever has stopped waiting for that.
@@ -227,19 +231,20 @@ class Ledger:
         before: asyncio.Task[Entry] | None,
         number: int,
         event: events.JobEvent,
+        hand: Hand,
         *,
         keep_trying: bool,
     ) -> Entry:
         if before is not None:
             await asyncio.wait([before])
         if isinstance(event, events.Sending):
-            return await self._claim(number, event)
+            return await self._claim(number, event, hand)
         if isinstance(event, (events.Accepted, events.Identified)):
             self._know(event.task_id)
         pause = RETRY_FIRST
         while True:
             try:
-                return await self._write(number, event)
+                return await self._write(number, event, hand)
             except StoreError as error:
                 if not keep_trying:
                     raise
@@ -252,7 +257,7 @@ class Ledger:
             del self._task_ids[next(iter(self._task_ids))]
         self._task_ids[task_id] = None
 
-    async def _claim(self, number: int, event: events.Sending) -> Entry:
+    async def _claim(self, number: int, event: events.Sending, hand: Hand) -> Entry:
         """From `queued` to `sending`, as the only one; raises `TakenError` if somebody else is."""
         entry = await self._numbered(number, event.key)
         if entry.state is not JobState.QUEUED:
@@ -263,23 +268,19 @@ class Ledger:
         self._unsent.pop(number, None)
         if not has_won:
             raise TakenError
-        self._claims[number] = claimed.attempts
+        hand.attempt = claimed.attempts
         return claimed
 
-    async def _write(self, number: int, event: events.JobEvent) -> Entry:
+    async def _write(self, number: int, event: events.JobEvent, hand: Hand) -> Entry:
         while True:
             entry = await self._numbered(number, event.key)
-            told = reconciled(entry, event, attempt=self._claims.get(number))
+            told = reconciled(entry, event, attempt=hand.attempt)
             if told is None:
-                if entry.state in ENDED:
-                    self._claims.pop(number, None)
                 return entry
             if told is not event:
                 _tell_late(entry, event)
             changed = after(entry, told)
             if changed == entry or await self.rows.replace(entry, changed):
-                if changed.state in ENDED:
-                    self._claims.pop(number, None)
                 return changed
 
     async def _numbered(self, number: int, key: str) -> Entry:
@@ -287,6 +288,37 @@ class Ledger:
         if entry is None:
             raise JournalError(f"job {key!r} is not in the ledger any more: was it purged?")
         return entry
+
+
+class Hand:
+    """The ledger as one carrying of a job has it, which knows its own submit from any other's.
+
+    A process may have made two, the first of which ends late.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self.attempt: int | None = None
+        """Which of the job's submits this carrying has made, once it has."""
+
+    @property
+    def name(self) -> str | None:
+        """That of the ledger."""
+        return self._ledger.name
+
+    def record(
+        self, number: int, event: events.JobEvent, *, keep_trying: bool = False
+    ) -> asyncio.Future[Entry]:
+        """As the ledger does, about this submit."""
+        return self._ledger.record(number, event, keep_trying=keep_trying, hand=self)
+
+    def has_task(self, task_id: str) -> bool:
+        """As the ledger does."""
+        return self._ledger.has_task(task_id)
+
+    def files(self, number: int, *, named: bool = True) -> Sequence[SavedFile]:
+        """As the ledger does."""
+        return self._ledger.files(number, named=named)
 
 
 def _marked(claimed: Entry) -> Entry:

@@ -43,42 +43,34 @@ class GroupedPuts:
     def __init__(self, write: Callable[[Sequence[Callback]], Awaitable[None]]) -> None:
         self._write = write
         self._waiting: list[tuple[Callback, asyncio.Future[None]]] = []
-        self._is_writing = False
+        self._writing: asyncio.Task[None] | None = None
 
     async def put(self, callback: Callback) -> None:
         """Returns when it is written, or raises what came in between."""
-        kept: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        kept: asyncio.Future[None] = loop.create_future()
         self._waiting.append((callback, kept))
-        if not self._is_writing:
-            await self._write_all()
+        writing = self._writing
+        if writing is None or writing.done() or writing.get_loop() is not loop:
+            # A task of its own: whoever stops waiting leaves the others their write.
+            self._writing = loop.create_task(self._write_all())
         await asyncio.shield(kept)
 
     async def _write_all(self) -> None:
-        self._is_writing = True
-        try:
-            while self._waiting:
-                group, self._waiting = self._waiting, []
-                error: Exception | None = OSError("whoever wrote it for all was cancelled")
-                try:
-                    await self._write([callback for callback, _ in group])
-                    error = None
-                except Exception as failure:  # noqa: BLE001  # raised to each who waits
-                    error = failure
-                finally:  # nobody waits for ever, whatever becomes of this one
-                    _settle([kept for _, kept in group], error)
-        finally:
-            self._is_writing = False
-
-
-def _settle(waiting: Sequence[asyncio.Future[None]], error: Exception | None) -> None:
-    for kept in waiting:
-        if kept.done():
-            continue
-        if error is None:
-            kept.set_result(None)
-        else:
-            kept.set_exception(error)
-            kept.exception()  # whoever has left need not hear of it
+        while self._waiting:
+            group, self._waiting = self._waiting, []
+            error: Exception | None = None
+            try:
+                await self._write([callback for callback, _ in group])
+            except Exception as failure:  # noqa: BLE001  # raised to each who waits
+                error = failure
+            for _, kept in group:
+                if kept.done():
+                    continue
+                if error is None:
+                    kept.set_result(None)
+                else:
+                    kept.set_exception(error)
 
 
 async def watch(inbox: Numbered, tell: Tell) -> None:

@@ -18,6 +18,7 @@ from apixo_async import (
 from apixo_async.batch import events
 from apixo_async.batch.journal import Entry, JobState
 from apixo_async.durable import DurableJobs, Ledger, MemoryRows
+from apixo_async.durable.ledger import Hand
 from tests.durable.processes import SCHEDULE, Process, job, lived
 from tests.fakes import Answer, FakeApi, receiver, refusal
 
@@ -384,6 +385,24 @@ async def test_a_claim_is_not_taken_for_another_of_the_same_moment(
     assert entry.state is JobState.SENDING, "it is the other's"
     await broken.end()
     await other.end()
+
+
+@lived
+async def test_the_end_of_a_first_submit_is_not_that_of_the_second() -> None:
+    """Though one process made both: one was called uncertain, and a person had it sent again."""
+    rows = MemoryRows()
+    process = Process(FakeApi(), rows)
+    number = (await process.jobs.add(job("a"))).number
+    first, second = Hand(process.ledger), Hand(process.ledger)
+    entry = await first.record(number, events.Sending(key="a", attempt=1))
+    await process.ledger.doubt(entry)
+    await process.jobs.settle("a", resubmit=True)
+    await second.record(number, events.Sending(key="a", attempt=1))
+    await first.record(number, events.NotSent(key="a", attempt=1, reason="dns"))
+    open_now = await rows.read("a")
+    assert open_now is not None
+    assert open_now.state is JobState.SENDING, "nobody may send it a third time"
+    await process.end()
 
 
 # What stops every submit alike

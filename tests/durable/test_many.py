@@ -136,12 +136,14 @@ def test_nothing_is_paid_twice_lost_or_stuck(start: int) -> None:
 # What would break it is found
 
 
-async def claims_blindly(self: Ledger, number: int, event: events.Sending) -> Entry:
+async def claims_blindly(
+    self: Ledger, number: int, event: events.Sending, hand: ledger.Hand
+) -> Entry:
     """Whoever comes first has no advantage."""
     entry = await self._numbered(number, event.key)
     claimed = after(attrs.evolve(entry, state=JobState.QUEUED), event)
     await self.rows.replace(entry, claimed)
-    self._claims[number] = claimed.attempts
+    hand.attempt = claimed.attempts
     return claimed
 
 

@@ -124,13 +124,16 @@ class Database:
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncGenerator[Fetch]:
-        async with self._connected() as connection, connection.transaction():
+        async with self._connected() as connection:
 
             async def fetch(statement: LiteralString, parameters: Parameters = ()) -> list[Row]:
                 with self._told():
                     return await _fetch(connection, self._composed(statement), parameters)
 
+            # By statements, which wait for so long and no longer. An error ends the connection.
+            await fetch("BEGIN")
             yield fetch
+            await fetch("COMMIT")
 
     async def prepare(self, part: str, steps: Sequence[LiteralString]) -> None:
         """Makes the tables of a part of ours, or changes them, once for each connection.
